@@ -1,0 +1,307 @@
+//! Rows as the store keeps them: what the scheduler writes and what it is restored from.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::child::{Evaluation, FileHash, TrialResult};
+use crate::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, WorkerId};
+use crate::model::{ModelConfig, ModelError};
+use crate::outcome::{FailureClass, Outcome, SweepStatus, Unknown};
+use crate::spec::{Diagnostics, Format, Spec};
+
+/// Milliseconds since 1970-01-01 UTC. For people only: no decision depends on it.
+pub type WallMillis = i64;
+
+/// A sweep as submitted, with everything needed to compute any of its trials.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SweepRecord {
+    /// The sweep.
+    pub id: SweepId,
+    /// The request that submitted it.
+    pub request_id: RequestId,
+    /// Its name; need not be unique.
+    pub name: String,
+    /// What was submitted.
+    pub submission: Submission,
+    /// Hash of the submission: equal sweeps have equal hashes.
+    pub spec_hash: ArtifactHash,
+    /// Number of trials.
+    pub total: u64,
+    /// Trials with index below this have a [`TrialRecord`]; the others were never leased.
+    pub next_index: u64,
+    /// State.
+    pub status: SweepStatus,
+    /// When it was submitted.
+    pub submitted: WallMillis,
+    /// When its last trial ended.
+    pub finished: Option<WallMillis>,
+}
+
+/// What a client submits: the spec's text and what its paths meant on the client's machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Submission {
+    /// The spec, TOML or JSON.
+    pub spec: String,
+    /// `toml` or `json`.
+    pub format: String,
+    /// The model's `config.json`.
+    pub model_config: String,
+    /// The model's directory on the submitter's machine, when it was there.
+    pub model_dir: Option<String>,
+    /// Hashes of the model's files, when the submitter had them.
+    pub model_files: Vec<FileHash>,
+    /// Whether the coordinator holds those files, so that workers fetch them by hash.
+    pub model_uploaded: bool,
+    /// The data files, held by the coordinator.
+    pub data: Vec<DataRef>,
+}
+
+/// A data file by hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataRef {
+    /// `train`, `validation` or `test`.
+    pub split: String,
+    /// The name in the spec.
+    pub name: String,
+    /// Content hash.
+    pub hash: ArtifactHash,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A trial that was leased at least once, or has an outcome.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialRecord {
+    /// The trial.
+    pub id: TrialId,
+    /// Epoch of its latest lease (or cancellation).
+    pub epoch: Epoch,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Attempts that failed and count against `max_attempts`.
+    pub failures: u32,
+    /// Leases that expired, or were lost with their worker.
+    pub losses: u32,
+    /// Whether it must run alone because a pack with it crashed.
+    pub alone: bool,
+    /// The latest checkpoint that the coordinator holds.
+    pub checkpoint: Option<CheckpointRef>,
+}
+
+/// Where a trial stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Waits to be leased again. The worker is the last holder, who may still report while
+    /// nobody else was given the trial.
+    Pending {
+        /// Last holder, if a report of its epoch is still acceptable.
+        last_holder: Option<WorkerId>,
+    },
+    /// Leased to a worker's slot.
+    Leased {
+        /// Holder.
+        worker: WorkerId,
+        /// Slot of the holder.
+        slot: u32,
+        /// The exchange that granted it, so that a repeated request gets the same lease.
+        request_id: RequestId,
+    },
+    /// Has an outcome.
+    Ended {
+        /// The outcome.
+        outcome: Outcome,
+    },
+}
+
+/// A checkpoint in the artifact store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointRef {
+    /// Updates that it contains.
+    pub step: u64,
+    /// Content hash.
+    pub hash: ArtifactHash,
+}
+
+/// The one outcome of a trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutcomeRecord {
+    /// The trial.
+    pub id: TrialId,
+    /// Epoch under which it was recorded.
+    pub epoch: Epoch,
+    /// The outcome.
+    pub outcome: Outcome,
+    /// Why it failed.
+    pub class: Option<FailureClass>,
+    /// Why, in words; empty for a success.
+    pub message: String,
+    /// What the trial ended with, for a success.
+    pub result: Option<TrialResult>,
+    /// The best adapter, for a success.
+    pub adapter: Option<ArtifactHash>,
+    /// Who reported it.
+    pub worker: Option<WorkerId>,
+    /// When.
+    pub at: WallMillis,
+}
+
+/// The start of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// The trial.
+    pub id: TrialId,
+    /// The attempt's epoch.
+    pub epoch: Epoch,
+    /// Who runs it.
+    pub worker: WorkerId,
+    /// On which slot.
+    pub slot: u32,
+    /// Step of the checkpoint that it starts from.
+    pub first_step: u64,
+    /// When it was leased.
+    pub started: WallMillis,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptEnd {
+    /// With the trial's success.
+    Succeeded,
+    /// With a failure.
+    Failed,
+    /// Handed back by its worker.
+    Released,
+    /// Its lease ended without a word from the worker.
+    Expired,
+    /// The trial was cancelled.
+    Cancelled,
+}
+
+crate::outcome::names!(AttemptEnd, "attempt end",
+    Succeeded => "succeeded", Failed => "failed", Released => "released", Expired => "expired",
+    Cancelled => "cancelled");
+
+/// A worker as it registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    /// This run of the agent.
+    pub id: WorkerId,
+    /// The node's or the person's name for it.
+    pub name: String,
+    /// Version of deptune.
+    pub version: String,
+    /// Its slots.
+    pub slots: Vec<SlotRecord>,
+    /// When it registered.
+    pub registered: WallMillis,
+    /// When it left or was given up; `None` while it is here.
+    pub left: Option<WallMillis>,
+}
+
+/// One slot of a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotRecord {
+    /// Number within the worker, from 0.
+    pub slot: u32,
+    /// `cpu` or `cuda`.
+    pub kind: String,
+    /// Threads (CPU) that a pack on it may use.
+    pub threads: u32,
+    /// Device name for people, e.g. the GPU's name and UUID.
+    pub device: String,
+}
+
+/// An entry of the sweep's log, which watchers follow by its cursor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogRecord {
+    /// Position in the coordinator's log; strictly increasing.
+    pub cursor: u64,
+    /// The sweep.
+    pub sweep: SweepId,
+    /// The trial, if it is about one.
+    pub trial: Option<TrialId>,
+    /// When.
+    pub at: WallMillis,
+    /// What happened.
+    pub what: LogEntry,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum LogEntry {
+    /// The sweep was accepted.
+    Submitted {
+        /// Its number of trials.
+        trials: u64,
+    },
+    /// A trial was leased.
+    Leased {
+        /// Epoch of the lease.
+        epoch: Epoch,
+        /// To whom.
+        worker: WorkerId,
+        /// Step from which it continues.
+        first_step: u64,
+    },
+    /// An attempt ended without an outcome; the trial waits again.
+    Requeued {
+        /// Epoch of the attempt.
+        epoch: Epoch,
+        /// How the attempt ended.
+        end: AttemptEnd,
+        /// Why.
+        class: FailureClass,
+        /// In words.
+        message: String,
+    },
+    /// An evaluation was recorded.
+    Evaluated {
+        /// The evaluation.
+        evaluation: Evaluation,
+    },
+    /// The trial's outcome was recorded.
+    Ended {
+        /// The outcome.
+        outcome: Outcome,
+        /// Why it failed.
+        class: Option<FailureClass>,
+        /// In words.
+        message: String,
+        /// The selection metric, for a success.
+        result: Option<TrialResult>,
+    },
+    /// The sweep has no trial left without an outcome.
+    Finished {
+        /// Its state now.
+        status: SweepStatus,
+    },
+}
+
+/// A submission that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmissionError {
+    /// The spec is not valid.
+    #[error("the spec is not valid")]
+    Spec(#[source] Diagnostics),
+    /// The model's configuration is not valid.
+    #[error("the model's config.json is not valid")]
+    Model(#[source] ModelError),
+}
+
+impl Submission {
+    /// Reads the spec against the model's configuration.
+    ///
+    /// # Errors
+    /// When either is not valid.
+    pub fn parse(&self) -> Result<Spec, SubmissionError> {
+        let model = ModelConfig::parse("config.json", &self.model_config)
+            .map_err(SubmissionError::Model)?;
+        let format = if self.format == "json" { Format::Json } else { Format::Toml };
+        Spec::parse(&self.spec, format, Some(&model)).map_err(SubmissionError::Spec)
+    }
+}

@@ -1,0 +1,184 @@
+//! An agent is alive, and has news of the trials that it runs.
+
+use crate::child::Evaluation;
+use crate::id::{TrialId, WorkerId};
+use crate::outcome::Outcome;
+use crate::record::{AttemptRecord, LogEntry, Phase};
+use crate::scheduler::event::{
+    LeaseKey, LeaseProgress, Now, Refusal, Reply, Step, Stop, StopReason, TrialProgress, Write,
+};
+use crate::scheduler::state::Scheduler;
+
+/// Most leases in one heartbeat.
+const MAX_LEASES: usize = 4096;
+/// Most evaluations of one trial in one message.
+const MAX_EVALUATIONS: usize = 1024;
+
+impl Scheduler {
+    pub(super) fn on_heartbeat(
+        &mut self,
+        worker: WorkerId,
+        leases: &[LeaseProgress],
+        now: Now,
+        step: &mut Step,
+    ) -> Result<Reply, Refusal> {
+        self.hear(worker, leases.len(), now)?;
+        let mut stops = Vec::new();
+        for progress in leases {
+            if let Err(stop) = self.hold(worker, progress.lease, now, step) {
+                stops.push(stop);
+                continue;
+            }
+            let id = progress.lease.trial;
+            let Some(trial) =
+                self.sweeps.get_mut(&id.sweep).and_then(|s| s.active.get_mut(&id.index))
+            else {
+                continue;
+            };
+            let moved = progress.step > trial.live.step;
+            trial.live.step = trial.live.step.max(progress.step);
+            trial.live.loss = Some(progress.loss);
+            trial.live.steps_per_second = progress.steps_per_second;
+            if moved {
+                let last_step = trial.live.step;
+                step.writes.push(Write::AttemptProgress { lease: progress.lease, last_step });
+            }
+        }
+        Ok(Reply::Stops(stops))
+    }
+
+    pub(super) fn on_progress(
+        &mut self,
+        worker: WorkerId,
+        trials: Vec<TrialProgress>,
+        now: Now,
+        step: &mut Step,
+    ) -> Result<Reply, Refusal> {
+        self.hear(worker, trials.len(), now)?;
+        for progress in &trials {
+            let count = progress.evaluations.len();
+            if count > MAX_EVALUATIONS {
+                let (what, limit) = ("evaluations of one trial", MAX_EVALUATIONS);
+                return Err(Refusal::TooMany { what, count, limit });
+            }
+        }
+        let mut stops = Vec::new();
+        for progress in trials {
+            if let Err(stop) = self.hold(worker, progress.lease, now, step) {
+                stops.push(stop);
+                continue;
+            }
+            for evaluation in progress.evaluations {
+                self.record_evaluation(progress.lease, evaluation, now, step);
+            }
+            let id = progress.lease.trial;
+            let trial = self.sweeps.get_mut(&id.sweep).and_then(|s| s.active.get_mut(&id.index));
+            if let (Some(trial), Some(checkpoint)) = (trial, progress.checkpoint)
+                && trial.checkpoint.as_ref().is_none_or(|held| held.step < checkpoint.step)
+            {
+                trial.live.step = trial.live.step.max(checkpoint.step);
+                step.writes.push(Write::AttemptProgress {
+                    lease: progress.lease,
+                    last_step: trial.live.step,
+                });
+                trial.checkpoint = Some(checkpoint);
+                step.writes.push(Write::Trial(trial.record(id)));
+            }
+        }
+        Ok(Reply::Stops(stops))
+    }
+
+    fn hear(&mut self, worker: WorkerId, count: usize, now: Now) -> Result<(), Refusal> {
+        if count > MAX_LEASES {
+            return Err(Refusal::TooMany { what: "leases", count, limit: MAX_LEASES });
+        }
+        let known = self.workers.get_mut(&worker).ok_or(Refusal::UnknownWorker(worker))?;
+        known.seen = now.monotonic;
+        Ok(())
+    }
+
+    /// Extends the lease, or revives it when it expired and nobody else has the trial.
+    fn hold(
+        &mut self,
+        worker: WorkerId,
+        lease: LeaseKey,
+        now: Now,
+        step: &mut Step,
+    ) -> Result<(), Stop> {
+        let LeaseKey { trial: id, epoch } = lease;
+        let stop = |reason| Err(Stop { lease, reason });
+        let Some(sweep) = self.sweeps.get_mut(&id.sweep) else {
+            return stop(StopReason::Unknown);
+        };
+        if let Some(ended) = sweep.ended.get(&id.index) {
+            return stop(match ended.outcome {
+                Outcome::Cancelled => StopReason::Cancelled,
+                _ => StopReason::Superseded,
+            });
+        }
+        let Some(trial) = sweep.active.get_mut(&id.index) else {
+            return stop(StopReason::Unknown);
+        };
+        if !trial.is_held_by(worker, epoch) {
+            return stop(StopReason::Superseded);
+        }
+        if let Phase::Pending { .. } = trial.phase {
+            self.revive(id, worker, now, step)?;
+        }
+        self.arm(id, now);
+        Ok(())
+    }
+
+    fn revive(
+        &mut self,
+        id: TrialId,
+        worker: WorkerId,
+        now: Now,
+        step: &mut Step,
+    ) -> Result<(), Stop> {
+        let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return Ok(()) };
+        let Some(trial) = sweep.active.get_mut(&id.index) else { return Ok(()) };
+        let lease = trial.lease(id);
+        let Some(known) = self.workers.get_mut(&worker) else { return Ok(()) };
+        // A slot that nobody holds: the worker says that it runs the trial, and it runs it on a
+        // slot that we believe free.
+        let free = known.record.slots.iter().find(|s| !known.slots.contains_key(&s.slot));
+        let Some(slot) = free.map(|s| s.slot) else {
+            return Err(Stop { lease, reason: StopReason::Superseded });
+        };
+        known.slots.insert(slot, id);
+        trial.losses = trial.losses.saturating_sub(1);
+        // A fresh id: the lease belongs to no exchange that could be repeated.
+        let request_id = crate::id::RequestId(uuid::Uuid::nil());
+        trial.phase = Phase::Leased { worker, slot, request_id };
+        sweep.waiting.remove(&id.index);
+        sweep.leased += 1;
+        let first_step = trial.checkpoint.as_ref().map_or(0, |c| c.step);
+        let epoch = trial.epoch;
+        step.writes.push(Write::Trial(trial.record(id)));
+        let started = now.wall;
+        step.writes.push(Write::AttemptStarted(AttemptRecord {
+            id,
+            epoch,
+            worker,
+            slot,
+            first_step,
+            started,
+        }));
+        self.log(id.sweep, Some(id), LogEntry::Leased { epoch, worker, first_step }, now, step);
+        Ok(())
+    }
+
+    /// Records an evaluation of a trial that its worker holds.
+    pub(super) fn record_evaluation(
+        &mut self,
+        lease: LeaseKey,
+        evaluation: Evaluation,
+        now: Now,
+        step: &mut Step,
+    ) {
+        let id: TrialId = lease.trial;
+        step.writes.push(Write::Evaluation { lease, at: now.wall, evaluation: evaluation.clone() });
+        self.log(id.sweep, Some(id), LogEntry::Evaluated { evaluation }, now, step);
+    }
+}

@@ -1,0 +1,74 @@
+//! A sweep is submitted.
+
+use crate::id::{ArtifactHash, RequestId, SweepId};
+use crate::outcome::SweepStatus;
+use crate::record::{LogEntry, Submission, SweepRecord};
+use crate::scheduler::event::{Effect, Now, Refusal, Reply, Step, Write};
+use crate::scheduler::state::{Scheduler, Sweep};
+use crate::spec::Spec;
+
+impl Submission {
+    /// Hash of everything that the sweep's trials depend on; the submitter's directory is not
+    /// part of it.
+    #[must_use]
+    pub fn hash(&self) -> ArtifactHash {
+        let mut hasher = blake3::Hasher::new();
+        let mut field = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        field(self.spec.as_bytes());
+        field(self.format.as_bytes());
+        field(self.model_config.as_bytes());
+        for file in &self.model_files {
+            field(file.name.as_bytes());
+            field(file.hash.as_bytes());
+        }
+        for data in &self.data {
+            field(data.split.as_bytes());
+            field(data.name.as_bytes());
+            field(data.hash.as_str().as_bytes());
+        }
+        ArtifactHash::from_digest(hasher.finalize().as_bytes())
+    }
+}
+
+impl Scheduler {
+    pub(super) fn on_submit(
+        &mut self,
+        request_id: RequestId,
+        submission: Submission,
+        spec: Spec,
+        now: Now,
+        step: &mut Step,
+    ) -> Result<Reply, Refusal> {
+        let spec_hash = submission.hash();
+        if let Some(&id) = self.submissions.get(&request_id) {
+            let same = self.sweeps.get(&id).is_some_and(|s| s.record.spec_hash == spec_hash);
+            return if same {
+                Ok(Reply::Sweep(id))
+            } else {
+                Err(Refusal::RequestReused(request_id))
+            };
+        }
+        let id = SweepId(self.sweeps.keys().next_back().map_or(1, |last| last.0 + 1));
+        let record = SweepRecord {
+            id,
+            request_id,
+            name: spec.name.clone(),
+            submission,
+            spec_hash,
+            total: spec.total(),
+            next_index: 0,
+            status: SweepStatus::Running,
+            submitted: now.wall,
+            finished: None,
+        };
+        step.writes.push(Write::Sweep(Box::new(record.clone())));
+        self.log(id, None, LogEntry::Submitted { trials: record.total }, now, step);
+        self.submissions.insert(request_id, id);
+        self.sweeps.insert(id, Sweep::new(record, spec));
+        step.effects.push(Effect::WorkAvailable);
+        Ok(Reply::Sweep(id))
+    }
+}

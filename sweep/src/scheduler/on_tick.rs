@@ -1,0 +1,48 @@
+//! Time passed: leases expire, silent workers are given up.
+
+use crate::id::WorkerId;
+use crate::outcome::FailureClass;
+use crate::record::{AttemptEnd, Phase};
+use crate::scheduler::event::{Effect, Now, Refusal, Reply, Step, Write};
+use crate::scheduler::state::Scheduler;
+
+/// A worker that was silent for this many TTLs, and holds nothing, is given up.
+const SILENT_TTLS: u64 = 4;
+
+impl Scheduler {
+    pub(super) fn on_tick(&mut self, now: Now, step: &mut Step) -> Result<Reply, Refusal> {
+        while let Some(&(expires, id)) = self.expiries.first() {
+            if expires > now.monotonic {
+                break;
+            }
+            self.expiries.pop_first();
+            let trial = self.sweeps.get(&id.sweep).and_then(|s| s.active.get(&id.index));
+            if let Some(Phase::Leased { worker, .. }) = trial.map(|t| t.phase) {
+                let message = "its worker was not heard for the lease's whole time".to_owned();
+                let class = FailureClass::WorkerLost;
+                self.fail_attempt(id, worker, class, message, AttemptEnd::Expired, now, step);
+            }
+        }
+        let silent = self.config.lease_ttl.saturating_mul(SILENT_TTLS);
+        let gone: Vec<WorkerId> = self
+            .workers
+            .iter()
+            .filter(|(_, w)| w.slots.is_empty() && now.monotonic.saturating_sub(w.seen) >= silent)
+            .map(|(&id, _)| id)
+            .collect();
+        for worker in gone {
+            self.workers.remove(&worker);
+            step.writes.push(Write::WorkerLeft { worker, at: now.wall });
+        }
+        if self.has_work(now) {
+            step.effects.push(Effect::WorkAvailable);
+        }
+        Ok(Reply::Done)
+    }
+
+    /// When [`Event::Tick`](super::Event::Tick) has something to do next, on the monotonic clock.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<u64> {
+        self.expiries.first().map(|&(expires, _)| expires)
+    }
+}

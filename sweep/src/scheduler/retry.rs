@@ -1,0 +1,210 @@
+//! What happens to a trial when an attempt ends: an outcome, or another attempt.
+
+use crate::id::{SweepId, TrialId, WorkerId};
+use crate::outcome::{FailureClass, Outcome, SweepStatus};
+use crate::record::{AttemptEnd, LogEntry, OutcomeRecord, Phase};
+use crate::scheduler::event::{Effect, Now, ReportEnd, Step, Write};
+use crate::scheduler::state::{Config, Ended, Scheduler, Trial};
+
+/// What to do with a trial whose attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It waits this many milliseconds, then it may be leased again.
+    Again(u64),
+    /// It has failed.
+    Over,
+}
+
+impl Scheduler {
+    /// Ends an attempt of a trial by its holder's word. The caller has checked the epoch.
+    pub(super) fn end_attempt(
+        &mut self,
+        id: TrialId,
+        worker: WorkerId,
+        end: ReportEnd,
+        now: Now,
+        step: &mut Step,
+    ) {
+        match end {
+            ReportEnd::Succeeded { result, adapter } => {
+                self.record_outcome(id, step, now, |trial| OutcomeRecord {
+                    id,
+                    epoch: trial.epoch,
+                    outcome: Outcome::Succeeded,
+                    class: None,
+                    message: String::new(),
+                    result: Some(result),
+                    adapter: Some(adapter),
+                    worker: Some(worker),
+                    at: now.wall,
+                });
+            }
+            ReportEnd::Failed { class, message } => {
+                self.fail_attempt(id, worker, class, message, AttemptEnd::Failed, now, step);
+            }
+            ReportEnd::Released => self.fail_attempt(
+                id,
+                worker,
+                FailureClass::Preempted,
+                "handed back by its worker".to_owned(),
+                AttemptEnd::Released,
+                now,
+                step,
+            ),
+        }
+    }
+
+    /// Ends an attempt without success.
+    #[allow(clippy::too_many_arguments, reason = "one call per way to fail, all different")]
+    pub(super) fn fail_attempt(
+        &mut self,
+        id: TrialId,
+        worker: WorkerId,
+        class: FailureClass,
+        message: String,
+        end: AttemptEnd,
+        now: Now,
+        step: &mut Step,
+    ) {
+        self.disarm(id);
+        let config = self.config;
+        let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
+        let max_attempts = sweep.spec.limits.max_attempts;
+        let Some(trial) = sweep.active.get_mut(&id.index) else { return };
+        let fate = trial.count(class, end, max_attempts, config);
+        let lease = trial.lease(id);
+        step.writes.push(Write::AttemptProgress { lease, last_step: trial.live.step });
+        match fate {
+            Fate::Over => {
+                self.record_outcome(id, step, now, |trial| OutcomeRecord {
+                    id,
+                    epoch: trial.epoch,
+                    outcome: Outcome::Failed,
+                    class: Some(class),
+                    message,
+                    result: None,
+                    adapter: None,
+                    worker: Some(worker),
+                    at: now.wall,
+                });
+            }
+            Fate::Again(wait) => {
+                // After an expiry the old holder may still be at work: its word counts until
+                // somebody else is given the trial.
+                let last_holder = (end == AttemptEnd::Expired).then_some(worker);
+                trial.phase = Phase::Pending { last_holder };
+                step.writes.push(Write::AttemptEnded {
+                    lease,
+                    end,
+                    class: Some(class),
+                    message: message.clone(),
+                    at: now.wall,
+                });
+                step.writes.push(Write::Trial(trial.record(id)));
+                sweep.waiting.insert(id.index, now.monotonic.saturating_add(wait));
+                let entry = LogEntry::Requeued { epoch: lease.epoch, end, class, message };
+                self.log(id.sweep, Some(id), entry, now, step);
+                step.effects.push(Effect::WorkAvailable);
+            }
+        }
+    }
+
+    /// Gives a trial its outcome; the sweep may end with it.
+    fn record_outcome(
+        &mut self,
+        id: TrialId,
+        step: &mut Step,
+        now: Now,
+        record: impl FnOnce(&Trial) -> OutcomeRecord,
+    ) {
+        self.disarm(id);
+        let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
+        let Some(mut trial) = sweep.active.remove(&id.index) else { return };
+        sweep.waiting.remove(&id.index);
+        let record = record(&trial);
+        let end = match record.outcome {
+            Outcome::Succeeded => AttemptEnd::Succeeded,
+            Outcome::Failed | Outcome::Cancelled | Outcome::Pruned => AttemptEnd::Failed,
+        };
+        if let Some(result) = &record.result {
+            let last_step = result.steps;
+            step.writes.push(Write::AttemptProgress { lease: trial.lease(id), last_step });
+        }
+        step.writes.push(Write::AttemptEnded {
+            lease: trial.lease(id),
+            end,
+            class: record.class,
+            message: record.message.clone(),
+            at: now.wall,
+        });
+        trial.phase = Phase::Ended { outcome: record.outcome };
+        let (epoch, outcome, worker) = (record.epoch, record.outcome, record.worker);
+        sweep.ended.insert(id.index, Ended { epoch, outcome, worker });
+        let complete = sweep.is_complete();
+        step.writes.push(Write::Trial(trial.record(id)));
+        let entry = LogEntry::Ended {
+            outcome,
+            class: record.class,
+            message: record.message.clone(),
+            result: record.result.clone(),
+        };
+        step.writes.push(Write::Outcome(Box::new(record)));
+        self.log(id.sweep, Some(id), entry, now, step);
+        if complete {
+            self.finish_sweep(id.sweep, SweepStatus::Finished, now, step);
+        }
+        // A slot of the sweep's max_parallel is free now.
+        step.effects.push(Effect::WorkAvailable);
+    }
+
+    pub(super) fn finish_sweep(
+        &mut self,
+        sweep: SweepId,
+        status: SweepStatus,
+        now: Now,
+        step: &mut Step,
+    ) {
+        if let Some(state) = self.sweeps.get_mut(&sweep) {
+            state.status = status;
+        }
+        let finished = Some(now.wall);
+        step.writes.push(Write::SweepStatus { sweep, status, finished });
+        self.log(sweep, None, LogEntry::Finished { status }, now, step);
+    }
+}
+
+impl Trial {
+    /// Counts a failure against the trial and decides what follows.
+    fn count(
+        &mut self,
+        class: FailureClass,
+        end: AttemptEnd,
+        max_attempts: u32,
+        config: Config,
+    ) -> Fate {
+        match class {
+            FailureClass::Preempted => Fate::Again(0),
+            FailureClass::WorkerLost => {
+                self.losses = self.losses.saturating_add(1);
+                if self.losses >= config.max_losses && end != AttemptEnd::Released {
+                    Fate::Over
+                } else {
+                    Fate::Again(0)
+                }
+            }
+            FailureClass::Diverged | FailureClass::Data | FailureClass::UserError => Fate::Over,
+            FailureClass::Oom
+            | FailureClass::Crashed
+            | FailureClass::Timeout
+            | FailureClass::Infra => {
+                self.failures = self.failures.saturating_add(1);
+                if self.failures >= max_attempts {
+                    Fate::Over
+                } else {
+                    let doublings = self.failures.saturating_sub(1).min(20);
+                    Fate::Again((config.backoff_base << doublings).min(config.backoff_cap))
+                }
+            }
+        }
+    }
+}

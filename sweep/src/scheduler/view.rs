@@ -1,0 +1,81 @@
+//! Read-only looks at the scheduler, for watchers. Never decide anything.
+
+use crate::id::{Epoch, SweepId, TrialId};
+use crate::metric::Number;
+use crate::record::Phase;
+use crate::scheduler::state::Scheduler;
+
+/// How a sweep stands right now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SweepProgress {
+    /// The leased trials, by index.
+    pub running: Vec<RunningTrial>,
+    /// Trials that wait: never leased, or to be leased again.
+    pub pending: u64,
+    /// Updates per second, all running trials together.
+    pub steps_per_second: f64,
+    /// Updates made by ended and running trials; an ended trial counts in full.
+    pub steps_done: u64,
+    /// Updates of the whole sweep.
+    pub steps_total: u64,
+}
+
+/// A leased trial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunningTrial {
+    /// The trial.
+    pub trial: TrialId,
+    /// Epoch of its lease.
+    pub epoch: Epoch,
+    /// Name of its worker.
+    pub worker: String,
+    /// Updates made.
+    pub step: u64,
+    /// Updates to make.
+    pub steps: u64,
+    /// Training loss of the last step, if there was one.
+    pub loss: Option<Number>,
+    /// Updates per second.
+    pub steps_per_second: f64,
+}
+
+impl Scheduler {
+    /// How a sweep stands.
+    #[must_use]
+    pub fn progress(&self, id: SweepId) -> Option<SweepProgress> {
+        let sweep = self.sweeps.get(&id)?;
+        let steps_of = |index| sweep.spec.settings(index).map_or(0, |s| s.train.steps);
+        let mut running = Vec::new();
+        let mut steps_done: u64 = sweep.ended.keys().map(|&index| steps_of(index)).sum();
+        for (&index, trial) in &sweep.active {
+            steps_done += trial.live.step;
+            let Phase::Leased { worker, .. } = trial.phase else { continue };
+            running.push(RunningTrial {
+                trial: TrialId { sweep: id, index },
+                epoch: trial.epoch,
+                worker: self.workers.get(&worker).map_or_else(String::new, |w| w.record.name.clone()),
+                step: trial.live.step,
+                steps: steps_of(index),
+                loss: trial.live.loss,
+                steps_per_second: trial.live.steps_per_second,
+            });
+        }
+        let steps_total = (0..sweep.record.total).map(steps_of).sum();
+        Some(SweepProgress {
+            steps_per_second: running.iter().map(|r| r.steps_per_second).sum(),
+            pending: sweep.record.total
+                - sweep.ended.len() as u64
+                - u64::try_from(running.len()).unwrap_or(u64::MAX),
+            running,
+            steps_done,
+            steps_total,
+        })
+    }
+
+    /// Registered workers and their slots.
+    #[must_use]
+    pub fn capacity(&self) -> (u32, u32) {
+        let slots: usize = self.workers.values().map(|w| w.record.slots.len()).sum();
+        (self.workers.len() as u32, slots as u32)
+    }
+}
