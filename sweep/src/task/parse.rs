@@ -1,0 +1,326 @@
+//! From the files of one split to examples, or to the list of what is wrong with them.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use serde_json::{Map, Value};
+
+use super::error::BadRow;
+use super::read::{self, Cell, Record, TableLayout};
+use super::shape::Shape;
+use super::suggest::suggest;
+use super::{DataError, Example, Format, RowId, SourceFile, Split, TaskDef};
+
+/// Reads the files of one split, in order.
+///
+/// Every row must have all texts of the task and a label; blank lines are skipped. Texts are taken
+/// as they are, spaces included; labels are trimmed.
+///
+/// # Errors
+/// Bad rows of all files together, or the first file that cannot be read as rows of this task at
+/// all (a missing column, no labels, no rows).
+pub fn parse_rows(
+    def: &TaskDef,
+    split: Split,
+    files: &[SourceFile<'_>],
+) -> Result<Vec<Example>, DataError> {
+    if files.is_empty() {
+        return Err(DataError::EmptySplit { split });
+    }
+    let mut bad = BadRowList::default();
+    let mut examples = Vec::new();
+    let golds = gold_files(def, files)?;
+    for (index, file) in (0u32..).zip(files) {
+        if golds.values().any(|gold| *gold == file.name) {
+            continue;
+        }
+        let gold = golds.get(file.name).and_then(|name| files.iter().find(|f| f.name == *name));
+        let mut reader = FileReader {
+            def,
+            split,
+            file,
+            index,
+            bad: &mut bad,
+            examples: &mut examples,
+            rows: 0,
+            last_line: 0,
+            labels: 0,
+            columns: None,
+            fatal: None,
+        };
+        reader.read(gold)?;
+    }
+    if bad.total > 0 {
+        return Err(DataError::BadRows { rows: bad.rows, total: bad.total });
+    }
+    Ok(examples)
+}
+
+#[derive(Default)]
+struct BadRowList {
+    rows: Vec<BadRow>,
+    total: u64,
+}
+
+impl BadRowList {
+    fn push(&mut self, file: &str, line: u64, problem: String) {
+        self.total += 1;
+        if self.rows.len() < DataError::MAX_ROWS {
+            self.rows.push(BadRow { file: file.to_owned(), line, problem });
+        }
+    }
+}
+
+/// Which `.gold.txt` file holds the labels of which `.data.txt` file.
+fn gold_files<'a>(
+    def: &TaskDef,
+    files: &[SourceFile<'a>],
+) -> Result<BTreeMap<&'a str, &'a str>, DataError> {
+    let mut golds = BTreeMap::new();
+    if def.shape != Shape::Wic {
+        return Ok(golds);
+    }
+    for (ours, theirs, is_data) in
+        [(".data.txt", ".gold.txt", true), (".gold.txt", ".data.txt", false)]
+    {
+        for file in files {
+            let Some(stem) = file.name.strip_suffix(ours) else { continue };
+            let partner = format!("{stem}{theirs}");
+            match files.iter().find(|other| other.name == partner) {
+                None => return Err(DataError::Unpaired { file: file.name.to_owned(), partner }),
+                Some(other) if is_data => {
+                    golds.insert(file.name, other.name);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(golds)
+}
+
+/// Reads one file of a split.
+struct FileReader<'r, 'f> {
+    def: &'r TaskDef,
+    split: Split,
+    file: &'r SourceFile<'f>,
+    index: u32,
+    bad: &'r mut BadRowList,
+    examples: &'r mut Vec<Example>,
+    /// Lines seen that are not blank, good or bad.
+    rows: u64,
+    /// The last of them.
+    last_line: u64,
+    /// Rows that had a label.
+    labels: u64,
+    /// Columns of the first readable row.
+    columns: Option<Vec<String>>,
+    fatal: Option<DataError>,
+}
+
+impl FileReader<'_, '_> {
+    fn read(&mut self, gold: Option<&SourceFile<'_>>) -> Result<(), DataError> {
+        let bad_before = (self.bad.rows.len(), self.bad.total);
+        let Some(text) = self.text(self.file)? else { return Ok(()) };
+        let gold = match gold {
+            None => None,
+            Some(gold) => match self.text(gold)? {
+                None => return Ok(()),
+                Some(text) => Some((gold.name, read::lines(text).collect::<BTreeMap<_, _>>())),
+            },
+        };
+        let format = if gold.is_some() {
+            Format::Tsv
+        } else {
+            read::format_of(self.file, self.def.format)?
+        };
+        let def = self.def;
+        let layout = TableLayout {
+            header: if gold.is_some() { Some(false) } else { def.header },
+            headerless: &def.headerless,
+            is_header: &|names| is_header(def, names),
+        };
+        // The label of a `.data.txt` row stands on the same line of the `.gold.txt` file.
+        let extra = |line: u64| {
+            let (name, labels) = gold.as_ref()?;
+            let label = labels.get(&line).map(|label| label.trim().to_owned());
+            Some(label.ok_or_else(|| format!("no label on line {line} of {name}")))
+        };
+        let mut sink = |line, record| self.record(line, record);
+        match format {
+            Format::Jsonl | Format::Auto => read::jsonl(text, &mut sink),
+            Format::Tsv => read::tsv(text, layout, &extra, &mut sink),
+            Format::Csv => read::csv(text, layout, &mut sink),
+        }
+        if let Some(error) = self.fatal.take() {
+            return Err(error);
+        }
+        if self.rows == 0 {
+            return Err(DataError::EmptyFile { file: self.file.name.to_owned() });
+        }
+        if let Some((name, labels)) = gold
+            && let Some((line, _)) = labels.range(self.last_line + 1..).next()
+        {
+            let problem = format!("a label without its row in {}", self.file.name);
+            self.bad.push(name, *line, problem);
+        }
+        if self.labels == 0
+            && let Some(columns) = self.columns.take()
+        {
+            // One message for the file instead of one for each of its rows.
+            self.bad.rows.truncate(bad_before.0);
+            self.bad.total = bad_before.1;
+            return Err(DataError::Unlabelled {
+                file: self.file.name.to_owned(),
+                split: self.split,
+                wanted: self.def.label.clone(),
+                columns,
+            });
+        }
+        Ok(())
+    }
+
+    /// The file's text without a byte order mark; `None` when it is no UTF-8 and noted as bad.
+    fn text<'b>(&mut self, file: &SourceFile<'b>) -> Result<Option<&'b str>, DataError> {
+        let bytes = file.bytes.len() as u64;
+        if bytes > DataError::MAX_FILE {
+            return Err(DataError::TooLarge { file: file.name.to_owned(), bytes });
+        }
+        match str::from_utf8(file.bytes) {
+            Ok(text) => Ok(Some(text.strip_prefix('\u{feff}').unwrap_or(text))),
+            Err(error) => {
+                let before = file.bytes.get(..error.valid_up_to()).unwrap_or_default();
+                let line = 1 + before.iter().filter(|byte| **byte == b'\n').count() as u64;
+                self.bad.push(file.name, line, "not UTF-8; save the file as UTF-8".to_owned());
+                Ok(None)
+            }
+        }
+    }
+
+    fn record(&mut self, line: u64, record: Result<Record, String>) -> ControlFlow<()> {
+        self.rows += 1;
+        self.last_line = line;
+        let expanded = record.and_then(|record| match (&record, self.def.shape) {
+            (Record::Object(object), Shape::MultiRc) if object.contains_key("passage") => {
+                flatten_multirc(object)
+            }
+            _ => Ok(vec![record]),
+        });
+        let records = match expanded {
+            Ok(records) => records,
+            Err(problem) => {
+                self.bad.push(self.file.name, line, problem);
+                return ControlFlow::Continue(());
+            }
+        };
+        for record in records {
+            if self.columns.is_none() {
+                self.columns = Some(record.columns());
+                if let Some(error) = self.missing_column(&record) {
+                    self.fatal = Some(error);
+                    return ControlFlow::Break(());
+                }
+            }
+            match self.example(line, &record) {
+                Ok(example) => self.examples.push(example),
+                Err(problem) => self.bad.push(self.file.name, line, problem),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A column that the file's first row lacks, and so probably the whole file.
+    fn missing_column(&self, record: &Record) -> Option<DataError> {
+        let absent = |columns: &[String]| columns.iter().all(|c| record.get(c) == Cell::Absent);
+        let field = self.def.fields.iter().find(|field| absent(&field.columns))?;
+        let columns = record.columns();
+        let suggestion = field
+            .columns
+            .iter()
+            .find_map(|wanted| suggest(wanted, columns.iter().map(String::as_str)))
+            .map(str::to_owned);
+        let (file, wanted) = (self.file.name.to_owned(), field.columns.clone());
+        Some(DataError::Column { file, wanted, columns, suggestion })
+    }
+
+    fn example(&mut self, line: u64, record: &Record) -> Result<Example, String> {
+        let label = match first_cell(record, &self.def.label) {
+            Cell::Text(label) if !label.trim().is_empty() => {
+                self.labels += 1;
+                label
+            }
+            Cell::Text(_) | Cell::Absent | Cell::Other("null") => {
+                return Err(format!("no label in column {}", quoted(&self.def.label)));
+            }
+            Cell::Other(kind) => return Err(format!("the label is {kind}, not a text")),
+        };
+        let target = self.def.target.target(&label)?;
+        let texts = self
+            .def
+            .fields
+            .iter()
+            .map(|field| match first_cell(record, &field.columns) {
+                Cell::Text(text) => Ok(text),
+                Cell::Absent => Err(format!("no column {}", quoted(&field.columns))),
+                Cell::Other(kind) => {
+                    Err(format!("column {} is {kind}, not a text", quoted(&field.columns)))
+                }
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let source = self.def.source_of(texts)?;
+        let row = RowId { split: self.split, file: self.index, line };
+        Ok(Example { source, target, row })
+    }
+}
+
+fn first_cell(record: &Record, columns: &[String]) -> Cell {
+    columns
+        .iter()
+        .map(|column| record.get(column))
+        .find(|cell| *cell != Cell::Absent)
+        .unwrap_or(Cell::Absent)
+}
+
+fn quoted(columns: &[String]) -> String {
+    columns.iter().map(|column| format!("'{column}'")).collect::<Vec<_>>().join(" or ")
+}
+
+/// Whether a line names all columns that the task reads texts from.
+fn is_header(def: &TaskDef, names: &[String]) -> bool {
+    let named = |column: &String| names.iter().any(|name| read::clean(name) == *column);
+    def.fields.iter().all(|field| field.columns.iter().any(named))
+}
+
+/// One flat record per answer of a `MultiRC` paragraph.
+fn flatten_multirc(object: &Map<String, Value>) -> Result<Vec<Record>, String> {
+    let list = |value: &Value, key: &str, of: &str| {
+        let list = value.get(key).and_then(Value::as_array).cloned();
+        list.ok_or_else(|| format!("{of} has no list '{key}'"))
+    };
+    let Some(passage) = object.get("passage") else {
+        return Err("no 'passage'".to_owned());
+    };
+    let paragraph = passage.get("text").cloned().ok_or("the passage has no 'text'")?;
+    let mut records = Vec::new();
+    for question in list(passage, "questions", "the passage")? {
+        let text = question.get("question").cloned().ok_or("a question has no 'question'")?;
+        for answer in list(&question, "answers", "a question")? {
+            let mut record = Map::new();
+            record.insert("paragraph".to_owned(), paragraph.clone());
+            record.insert("question".to_owned(), text.clone());
+            for (from, to) in [("text", "answer"), ("label", "label")] {
+                if let Some(value) = answer.get(from) {
+                    record.insert(to.to_owned(), value.clone());
+                }
+            }
+            records.push(Record::Object(record));
+        }
+    }
+    if records.is_empty() {
+        return Err("the passage has no answers".to_owned());
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;
