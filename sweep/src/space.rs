@@ -1,0 +1,305 @@
+//! The grid: which settings the trials of a sweep have, computed from a trial's index alone.
+//!
+//! Axes stand in one fixed order, whatever their order in the spec: the first varies slowest,
+//! the seeds fastest, so that the trials of one configuration are neighbours. The order is part
+//! of a sweep's meaning (a stored index must keep its settings) and never changes.
+
+use crate::spec::{Method, Settings, Spec, Train, default_eval_every, default_warmup_steps};
+
+/// The axes of a grid. A valid one has at least one value per axis, no value twice, and at most
+/// [`crate::spec::MAX_TRIALS`] trials.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Space {
+    /// m: rows of the prompt.
+    pub prompt_length: Vec<u32>,
+    /// r: columns of A and rows of B.
+    pub rank: Ranks,
+    /// α1: peak learning rates of the prompt.
+    pub prompt_lr: Vec<f64>,
+    /// α2: peak learning rates of A and B; empty when nothing low-rank is trained.
+    pub lowrank_lr: Vec<f64>,
+    /// Axes over training settings, each at most once, in the order of [`TrainAxis`].
+    pub train: Vec<TrainAxis>,
+    /// Training settings that the spec leaves open and that follow others, axes included.
+    pub follow: Follow,
+    /// Seeds.
+    pub seeds: Vec<u64>,
+}
+
+/// Which training settings the spec leaves to their defaults where the default depends on an axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Follow {
+    /// `warmup_steps` follows `steps`.
+    pub warmup_steps: bool,
+    /// `eval_every` follows `steps`.
+    pub eval_every: bool,
+    /// `eval_batch_size` is `batch_size`.
+    pub eval_batch_size: bool,
+}
+
+impl Follow {
+    fn apply(self, train: &mut Train) {
+        if self.warmup_steps {
+            train.warmup_steps = default_warmup_steps(train.steps);
+        }
+        if self.eval_every {
+            train.eval_every = default_eval_every(train.steps);
+        }
+        if self.eval_batch_size {
+            train.eval_batch_size = train.batch_size;
+        }
+    }
+}
+
+/// The rank axis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ranks {
+    /// These values. `[0]` for prompt tuning.
+    List(Vec<u32>),
+    /// No axis of its own: r follows from m and s, so that every configuration has as many
+    /// parameters as a prompt of `to` rows alone.
+    EqualParameters {
+        /// Rows of that prompt.
+        to: u32,
+        /// d: the model's hidden size.
+        hidden: u32,
+        /// What happens where no whole r exists.
+        rounding: Rounding,
+    },
+}
+
+/// What happens where the equal-parameter rank is no whole number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    /// The spec is refused.
+    Exact,
+    /// The nearest whole number is taken, halves upwards.
+    Nearest,
+}
+
+/// A training setting that differs between configurations.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TrainAxis {
+    /// Updates.
+    Steps(Vec<u64>),
+    /// Rows per micro-batch.
+    BatchSize(Vec<u32>),
+    /// Micro-batches per update.
+    GradientAccumulation(Vec<u32>),
+    /// s: longest input in tokens.
+    MaxLength(Vec<u32>),
+    /// Updates of linear warm-up.
+    WarmupSteps(Vec<u64>),
+    /// Dropout rate.
+    Dropout(Vec<f64>),
+}
+
+impl TrainAxis {
+    /// The key in the spec.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            TrainAxis::Steps(_) => "steps",
+            TrainAxis::BatchSize(_) => "batch_size",
+            TrainAxis::GradientAccumulation(_) => "gradient_accumulation",
+            TrainAxis::MaxLength(_) => "max_length",
+            TrainAxis::WarmupSteps(_) => "warmup_steps",
+            TrainAxis::Dropout(_) => "dropout",
+        }
+    }
+
+    /// Number of values.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            TrainAxis::Steps(values) | TrainAxis::WarmupSteps(values) => values.len(),
+            TrainAxis::BatchSize(values)
+            | TrainAxis::GradientAccumulation(values)
+            | TrainAxis::MaxLength(values) => values.len(),
+            TrainAxis::Dropout(values) => values.len(),
+        }
+    }
+
+    /// Whether it has no values.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts the value at `at` into `train`; `None` past the end.
+    fn apply(&self, at: usize, train: &mut Train) -> Option<()> {
+        match self {
+            TrainAxis::Steps(values) => train.steps = *values.get(at)?,
+            TrainAxis::BatchSize(values) => train.batch_size = *values.get(at)?,
+            TrainAxis::GradientAccumulation(values) => {
+                train.gradient_accumulation = *values.get(at)?;
+            }
+            TrainAxis::MaxLength(values) => train.max_length = *values.get(at)?,
+            TrainAxis::WarmupSteps(values) => train.warmup_steps = *values.get(at)?,
+            TrainAxis::Dropout(values) => train.dropout = Some(*values.get(at)?),
+        }
+        Some(())
+    }
+}
+
+impl Space {
+    /// Number of trials. Saturates; a parsed space has at most [`crate::spec::MAX_TRIALS`].
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.configurations().saturating_mul(length(&self.seeds))
+    }
+
+    /// Number of configurations: trials that differ in more than the seed.
+    #[must_use]
+    pub fn configurations(&self) -> u64 {
+        let ranks = match &self.rank {
+            Ranks::List(values) => length(values),
+            Ranks::EqualParameters { .. } => 1,
+        };
+        let rates = length(&self.prompt_lr).saturating_mul(length(&self.lowrank_lr).max(1));
+        self.train
+            .iter()
+            .map(|axis| axis.len() as u64)
+            .fold(length(&self.prompt_length), u64::saturating_mul)
+            .saturating_mul(ranks)
+            .saturating_mul(rates)
+    }
+}
+
+fn length<T>(values: &[T]) -> u64 {
+    values.len() as u64
+}
+
+/// Takes the fastest remaining digit of `index`, whose base is `base`.
+fn digit(index: &mut u64, base: usize) -> Option<usize> {
+    let base = base as u64;
+    let value = index.checked_rem(base)?;
+    *index /= base;
+    usize::try_from(value).ok()
+}
+
+impl Spec {
+    /// Number of trials.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.space.total()
+    }
+
+    /// Number of configurations.
+    #[must_use]
+    pub fn configurations(&self) -> u64 {
+        self.space.configurations()
+    }
+
+    /// The configuration of the trial at `index`; trials of one configuration differ in the seed
+    /// alone.
+    #[must_use]
+    pub fn configuration(&self, index: u64) -> u64 {
+        index / length(&self.space.seeds).max(1)
+    }
+
+    /// The settings of the trial at `index`, the same for ever; `None` for an index past the
+    /// last.
+    #[must_use]
+    pub fn settings(&self, index: u64) -> Option<Settings> {
+        if index >= self.total() {
+            return None;
+        }
+        let space = &self.space;
+        let mut rest = index;
+        let seed = *space.seeds.get(digit(&mut rest, space.seeds.len())?)?;
+        let mut train = self.train.clone();
+        for axis in space.train.iter().rev() {
+            axis.apply(digit(&mut rest, axis.len())?, &mut train)?;
+        }
+        space.follow.apply(&mut train);
+        let lowrank_lr = match self.method {
+            Method::Dept if !space.lowrank_lr.is_empty() => {
+                Some(*space.lowrank_lr.get(digit(&mut rest, space.lowrank_lr.len())?)?)
+            }
+            Method::Dept | Method::Pt => None,
+        };
+        let prompt_lr = *space.prompt_lr.get(digit(&mut rest, space.prompt_lr.len())?)?;
+        let listed_rank = match &space.rank {
+            Ranks::List(values) => Some(*values.get(digit(&mut rest, values.len())?)?),
+            Ranks::EqualParameters { .. } => None,
+        };
+        let prompt_length =
+            *space.prompt_length.get(digit(&mut rest, space.prompt_length.len())?)?;
+        let rank = match (listed_rank, &space.rank) {
+            (Some(rank), _) => rank,
+            (None, Ranks::EqualParameters { to, hidden, rounding }) => {
+                equal_rank(*to, prompt_length, train.max_length, *hidden, *rounding)?
+            }
+            (None, Ranks::List(_)) => return None,
+        };
+        Some(Settings {
+            recipe: self.recipe,
+            task: self.task.clone(),
+            method: self.method,
+            prompt_length,
+            rank,
+            prompt_lr,
+            lowrank_lr,
+            seed,
+            train,
+            objective: self.objective.clone(),
+        })
+    }
+}
+
+/// Number of trained parameters: m·d + r·(s + d). Saturates.
+#[must_use]
+pub fn trainable_parameters(prompt_length: u32, rank: u32, max_length: u32, hidden: u32) -> u64 {
+    let prompt = u64::from(prompt_length).saturating_mul(u64::from(hidden));
+    let lowrank = u64::from(rank).saturating_mul(u64::from(max_length) + u64::from(hidden));
+    prompt.saturating_add(lowrank)
+}
+
+/// The r with m·d + r·(s + d) = to·d, if there is a whole one (`Exact`) or rounded (`Nearest`).
+/// `None` also where m > to.
+#[must_use]
+pub fn equal_rank(
+    to: u32,
+    prompt_length: u32,
+    max_length: u32,
+    hidden: u32,
+    rounding: Rounding,
+) -> Option<u32> {
+    let left = u64::from(to.checked_sub(prompt_length)?) * u64::from(hidden);
+    let each = u64::from(max_length) + u64::from(hidden);
+    let (whole, over) = (left.checked_div(each)?, left.checked_rem(each)?);
+    let rank = match rounding {
+        Rounding::Exact if over != 0 => return None,
+        Rounding::Exact => whole,
+        Rounding::Nearest => whole + u64::from(over * 2 >= each),
+    };
+    u32::try_from(rank).ok()
+}
+
+/// Every pair (m, r) of whole numbers with m·d + r·(s + d) = to·d and 1 ≤ r ≤ min(s, d),
+/// by rising m.
+#[must_use]
+pub fn equal_pairs(to: u32, max_length: u32, hidden: u32) -> Vec<(u32, u32)> {
+    let most = max_length.min(hidden);
+    (0..=to)
+        .filter_map(|m| Some((m, equal_rank(to, m, max_length, hidden, Rounding::Exact)?)))
+        .filter(|(_, rank)| (1..=most).contains(rank))
+        .collect()
+}
+
+/// The `count` pairs of [`equal_pairs`] whose m is nearest to `prompt_length`, by rising m.
+#[must_use]
+pub fn nearest_pairs(
+    to: u32,
+    prompt_length: u32,
+    max_length: u32,
+    hidden: u32,
+    count: usize,
+) -> Vec<(u32, u32)> {
+    let mut pairs = equal_pairs(to, max_length, hidden);
+    pairs.sort_by_key(|(m, _)| (m.abs_diff(prompt_length), *m));
+    pairs.truncate(count);
+    pairs.sort_unstable();
+    pairs
+}

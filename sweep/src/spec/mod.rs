@@ -1,0 +1,180 @@
+//! The sweep file: what a person asks for.
+//!
+//! [`Spec::parse`] reads TOML or JSON, names *every* problem with its line, path and a hint, and
+//! returns a spec whose trials can be computed by index without further checks.
+
+mod axes;
+mod cross;
+mod data;
+pub mod diagnostic;
+mod document;
+mod json;
+mod locate;
+mod parse;
+mod reader;
+mod task;
+mod train;
+
+use serde::{Deserialize, Serialize};
+
+use crate::metric::MetricKind;
+use crate::space::Space;
+use crate::task::{Recipe, TaskSpec};
+
+pub use data::data_problem;
+pub use diagnostic::{Diagnostic, Diagnostics, Position};
+pub use locate::{locate, model_path};
+pub(crate) use train::{default_eval_every, default_warmup_steps};
+
+/// How a spec is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// TOML 1.1.
+    Toml,
+    /// JSON with the same keys.
+    Json,
+}
+
+crate::outcome::names!(Format, "format", Toml => "toml", Json => "json");
+
+/// Longest spec accepted, in bytes.
+pub const MAX_SPEC_BYTES: usize = 256 << 10;
+
+/// Most trials in one sweep.
+pub const MAX_TRIALS: u64 = 1_000_000;
+
+/// A valid sweep.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spec {
+    /// Name for people; letters, digits, `-`, `_`, `.`; at most 100 characters.
+    pub name: String,
+    /// Corrected semantics, or the reference implementation's to the letter.
+    pub recipe: Recipe,
+    /// The frozen backbone.
+    pub model: ModelSpec,
+    /// Data, text format, labels, metrics.
+    pub task: TaskSpec,
+    /// What is trained.
+    pub method: Method,
+    /// The grid.
+    pub space: Space,
+    /// Training settings that are the same for all trials unless an axis overrides them.
+    pub train: Train,
+    /// What the best trial is.
+    pub objective: Objective,
+    /// Bounds on the sweep.
+    pub limits: Limits,
+}
+
+/// The frozen backbone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelSpec {
+    /// A directory, relative to the spec file, with `config.json`, `model.safetensors` and
+    /// `tokenizer.json`; or a name that workers find under one of their model roots.
+    pub path: String,
+}
+
+/// What is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// A short prompt and a low-rank offset to the word embeddings.
+    Dept,
+    /// A prompt alone.
+    Pt,
+}
+
+crate::outcome::names!(Method, "method", Dept => "dept", Pt => "pt");
+
+use crate::outcome::Unknown;
+use std::fmt;
+use std::str::FromStr;
+
+/// Training settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Train {
+    /// Updates. 1..=10,000,000.
+    pub steps: u64,
+    /// Rows per micro-batch. 1..=4096. Default 32.
+    pub batch_size: u32,
+    /// Micro-batches per update. 1..=1024. Default 1.
+    pub gradient_accumulation: u32,
+    /// Longest input in tokens (s), and the number of rows of A. 1..=8192. Default 256.
+    pub max_length: u32,
+    /// Updates of linear warm-up. Less than `steps`. Default 500, or a tenth of `steps` (rounded
+    /// down) if that is less.
+    pub warmup_steps: u64,
+    /// Updates between evaluations (and checkpoints). Default 1000, at most `steps`.
+    pub eval_every: u64,
+    /// Rows per evaluation batch. 1..=4096. Default: `batch_size`.
+    pub eval_batch_size: u32,
+    /// Joint L2 norm above which a trial's gradients are scaled down. More than 0.
+    /// Default 1.0.
+    pub max_grad_norm: f64,
+    /// Dropout rate in [0, 1). Default: the model's own.
+    pub dropout: Option<f64>,
+    /// Arithmetic. Default `fp32`.
+    pub precision: Precision,
+}
+
+/// Arithmetic of the backbone's matrix products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats throughout.
+    Fp32,
+}
+
+/// What the best trial is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Objective {
+    /// Selection metric on the validation split. Default: the task's first.
+    pub metric: MetricKind,
+    /// Whether more is better. Default: yes, as for every metric here.
+    pub goal: Goal,
+}
+
+/// Direction of the objective.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Goal {
+    /// More is better.
+    Maximize,
+    /// Less is better.
+    Minimize,
+}
+
+/// Bounds on the sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Attempts of one trial that may fail before the trial does. 1..=100. Default 3.
+    pub max_attempts: u32,
+    /// Trials leased at the same time. Default: no bound.
+    pub max_parallel: Option<u32>,
+}
+
+/// Everything that one trial's training depends on, besides the content of the files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Which semantics.
+    pub recipe: Recipe,
+    /// Data, text format, labels, metrics.
+    pub task: TaskSpec,
+    /// What is trained.
+    pub method: Method,
+    /// m: rows of the prompt.
+    pub prompt_length: u32,
+    /// r: columns of A and rows of B; 0 for prompt tuning.
+    pub rank: u32,
+    /// α1: peak learning rate of the prompt.
+    pub prompt_lr: f64,
+    /// α2: peak learning rate of A and B; `None` for prompt tuning.
+    pub lowrank_lr: Option<f64>,
+    /// Decides A's start, the order of the data and the dropout masks. At most 2^63 - 1.
+    pub seed: u64,
+    /// Training settings.
+    pub train: Train,
+    /// What the best checkpoint is.
+    pub objective: Objective,
+}

@@ -1,0 +1,301 @@
+//! From a text to a valid [`Spec`].
+
+use super::axes::{Axes, RankAxis};
+use super::cross::{self, Parts};
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::document;
+use super::reader::{Planned, Report, Section, nearest_hint, shorten};
+use super::train::Training;
+use super::{
+    Format, Goal, Limits, MAX_SPEC_BYTES, Method, ModelSpec, Objective, Spec, Train, axes, task,
+    train,
+};
+use crate::metric::MetricKind;
+use crate::model::ModelConfig;
+use crate::space::{Follow, Ranks, Space, TrainAxis};
+use crate::task::Recipe;
+
+const SECTIONS: &[&str] = &[
+    "name",
+    "recipe",
+    "model",
+    "task",
+    "method",
+    "space",
+    "search",
+    "train",
+    "objective",
+    "limits",
+];
+
+const PLANNED_SECTIONS: &[Planned] =
+    &[("pool", "start workers yourself"), ("pools", "start workers yourself")];
+
+const GRID_ONLY: &str = "use kind = \"grid\"";
+
+impl Spec {
+    /// Reads a spec. `model` is the backbone's configuration; without it, ranks are checked
+    /// against `max_length` alone, and `equal_parameters_to` is refused.
+    ///
+    /// # Errors
+    /// Every problem that was found, in the order of the text.
+    pub fn parse(
+        text: &str,
+        format: Format,
+        model: Option<&ModelConfig>,
+    ) -> Result<Spec, Diagnostics> {
+        if text.len() > MAX_SPEC_BYTES {
+            return Err(Diagnostics(vec![Diagnostic {
+                path: String::new(),
+                position: None,
+                message: format!(
+                    "the spec has {} bytes, at most {MAX_SPEC_BYTES} are accepted",
+                    text.len()
+                ),
+                hint: Some("shorten its lists; data go in files of their own".to_owned()),
+            }]));
+        }
+        let entries = document::read(text, format).map_err(Diagnostics)?;
+        let mut report = Report::new(text);
+        let top = Section { path: "", at: 0, entries: &entries };
+        match read(top, model, &mut report) {
+            Some(spec) if report.is_clean() => Ok(spec),
+            _ => Err(report.finish()),
+        }
+    }
+}
+
+fn read(top: Section<'_>, model: Option<&ModelConfig>, report: &mut Report<'_>) -> Option<Spec> {
+    top.check_keys(SECTIONS, PLANNED_SECTIONS, axes::section_of, report);
+    for needed in ["model", "task", "space", "train"] {
+        if top.get(needed).is_none() && (needed != "train" || !has_steps(top)) {
+            let message = format!("section [{needed}] is missing");
+            report.add(needed, 0, message, format!("add a section [{needed}]"));
+        }
+    }
+    let present = |key: &str| top.get(key).is_some();
+    let name = read_name(top, report);
+    let recipe = read_recipe(top, report);
+    let model_spec = read_model(top.table("model", report), present("model"), report);
+    let (task, metrics) = match present("task") {
+        true => task::read(top.table("task", report), recipe.unwrap_or_default(), report),
+        false => (None, None),
+    };
+    let method = read_method(top.table("method", report), report);
+    read_search(top.table("search", report), report);
+    let objective = read_objective(top.table("objective", report), metrics.as_deref(), report);
+    let limits = read_limits(top.table("limits", report), report);
+    let space_section = top.table("space", report);
+    let train_section = top.table("train", report);
+    if !present("space") {
+        return None;
+    }
+    let axes = axes::read(space_section, report);
+    let training = train::read(train_section, space_section, present("train"), report);
+    let parts = Parts { space: space_section, method, axes: &axes, training: &training, model };
+    cross::check(&parts, report);
+    let (train, follow, train_axes) = settle(&training)?;
+    let method = method?;
+    let space = grid(&axes, method, model, follow, train_axes)?;
+    Some(Spec {
+        name: name?,
+        recipe: recipe?,
+        model: model_spec?,
+        task: task?,
+        method,
+        space,
+        train,
+        objective: objective?,
+        limits: limits?,
+    })
+}
+
+fn has_steps(top: Section<'_>) -> bool {
+    let space = top.get("space").map(|entry| &entry.node.value);
+    matches!(space, Some(document::Value::Table(entries)) if entries.iter().any(|e| e.key == "steps"))
+}
+
+fn read_name(top: Section<'_>, report: &mut Report<'_>) -> Option<String> {
+    let Some(entry) = top.get("name") else {
+        top.missing("name", "name = \"rte-dept\"", report);
+        return None;
+    };
+    let name = top.text("name", report)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.chars().all(fits) && name.len() <= 100 {
+        return Some(name.to_owned());
+    }
+    let message = format!("'{}' is no name for a sweep", shorten(name));
+    let hint = "use letters, digits, '-', '_' and '.', at most 100 of them".to_owned();
+    report.add("name", entry.node.at, message, hint);
+    None
+}
+
+fn read_recipe(top: Section<'_>, report: &mut Report<'_>) -> Option<Recipe> {
+    if top.get("recipe").is_none() {
+        return Some(Recipe::Default);
+    }
+    let choices = [("default", Recipe::Default), ("reference", Recipe::Reference)];
+    top.choice("recipe", &choices, &[], report)
+}
+
+fn read_model(section: Section<'_>, present: bool, report: &mut Report<'_>) -> Option<ModelSpec> {
+    let planned = [("revision", "give a directory as path"), ("dtype", "leave it out")];
+    section.check_keys(&["path"], &planned, |_| None, report);
+    if present && section.get("path").is_none() {
+        section.missing("path", "path = \"models/t5-base\"", report);
+    }
+    section.text("path", report).map(|path| ModelSpec { path: path.to_owned() })
+}
+
+fn read_method(section: Section<'_>, report: &mut Report<'_>) -> Option<Method> {
+    let planned = [
+        ("source", "train from the text start; transfer comes later"),
+        ("init", "leave it out; prompts start from the text"),
+        ("lora_alpha", "leave it out; the scaling is 8/√r"),
+    ];
+    section.check_keys(&["kind"], &planned, axes::section_of, report);
+    if section.get("kind").is_none() {
+        return Some(Method::Dept);
+    }
+    let instead = "use kind = \"dept\" or kind = \"pt\"";
+    let choices = [("dept", Method::Dept), ("pt", Method::Pt)];
+    section.choice("kind", &choices, &[("lora", instead), ("full", instead)], report)
+}
+
+fn read_search(section: Section<'_>, report: &mut Report<'_>) {
+    let kinds = ["random", "asha", "tpe"].map(|kind| (kind, GRID_ONLY));
+    if section.get("kind").is_some() {
+        section.choice("kind", &[("grid", ())], &kinds, report);
+    }
+    let planned =
+        ["trials", "eta", "grace", "rungs", "seed"].map(|key| (key, "a grid takes no settings"));
+    section.check_keys(&["kind"], &planned, axes::section_of, report);
+}
+
+fn read_objective(
+    section: Section<'_>,
+    metrics: Option<&[MetricKind]>,
+    report: &mut Report<'_>,
+) -> Option<Objective> {
+    section.check_keys(&["metric", "goal"], &[], axes::section_of, report);
+    let goal = match section.get("goal") {
+        None => Some(Goal::Maximize),
+        Some(_) => {
+            let choices = [("maximize", Goal::Maximize), ("minimize", Goal::Minimize)];
+            section.choice("goal", &choices, &[], report)
+        }
+    };
+    let metric = match (section.get("metric"), metrics) {
+        (None, metrics) => metrics.and_then(|all| all.first().copied()),
+        (Some(entry), metrics) => {
+            let word = section.text("metric", report)?;
+            let all: &[MetricKind] = metrics.unwrap_or(&MetricKind::ALL);
+            let found = all.iter().find(|kind| kind.name() == word).copied();
+            if found.is_none() {
+                let names: Vec<&str> = all.iter().map(|kind| kind.name()).collect();
+                let whose = if metrics.is_some() { "this task's metrics" } else { "the metrics" };
+                let message = format!("objective.metric '{}' is not among {whose}", shorten(word));
+                report.add("objective.metric", entry.node.at, message, nearest_hint(word, &names));
+            }
+            found
+        }
+    };
+    Some(Objective { metric: metric?, goal: goal? })
+}
+
+fn read_limits(section: Section<'_>, report: &mut Report<'_>) -> Option<Limits> {
+    let later = "remove it; bound the sweep by its grid and its steps";
+    let planned = [
+        ("budget_gpu_hours", later),
+        ("trial_hours", later),
+        ("time_limit", later),
+        ("priority", "remove it; sweeps run in the order of submission"),
+    ];
+    section.check_keys(&["max_attempts", "max_parallel"], &planned, |_| None, report);
+    let attempts = section.whole("max_attempts", 1..=100, Some(3), report);
+    let parallel = match section.get("max_parallel") {
+        None => Some(None),
+        Some(_) => section.whole("max_parallel", 1..=1_000_000, None, report).map(Some),
+    };
+    Some(Limits {
+        max_attempts: u32::try_from(attempts?).ok()?,
+        max_parallel: match parallel? {
+            Some(bound) => Some(u32::try_from(bound).ok()?),
+            None => None,
+        },
+    })
+}
+
+/// The settings of trials before any axis is applied, and the axes.
+fn settle(training: &Training) -> Option<(Train, Follow, Vec<TrainAxis>)> {
+    let steps = training.steps.as_ref()?;
+    let batch_size = training.batch_size.as_ref()?;
+    let accumulation = training.gradient_accumulation.as_ref()?;
+    let max_length = training.max_length.as_ref()?;
+    let warmup = training.warmup_steps.as_ref()?;
+    let dropout = training.dropout.as_ref()?;
+    let eval_every = training.eval_every?;
+    let eval_batch_size = training.eval_batch_size?;
+    let first_steps = steps.first()?;
+    let train = Train {
+        steps: first_steps,
+        batch_size: batch_size.first()?,
+        gradient_accumulation: accumulation.first()?,
+        max_length: max_length.first()?,
+        warmup_steps: warmup.first().unwrap_or_else(|| train::default_warmup_steps(first_steps)),
+        eval_every: eval_every
+            .map_or_else(|| train::default_eval_every(first_steps), |every| every.value),
+        eval_batch_size: match eval_batch_size {
+            Some(rows) => rows,
+            None => batch_size.first()?,
+        },
+        max_grad_norm: training.max_grad_norm?,
+        dropout: dropout.first(),
+        precision: training.precision?,
+    };
+    let follow = Follow {
+        warmup_steps: warmup.values.is_empty(),
+        eval_every: eval_every.is_none(),
+        eval_batch_size: eval_batch_size.is_none(),
+    };
+    let axes = [
+        (steps.is_axis, TrainAxis::Steps(steps.plain())),
+        (batch_size.is_axis, TrainAxis::BatchSize(batch_size.plain())),
+        (accumulation.is_axis, TrainAxis::GradientAccumulation(accumulation.plain())),
+        (max_length.is_axis, TrainAxis::MaxLength(max_length.plain())),
+        (warmup.is_axis, TrainAxis::WarmupSteps(warmup.plain())),
+        (dropout.is_axis, TrainAxis::Dropout(dropout.plain())),
+    ];
+    let axes = axes.into_iter().filter(|(is_axis, _)| *is_axis).map(|(_, axis)| axis).collect();
+    Some((train, follow, axes))
+}
+
+fn grid(
+    axes: &Axes,
+    method: Method,
+    model: Option<&ModelConfig>,
+    follow: Follow,
+    train: Vec<TrainAxis>,
+) -> Option<Space> {
+    let rank = match (axes.rank.as_ref()?, method) {
+        (_, Method::Pt) => Ranks::List(vec![0]),
+        (RankAxis::LeftOut, Method::Dept) => return None,
+        (RankAxis::List(values), Method::Dept) => {
+            Ranks::List(values.iter().map(|one| one.value).collect())
+        }
+        (RankAxis::EqualParameters { to, rounding, .. }, Method::Dept) => {
+            let hidden = model?.d_model;
+            Ranks::EqualParameters { to: *to, hidden, rounding: *rounding }
+        }
+    };
+    Some(Space {
+        prompt_length: axes.prompt_length.as_ref()?.iter().map(|one| one.value).collect(),
+        rank,
+        prompt_lr: axes.prompt_lr.as_ref()?.iter().map(|one| one.value).collect(),
+        lowrank_lr: axes.lowrank_lr.as_ref()?.iter().map(|one| one.value).collect(),
+        train,
+        follow,
+        seeds: axes.seeds.as_ref()?.iter().map(|one| one.value).collect(),
+    })
+}
