@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# What is too long for every change: `make nightly`.
+# Runs each part even when an earlier one failed, and ends with the list of failures.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+failed=()
+
+# part NAME COMMAND…
+part() {
+    local name=$1
+    shift
+    echo "=== $name: $*"
+    "$@" || failed+=("$name")
+}
+
+part build cargo build --locked --workspace --bins
+part tests cargo test --locked --workspace
+part long-tests cargo test --locked --workspace -- --ignored
+
+# Clients that others wrote, against the real server.
+shopt -s nullglob
+for script in tests/python/*.sh; do
+    part "$script" bash "$script"
+done
+
+if cargo deny --version >/dev/null 2>&1; then
+    part deny cargo deny --locked check licenses bans sources
+    # The advisories come from a git repository that not every machine can reach.
+    cargo deny --locked check advisories || echo "warning: advisories were found, or could not be fetched"
+else
+    echo "SKIPPED deny: cargo-deny is not installed (cargo install --locked cargo-deny)"
+fi
+
+if ((${#failed[@]})); then
+    printf 'failed: %s\n' "${failed[@]}"
+    exit 1
+fi
+echo "nightly: all parts passed"
