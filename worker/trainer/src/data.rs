@@ -1,0 +1,121 @@
+//! A task's three splits as token ids.
+
+use std::path::{Path, PathBuf};
+
+use deptune_sweep::child::DataFile;
+use deptune_sweep::task::{self, DataError, SourceFile, Split, TaskDef, TaskError};
+
+use crate::batch::{Batch, Example};
+use crate::tokenize::{self, Tokenizer};
+
+/// Why the data cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the data file {name} at {path}")]
+    Read {
+        /// The name in the spec.
+        name: String,
+        /// Where it was looked for.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A split that does not exist.
+    #[error("the data file {name} is for no known split")]
+    Split {
+        /// The name in the spec.
+        name: String,
+        /// Why.
+        #[source]
+        source: TaskError,
+    },
+    /// The content is not what the task needs.
+    #[error("the data do not fit the task")]
+    Content(#[source] DataError),
+    /// A text could not be tokenised.
+    #[error("cannot tokenise the data")]
+    Tokenize(#[source] tokenize::Error),
+}
+
+/// One split.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// Token ids, row by row.
+    pub examples: Vec<Example>,
+    /// Target texts, row by row.
+    pub targets: Vec<String>,
+}
+
+/// All three splits.
+#[derive(Debug)]
+pub struct Data {
+    /// To learn from.
+    pub train: Rows,
+    /// To choose checkpoints on.
+    pub validation: Rows,
+    /// To read once, at the end; empty when the task has none.
+    pub test: Rows,
+    /// Most tokens of a target, end token included: as long as an answer can be.
+    pub longest_target: usize,
+}
+
+impl Rows {
+    /// The given rows as a batch; numbers that do not exist are left out.
+    #[must_use]
+    pub fn batch(&self, rows: &[u32]) -> Batch {
+        let examples = rows.iter().filter_map(|&row| self.examples.get(row as usize)).cloned();
+        Batch { examples: examples.collect() }
+    }
+}
+
+/// Reads, splits and tokenises the files of a task.
+///
+/// # Errors
+/// [`Error`], with file and line where a row is to blame.
+pub fn load(def: &TaskDef, files: &[DataFile], tokenizer: &Tokenizer) -> Result<Data, Error> {
+    let contents = read(files)?;
+    let sources: Vec<(Split, SourceFile<'_>)> =
+        contents.iter().map(|(split, name, bytes)| (*split, SourceFile { name, bytes })).collect();
+    let dataset = task::load(def, &sources).map_err(Error::Content)?;
+    let rows = |split| rows(dataset.split(split), tokenizer).map_err(Error::Tokenize);
+    let (train, validation, test) =
+        (rows(Split::Train)?, rows(Split::Validation)?, rows(Split::Test)?);
+    let longest = |rows: &Rows| rows.examples.iter().map(|e| e.labels.len()).max().unwrap_or(0);
+    let longest_target = longest(&train).max(longest(&validation)).max(longest(&test));
+    Ok(Data { train, validation, test, longest_target })
+}
+
+fn read(files: &[DataFile]) -> Result<Vec<(Split, String, Vec<u8>)>, Error> {
+    let one = |file: &DataFile| {
+        let name = file.name.clone();
+        let split = file.split.parse().map_err(|source| Error::Split { name: name.clone(), source })?;
+        let bytes = read_file(&file.path).map_err(|source| {
+            Error::Read { name: name.clone(), path: file.path.clone(), source }
+        })?;
+        Ok((split, name, bytes))
+    };
+    files.iter().map(one).collect()
+}
+
+fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    let size = std::fs::metadata(path)?.len();
+    if size > DataError::MAX_FILE {
+        let limit = DataError::MAX_FILE;
+        return Err(std::io::Error::other(format!("it has {size} bytes, at most {limit} are read")));
+    }
+    std::fs::read(path)
+}
+
+fn rows(examples: &[task::Example], tokenizer: &Tokenizer) -> Result<Rows, tokenize::Error> {
+    let mut rows = Rows::default();
+    for example in examples {
+        rows.examples.push(Example {
+            input_ids: tokenizer.input(&example.source)?,
+            labels: tokenizer.target(&example.target)?,
+        });
+        rows.targets.push(example.target.clone());
+    }
+    Ok(rows)
+}

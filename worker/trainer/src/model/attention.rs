@@ -1,0 +1,188 @@
+//! Self-attention and cross-attention. Neither scales its scores (T5 folds the factor into the
+//! initial weights).
+
+use tch::{TchError, Tensor};
+
+use super::layers::{Linear, Norm, Place, stack_rows};
+use crate::config::T5Config;
+use crate::dropout::{Axis, Site};
+use crate::weights::{Weights, WeightsError};
+
+/// Keys and values [K, B, H, t, d_kv] of the tokens decoded so far.
+#[derive(Default)]
+pub(crate) struct Cache(Option<(Tensor, Tensor)>);
+
+/// Self-attention sublayer with its norm and residual connection.
+pub(crate) struct SelfAttention {
+    norm: Norm,
+    qkv: Linear,
+    out: Linear,
+    heads: i64,
+    d_kv: i64,
+}
+
+impl SelfAttention {
+    pub(crate) fn load(
+        weights: &Weights,
+        name: &str,
+        config: &T5Config,
+    ) -> Result<Self, WeightsError> {
+        let (d, inner) = (config.d_model, config.inner());
+        let load =
+            |part: &str| Linear::load(weights, &format!("{name}.SelfAttention.{part}"), inner, d);
+        let parts = [load("q")?, load("k")?, load("v")?];
+        Ok(Self {
+            norm: Norm::load(weights, &format!("{name}.layer_norm"), config)?,
+            qkv: stack_rows(weights, &parts, name)?,
+            out: Linear::load(weights, &format!("{name}.SelfAttention.o"), d, inner)?,
+            heads: config.num_heads as i64,
+            d_kv: config.d_kv as i64,
+        })
+    }
+
+    /// x [K, B, T, d] → same. `bias` is added to the scores [K, B, H, T, keys]. With a cache, the
+    /// keys of earlier calls come first and this call's are appended.
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        bias: &Tensor,
+        cache: Option<&mut Cache>,
+        place: &Place<'_>,
+    ) -> Result<Tensor, TchError> {
+        let (k, b, t, _) = x.size4()?;
+        let qkv = self.qkv.forward(&self.norm.forward(x)?)?;
+        // One copy that lays out [3, K, B, H, T, d_kv]; the parts are views of it.
+        let parts = qkv
+            .f_view([k, b, t, 3, self.heads, self.d_kv])?
+            .f_permute([3, 0, 1, 4, 2, 5])?
+            .f_contiguous()?
+            .f_unbind(0)?;
+        let [query, key, value] = parts.as_slice() else {
+            return Err(TchError::Shape("query, key and value".to_owned()));
+        };
+        let (key, value) = match cache {
+            None => (key.shallow_clone(), value.shallow_clone()),
+            Some(cache) => cache.append(key, value)?,
+        };
+        let scores = query.f_matmul(&key.f_transpose(-1, -2)?)?.f_add_(bias)?;
+        let weights = scores.f_softmax(-1, None)?;
+        let heads = self.heads as usize;
+        let weights = place.drop_weights(weights, Site::SelfWeights, heads, place.axis)?;
+        let context = weights.f_matmul(&value)?.f_transpose(2, 3)?.f_reshape([
+            k,
+            b,
+            t,
+            self.heads * self.d_kv,
+        ])?;
+        let out = place.drop_hidden(self.out.forward(&context)?, Site::SelfOutput)?;
+        x.f_add(&out)
+    }
+}
+
+impl Cache {
+    fn append(&mut self, key: &Tensor, value: &Tensor) -> Result<(Tensor, Tensor), TchError> {
+        let (key, value) = match &self.0 {
+            None => (key.shallow_clone(), value.shallow_clone()),
+            Some((keys, values)) => {
+                (Tensor::f_cat(&[keys, key], 3)?, Tensor::f_cat(&[values, value], 3)?)
+            }
+        };
+        self.0 = Some((key.shallow_clone(), value.shallow_clone()));
+        Ok((key, value))
+    }
+}
+
+/// Cross-attention sublayer with its norm and residual connection.
+///
+/// The encoder's states are never projected: W_k is absorbed into the query and W_v is applied
+/// after the weighted sum, (q W_k) eᵀ = q (e W_kᵀ)ᵀ. That costs H·d instead of H·d_kv per
+/// decoder token and encoder position, but saves 2·H·d_kv·d per encoder position: a gain below
+/// some 70 decoder tokens (T5-base), and labels have two to twenty.
+pub(crate) struct CrossAttention {
+    norm: Norm,
+    query: Linear,
+    /// W_k as [H, d_kv, d].
+    key: Tensor,
+    /// W_v as [H, d, d_kv].
+    value: Tensor,
+    out: Linear,
+    heads: i64,
+    d_kv: i64,
+}
+
+/// What cross-attention sees of the encoder.
+pub(crate) struct Memory<'a> {
+    /// Last hidden states [K, B, T, d].
+    pub(crate) states: &'a Tensor,
+    /// Additive mask of the keys, [K or 1, B, 1, 1, T]; none when no position is padding.
+    pub(crate) mask: Option<&'a Tensor>,
+    /// Positions of the encoder.
+    pub(crate) axis: Axis,
+}
+
+impl CrossAttention {
+    pub(crate) fn load(
+        weights: &Weights,
+        name: &str,
+        config: &T5Config,
+    ) -> Result<Self, WeightsError> {
+        let (d, inner) = (config.d_model, config.inner());
+        let load =
+            |part: &str| Linear::load(weights, &format!("{name}.EncDecAttention.{part}"), inner, d);
+        let split = [config.num_heads as i64, config.d_kv as i64, d as i64];
+        let fail = |source| weights.copy_failed(name, source);
+        let key = load("k")?.0.f_view(split).map_err(fail)?;
+        let value = load("v")?.0.f_view(split).and_then(|v| v.f_transpose(-1, -2)).map_err(fail)?;
+        Ok(Self {
+            norm: Norm::load(weights, &format!("{name}.layer_norm"), config)?,
+            query: load("q")?,
+            key,
+            value,
+            out: Linear::load(weights, &format!("{name}.EncDecAttention.o"), d, inner)?,
+            heads: config.num_heads as i64,
+            d_kv: config.d_kv as i64,
+        })
+    }
+
+    /// x [K or 1, B, T, d] → [K, B, T, d].
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        memory: &Memory<'_>,
+        place: &Place<'_>,
+    ) -> Result<Tensor, TchError> {
+        let (kx, b, t, _) = x.size4()?;
+        let (k, _, keys, d) = memory.states.size4()?;
+        // The heads lead in the products with W_k and W_v, so that neither is copied per row.
+        let query = self
+            .query
+            .forward(&self.norm.forward(x)?)?
+            .f_view([kx * b * t, self.heads, self.d_kv])?
+            .f_transpose(0, 1)?
+            .f_bmm(&self.key)?
+            .f_view([self.heads, kx * b, t, d])?
+            .f_transpose(0, 1)?
+            .f_reshape([kx, b, self.heads * t, d])?;
+        let scores = query
+            .f_matmul(&memory.states.f_transpose(-1, -2)?)?
+            .f_view([k, b, self.heads, t, keys])?;
+        let scores = match memory.mask {
+            Some(mask) => scores.f_add(mask)?,
+            None => scores,
+        };
+        let weights = scores.f_softmax(-1, None)?;
+        let heads = self.heads as usize;
+        let weights = place.drop_weights(weights, Site::CrossWeights, heads, memory.axis)?;
+        let context = weights
+            .f_view([k, b, self.heads * t, keys])?
+            .f_matmul(memory.states)?
+            .f_view([k * b, self.heads, t, d])?
+            .f_transpose(0, 1)?
+            .f_reshape([self.heads, k * b * t, d])?
+            .f_bmm(&self.value)?
+            .f_transpose(0, 1)?
+            .f_reshape([k, b, t, self.heads * self.d_kv])?;
+        let out = place.drop_hidden(self.out.forward(&context)?, Site::CrossOutput)?;
+        x.f_add(&out)
+    }
+}

@@ -1,0 +1,291 @@
+//! One job: a pack trained from its start or a checkpoint to its end, told to the agent line by
+//! line.
+
+pub mod emit;
+pub mod failure;
+pub(crate) mod prepare;
+mod trial;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use deptune_sweep::child::{Evaluation, Job, Member, Message, TrialResult};
+use deptune_sweep::metric::Number;
+use deptune_sweep::outcome::FailureClass;
+use deptune_sweep::task::{Recipe, Split};
+
+use crate::batch::Batch;
+use crate::data::Rows;
+use crate::evaluate::Judge;
+use crate::order::Order;
+use emit::{Emitter, Gone};
+use failure::Failure;
+use prepare::{Prepared, prepare};
+use trial::Trial;
+
+/// Least time between two progress messages.
+const PROGRESS: Duration = Duration::from_millis(250);
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every trial is done or has failed.
+    Finished,
+    /// Asked to stop: the unfinished trials have checkpoints.
+    Stopped,
+}
+
+/// Runs a job. When `stop` becomes true, the unfinished trials are checkpointed after the step
+/// that is under way.
+///
+/// # Errors
+/// [`Gone`] when nobody reads the messages; failures of trials are messages, not errors.
+pub fn run<W: Write>(
+    job: &Job,
+    out: &mut Emitter<W>,
+    stop: &AtomicBool,
+) -> Result<Ended, Gone> {
+    let prepared = match prepare(job) {
+        Ok(prepared) => prepared,
+        Err(failure) => {
+            for member in &job.trials {
+                fail(out, member, &failure)?;
+            }
+            return Ok(Ended::Finished);
+        }
+    };
+    let mut run = match Run::new(job, prepared, out) {
+        Ok(run) => run,
+        Err(failure) => {
+            for member in &job.trials {
+                fail(out, member, &failure)?;
+            }
+            return Ok(Ended::Finished);
+        }
+    };
+    match run.train(stop) {
+        Ok(ended) => Ok(ended),
+        Err(Interrupt::Gone(gone)) => Err(gone),
+        Err(Interrupt::Failure(failure)) => {
+            for trial in run.trials.iter().filter(|t| t.is_running()) {
+                fail(run.out, &trial.member, &failure)?;
+            }
+            Ok(Ended::Finished)
+        }
+    }
+}
+
+fn fail<W: Write>(out: &mut Emitter<W>, member: &Member, failure: &Failure) -> Result<(), Gone> {
+    let (trial, class, message) = (member.trial, failure.class, failure.message.clone());
+    out.send(&Message::Failed { trial, class, message })
+}
+
+/// Why training ended early.
+enum Interrupt {
+    Gone(Gone),
+    Failure(Failure),
+}
+
+impl From<Gone> for Interrupt {
+    fn from(gone: Gone) -> Interrupt {
+        Interrupt::Gone(gone)
+    }
+}
+
+impl<T: Into<Failure>> From<T> for Interrupt {
+    fn from(failure: T) -> Interrupt {
+        Interrupt::Failure(failure.into())
+    }
+}
+
+struct Run<'a, W> {
+    prepared: Prepared,
+    trials: Vec<Trial>,
+    scratch: PathBuf,
+    out: &'a mut Emitter<W>,
+    order: Order,
+    /// When the last progress message was sent, and at which step.
+    told: (Instant, u64),
+    /// When the time that counts as training began.
+    clock: Instant,
+}
+
+impl<'a, W: Write> Run<'a, W> {
+    fn new(
+        job: &Job,
+        mut prepared: Prepared,
+        out: &'a mut Emitter<W>,
+    ) -> Result<Run<'a, W>, Failure> {
+        let trials = trial::restore(job, &mut prepared)?;
+        let train = &prepared.settings.train;
+        let order = Order::new(
+            prepared.settings.seed,
+            prepared.data.train.examples.len(),
+            train.batch_size as usize,
+            train.gradient_accumulation as usize,
+        );
+        let now = Instant::now();
+        let told = (now, prepared.pack.steps_done());
+        let scratch = job.scratch.clone();
+        Ok(Run { prepared, trials, scratch, out, order, told, clock: now })
+    }
+
+    fn train(&mut self, stop: &AtomicBool) -> Result<Ended, Interrupt> {
+        let (steps, eval_every) = {
+            let train = &self.prepared.settings.train;
+            (train.steps, train.eval_every)
+        };
+        let first = self.prepared.pack.steps_done();
+        self.out.send(&Message::Started {
+            libtorch: trial::libtorch_version(),
+            device_name: trial::device_name(self.prepared.pack.model().device()),
+            first_steps: vec![first; self.trials.len()],
+        })?;
+        self.clock = Instant::now();
+        for step in first + 1..=steps {
+            if stop.load(Ordering::Relaxed) {
+                self.checkpoint()?;
+                return Ok(Ended::Stopped);
+            }
+            self.update(step)?;
+            if !self.trials.iter().any(Trial::is_running) {
+                return Ok(Ended::Finished);
+            }
+            if step % eval_every == 0 || step == steps {
+                self.validate(step)?;
+                self.checkpoint()?;
+            }
+        }
+        self.finish(stop)
+    }
+
+    fn update(&mut self, step: u64) -> Result<(), Interrupt> {
+        let rows = self.order.micro_batches(step);
+        let batches: Vec<Batch> =
+            rows.iter().map(|rows| self.prepared.data.train.batch(rows)).collect();
+        let report = self.prepared.pack.step(&batches)?;
+        let due = self.told.0.elapsed() >= PROGRESS;
+        let rate = (step - self.told.1) as f64 / self.told.0.elapsed().as_secs_f64().max(1e-9);
+        for (trial, outcome) in self.trials.iter_mut().zip(&report.trials) {
+            if !trial.is_running() {
+                continue;
+            }
+            trial.count_loss(outcome.loss);
+            if outcome.diverged {
+                trial.end();
+                let message = format!(
+                    "the loss ({}) or the gradient's norm ({}) of step {step} is not finite; \
+                     try smaller learning rates",
+                    Number::from(outcome.loss),
+                    Number::from(outcome.grad_norm),
+                );
+                let failure = Failure { class: FailureClass::Diverged, message };
+                fail(self.out, &trial.member, &failure)?;
+            } else if due {
+                self.out.send(&Message::Progress {
+                    trial: trial.member.trial,
+                    step,
+                    loss: Number::from(outcome.loss),
+                    steps_per_second: rate,
+                })?;
+            }
+        }
+        if due {
+            self.told = (Instant::now(), step);
+        }
+        Ok(())
+    }
+
+    fn judge(&self, split: Split) -> Judge<'_> {
+        let Prepared { data, def, tokenizer, settings, answer_tokens, .. } = &self.prepared;
+        let rows: &Rows = match split {
+            Split::Train => &data.train,
+            Split::Validation => &data.validation,
+            Split::Test => &data.test,
+        };
+        Judge {
+            def,
+            tokenizer,
+            split,
+            rows,
+            batch_size: settings.train.eval_batch_size as usize,
+            answer_tokens: *answer_tokens,
+            unended_counts: settings.recipe == Recipe::Reference,
+        }
+    }
+
+    fn validate(&mut self, step: u64) -> Result<(), Interrupt> {
+        let evaluations = self.judge(Split::Validation).evaluate(&self.prepared.pack, step)?;
+        for (k, mut evaluation) in evaluations.into_iter().enumerate() {
+            let Some(trial) = self.trials.get_mut(k).filter(|t| t.is_running()) else { continue };
+            evaluation.train_loss = Some(trial.take_train_loss());
+            if trial.is_better(&evaluation, &self.prepared.settings.objective) {
+                trial.best = Some(trial::Best::new(
+                    &evaluation,
+                    &self.prepared.settings.objective,
+                    self.prepared.pack.parameters(k)?,
+                ));
+            }
+            let trial = trial.member.trial;
+            self.out.send(&Message::Eval { trial, evaluation })?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) -> Result<(), Interrupt> {
+        let seconds = self.clock.elapsed().as_secs_f64();
+        self.clock = Instant::now();
+        for (k, trial) in self.trials.iter_mut().enumerate().filter(|(_, t)| t.is_running()) {
+            trial.progress.train_seconds += seconds;
+            let (step, path) = trial.save(k, &self.prepared, &self.scratch)?;
+            self.out.send(&Message::Checkpoint { trial: trial.member.trial, step, path })?;
+        }
+        Ok(())
+    }
+
+    /// The best checkpoint of every trial on the test split, then the result.
+    fn finish(&mut self, stop: &AtomicBool) -> Result<Ended, Interrupt> {
+        if stop.load(Ordering::Relaxed) {
+            self.checkpoint()?;
+            return Ok(Ended::Stopped);
+        }
+        for k in 0..self.trials.len() {
+            if let Some(best) = self.trials.get(k).and_then(|t| t.best.as_ref()) {
+                self.prepared.pack.set_parameters(k, &best.adapter)?;
+            }
+        }
+        let tests: Vec<Option<Evaluation>> = if self.prepared.data.test.examples.is_empty() {
+            self.trials.iter().map(|_| None).collect()
+        } else {
+            let step = self.prepared.pack.steps_done();
+            let tests = self.judge(Split::Test).evaluate(&self.prepared.pack, step)?;
+            tests.into_iter().map(Some).collect()
+        };
+        let seconds = self.clock.elapsed().as_secs_f64();
+        for (k, test) in tests.into_iter().enumerate() {
+            let Some(trial) = self.trials.get_mut(k).filter(|t| t.is_running()) else { continue };
+            let Some(best) = &trial.best else { continue };
+            let test = test.map(|test| Evaluation { step: best.step, ..test });
+            if let Some(evaluation) = test.clone() {
+                let trial = trial.member.trial;
+                self.out.send(&Message::Eval { trial, evaluation })?;
+            }
+            let result = TrialResult {
+                metric_name: best.metric_name.clone(),
+                metric: best.metric,
+                best_step: best.step,
+                test,
+                constant_metric: best.constant,
+                steps: self.prepared.pack.steps_done(),
+                trainable_parameters: trial::parameters(&best.adapter),
+                train_seconds: trial.progress.train_seconds + seconds,
+            };
+            let adapter = trial.export(&self.prepared, Path::new(&self.scratch))?;
+            self.out.send(&Message::Done { trial: trial.member.trial, result, adapter })?;
+            trial.end();
+        }
+        Ok(Ended::Finished)
+    }
+}

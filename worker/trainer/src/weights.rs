@@ -1,0 +1,273 @@
+//! Weights from safetensors files, memory-mapped and converted tensor by tensor.
+//!
+//! Reading a pickle file runs code from that file, so `pytorch_model.bin` is never opened.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use serde::Deserialize;
+use tch::{Device, Kind, TchError, Tensor};
+
+/// Name of the weight file of a model directory.
+pub const MODEL_FILE: &str = "model.safetensors";
+/// Name of the list of a sharded model's files.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
+
+/// Why weights cannot be loaded. Every variant names the file and the next step.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The directory has neither `model.safetensors` nor its index.
+    #[error("{} holds no {MODEL_FILE}; {hint}", dir.display())]
+    NoFile {
+        /// The model's directory.
+        dir: PathBuf,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A file cannot be opened or mapped.
+    #[error("cannot open {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is not a whole safetensors file.
+    #[error(
+        "{} is no complete safetensors file ({length} bytes); compare its size with the original \
+         and fetch it again",
+        path.display()
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Bytes found.
+        length: u64,
+        /// What is wrong with it.
+        #[source]
+        source: SafeTensorError,
+    },
+    /// The index of a sharded model is no valid JSON.
+    #[error("{} is no index of safetensors files; fetch it again", path.display())]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// Names line and column.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The index names a file outside of the model's directory.
+    #[error("{} names the file {name:?}, which is not a plain file name", path.display())]
+    IndexPath {
+        /// The index.
+        path: PathBuf,
+        /// The refused name.
+        name: String,
+    },
+    /// A tensor that the model needs is absent.
+    #[error(
+        "{} has no tensor {name} (expected shape {expected:?}); check that config.json belongs \
+         to this file",
+        path.display()
+    )]
+    MissingTensor {
+        /// The file, or the directory of a sharded model.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// The shape that the configuration asks for.
+        expected: Vec<i64>,
+    },
+    /// A tensor has another shape than the configuration asks for.
+    #[error(
+        "{}: tensor {name} has shape {found:?}, expected {expected:?}; check that config.json \
+         belongs to this file",
+        path.display()
+    )]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// The shape in the file.
+        found: Vec<i64>,
+        /// The shape that the configuration asks for.
+        expected: Vec<i64>,
+    },
+    /// A tensor is stored in a number format that is not read.
+    #[error(
+        "{}: tensor {name} is stored as {dtype:?}; convert the file to F32, F16 or BF16",
+        path.display()
+    )]
+    Dtype {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// The format in the file.
+        dtype: Dtype,
+    },
+    /// libtorch could not take the tensor (most often: memory).
+    #[error("cannot copy tensor {name} of {} to {device:?}", path.display())]
+    Copy {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// The device.
+        device: Device,
+        /// What libtorch said.
+        #[source]
+        source: TchError,
+    },
+}
+
+struct Shard {
+    path: PathBuf,
+    map: Mmap,
+}
+
+/// The weight files of one model directory.
+pub struct Weights {
+    dir: PathBuf,
+    shards: Vec<Shard>,
+    kind: Kind,
+    device: Device,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Weights {
+    /// Maps the weight file (or the shards) of a model directory. Tensors will be converted to
+    /// `kind` and copied to `device` as they are asked for.
+    ///
+    /// # Errors
+    /// [`WeightsError`] when a file is absent, torn or no safetensors file.
+    pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self, WeightsError> {
+        let mut shards = Vec::new();
+        for path in weight_files(dir)? {
+            let open = |source| WeightsError::Open { path: path.clone(), source };
+            let file = File::open(&path).map_err(open)?;
+            let length = file.metadata().map_err(open)?.len();
+            let format = |source| WeightsError::Format { path: path.clone(), length, source };
+            if length < 8 {
+                // An empty file cannot be mapped.
+                return Err(format(SafeTensorError::HeaderTooSmall));
+            }
+            #[expect(unsafe_code, reason = "the only way to map a file")]
+            // SAFETY: weight files are written once and then only read; downloads are renamed
+            // into place, so that a mapped file is never cut short.
+            let map = unsafe { Mmap::map(&file) }.map_err(open)?;
+            SafeTensors::deserialize(&map).map_err(format)?;
+            shards.push(Shard { path, map });
+        }
+        Ok(Self { dir: dir.to_owned(), shards, kind, device })
+    }
+
+    /// The number format that tensors are converted to.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The device that tensors are copied to.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// One tensor by its name in the file, without gradient.
+    ///
+    /// # Errors
+    /// [`WeightsError`] when it is absent, of another shape, or of an unknown format.
+    pub fn get(&self, name: &str, shape: &[i64]) -> Result<Tensor, WeightsError> {
+        for shard in &self.shards {
+            let length = shard.map.len() as u64;
+            let file = SafeTensors::deserialize(&shard.map).map_err(|source| {
+                WeightsError::Format { path: shard.path.clone(), length, source }
+            })?;
+            let Ok(view) = file.tensor(name) else { continue };
+            let found: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+            if found != shape {
+                return Err(WeightsError::Shape {
+                    path: shard.path.clone(),
+                    name: name.to_owned(),
+                    found,
+                    expected: shape.to_vec(),
+                });
+            }
+            let stored = kind_of(view.dtype()).ok_or_else(|| WeightsError::Dtype {
+                path: shard.path.clone(),
+                name: name.to_owned(),
+                dtype: view.dtype(),
+            })?;
+            return Tensor::f_from_data_size(view.data(), &found, stored)
+                .and_then(|tensor| tensor.f_to_kind(self.kind)?.f_to_device(self.device))
+                .map_err(|source| self.copy_failed(name, source));
+        }
+        let (path, name) = (self.path(), name.to_owned());
+        Err(WeightsError::MissingTensor { path, name, expected: shape.to_vec() })
+    }
+
+    /// The error of a tensor that was read, but could not be copied or laid out.
+    pub(crate) fn copy_failed(&self, name: &str, source: TchError) -> WeightsError {
+        let (path, name) = (self.path(), name.to_owned());
+        WeightsError::Copy { path, name, device: self.device, source }
+    }
+
+    fn path(&self) -> PathBuf {
+        match self.shards.as_slice() {
+            [only] => only.path.clone(),
+            _ => self.dir.clone(),
+        }
+    }
+}
+
+/// The files of a model directory: the single file, or what the index lists, in its order.
+fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, WeightsError> {
+    let single = dir.join(MODEL_FILE);
+    if single.exists() {
+        return Ok(vec![single]);
+    }
+    let path = dir.join(INDEX_FILE);
+    if !path.exists() {
+        let hint = if dir.join("pytorch_model.bin").exists() {
+            "pytorch_model.bin is a pickle file and is never read: save the model again with \
+             safe_serialization=True"
+        } else {
+            "point to a directory that holds a model's config.json and model.safetensors"
+        };
+        return Err(WeightsError::NoFile { dir: dir.to_owned(), hint });
+    }
+    let text = std::fs::read_to_string(&path)
+        .map_err(|source| WeightsError::Open { path: path.clone(), source })?;
+    let index: Index = serde_json::from_str(&text)
+        .map_err(|source| WeightsError::Index { path: path.clone(), source })?;
+    let mut names: Vec<&String> = index.weight_map.values().collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut files = Vec::new();
+    for name in names {
+        if Path::new(name).file_name() != Some(name.as_ref()) {
+            return Err(WeightsError::IndexPath { path, name: name.clone() });
+        }
+        files.push(dir.join(name));
+    }
+    Ok(files)
+}
+
+/// libtorch's name of a floating-point format of safetensors.
+pub(crate) fn kind_of(dtype: Dtype) -> Option<Kind> {
+    match dtype {
+        Dtype::F64 => Some(Kind::Double),
+        Dtype::F32 => Some(Kind::Float),
+        Dtype::F16 => Some(Kind::Half),
+        Dtype::BF16 => Some(Kind::BFloat16),
+        _ => None,
+    }
+}
