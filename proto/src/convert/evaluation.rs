@@ -1,0 +1,124 @@
+//! Evaluations and results.
+
+use deptune_sweep::child::{Evaluation, TrialResult};
+use deptune_sweep::metric::Number;
+
+use super::error::InvalidField;
+use super::field;
+use crate::v1;
+
+/// Most metrics of one evaluation.
+const MAX_METRICS: usize = 64;
+
+fn metrics_to_wire(metrics: Vec<(String, Number)>) -> Vec<v1::Metric> {
+    let wire = |(name, value): (String, Number)| v1::Metric { name, value: value.get() };
+    metrics.into_iter().map(wire).collect()
+}
+
+fn metrics_from_wire(
+    metrics: Vec<v1::Metric>,
+    field: &str,
+) -> Result<Vec<(String, Number)>, InvalidField> {
+    field::at_most(metrics.len(), field, MAX_METRICS)?;
+    let read = |(at, metric): (usize, v1::Metric)| {
+        let name = field::name(metric.name, &format!("{field}[{at}].name"))?;
+        Ok((name, Number::from(metric.value)))
+    };
+    metrics.into_iter().enumerate().map(read).collect()
+}
+
+impl From<Evaluation> for v1::Evaluation {
+    fn from(evaluation: Evaluation) -> Self {
+        Self {
+            step: evaluation.step,
+            split: evaluation.split,
+            loss: evaluation.loss.get(),
+            train_loss: evaluation.train_loss.map(Number::get),
+            metrics: metrics_to_wire(evaluation.metrics),
+            constant: metrics_to_wire(evaluation.constant),
+            rows: evaluation.rows,
+            seconds: evaluation.seconds,
+        }
+    }
+}
+
+impl TryFrom<v1::Evaluation> for Evaluation {
+    type Error = InvalidField;
+
+    fn try_from(wire: v1::Evaluation) -> Result<Self, InvalidField> {
+        Ok(Evaluation {
+            step: field::count(wire.step, "step")?,
+            split: field::split(wire.split, "split")?,
+            loss: wire.loss.into(),
+            train_loss: wire.train_loss.map(Number::from),
+            metrics: metrics_from_wire(wire.metrics, "metrics")?,
+            constant: metrics_from_wire(wire.constant, "constant")?,
+            rows: field::count(wire.rows, "rows")?,
+            seconds: field::amount(wire.seconds, "seconds")?,
+        })
+    }
+}
+
+impl From<TrialResult> for v1::TrialResult {
+    fn from(result: TrialResult) -> Self {
+        Self {
+            metric_name: result.metric_name,
+            metric: result.metric.get(),
+            best_step: result.best_step,
+            test: result.test.map(Into::into),
+            constant_metric: result.constant_metric.get(),
+            steps: result.steps,
+            trainable_parameters: result.trainable_parameters,
+            train_seconds: result.train_seconds,
+        }
+    }
+}
+
+impl TryFrom<v1::TrialResult> for TrialResult {
+    type Error = InvalidField;
+
+    fn try_from(wire: v1::TrialResult) -> Result<Self, InvalidField> {
+        let test = wire.test.map(Evaluation::try_from).transpose();
+        Ok(TrialResult {
+            metric_name: field::name(wire.metric_name, "metric_name")?,
+            metric: wire.metric.into(),
+            best_step: field::count(wire.best_step, "best_step")?,
+            test: test.map_err(|e| e.within("test"))?,
+            constant_metric: wire.constant_metric.into(),
+            steps: field::count(wire.steps, "steps")?,
+            trainable_parameters: field::count(wire.trainable_parameters, "trainable_parameters")?,
+            train_seconds: field::amount(wire.train_seconds, "train_seconds")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_evaluation_with_nan_survives_the_wire() {
+        let evaluation = Evaluation {
+            step: 7,
+            split: "validation".to_owned(),
+            loss: Number::NaN,
+            train_loss: Some(Number::Infinity),
+            metrics: vec![("accuracy".to_owned(), Number::Finite(12.5))],
+            constant: vec![("accuracy".to_owned(), Number::Finite(50.0))],
+            rows: 8,
+            seconds: 0.25,
+        };
+        let wire = v1::Evaluation::from(evaluation.clone());
+        assert_eq!(Evaluation::try_from(wire), Ok(evaluation));
+    }
+
+    #[test]
+    fn a_nameless_metric_is_named_by_its_place() {
+        let wire = v1::Evaluation {
+            split: "test".to_owned(),
+            metrics: vec![v1::Metric::default()],
+            ..Default::default()
+        };
+        assert_eq!(Evaluation::try_from(wire).unwrap_err().field, "metrics[0].name");
+    }
+}

@@ -1,0 +1,143 @@
+//! Submissions, and how a sweep is named.
+
+use deptune_sweep::id::{RequestId, SweepId};
+use deptune_sweep::record::Submission;
+use deptune_sweep::spec::MAX_SPEC_BYTES;
+
+use super::error::{InvalidField, Problem};
+use super::field;
+use crate::v1;
+
+/// Longest `config.json`, in bytes.
+pub const MAX_MODEL_CONFIG: usize = 256 << 10;
+/// Most files of one model.
+pub const MAX_MODEL_FILES: usize = 1024;
+/// Most data files of one sweep.
+pub const MAX_DATA_FILES: usize = 256;
+
+/// A submission and its idempotency key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewSweep {
+    /// Idempotency key.
+    pub request_id: RequestId,
+    /// What is submitted.
+    pub submission: Submission,
+}
+
+/// How a caller names a sweep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SweepRef {
+    /// By its number.
+    Id(SweepId),
+    /// By its name: the latest of that name.
+    Name(String),
+}
+
+impl SweepRef {
+    /// Reads a name or number. Digits alone are a number.
+    ///
+    /// # Errors
+    /// When it is empty, too long, or holds control characters.
+    pub fn read(value: String, field: &str) -> Result<SweepRef, InvalidField> {
+        let value = field::name(value, field)?;
+        Ok(match value.parse() {
+            Ok(id) => SweepRef::Id(SweepId(field::count(id, field)?)),
+            Err(_) => SweepRef::Name(value),
+        })
+    }
+}
+
+pub(super) fn optional(value: String) -> Option<String> {
+    Some(value).filter(|v| !v.is_empty())
+}
+
+impl From<NewSweep> for v1::SubmitSweepRequest {
+    fn from(sweep: NewSweep) -> Self {
+        let submission = sweep.submission;
+        Self {
+            request_id: sweep.request_id.to_string(),
+            spec: submission.spec,
+            format: submission.format,
+            model_config: submission.model_config,
+            model_dir: submission.model_dir.unwrap_or_default(),
+            model_files: submission.model_files.into_iter().map(Into::into).collect(),
+            model_uploaded: submission.model_uploaded,
+            data: submission.data.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::SubmitSweepRequest> for NewSweep {
+    type Error = InvalidField;
+
+    fn try_from(wire: v1::SubmitSweepRequest) -> Result<Self, InvalidField> {
+        let request_id = field::request_id(&wire.request_id, "request_id")?;
+        if !matches!(wire.format.as_str(), "toml" | "json") {
+            return Err(field::unknown(&wire.format, "format", "toml or json"));
+        }
+        for (value, name) in [(&wire.spec, "spec"), (&wire.model_config, "model_config")] {
+            if value.is_empty() {
+                return Err(InvalidField::new(name, Problem::Missing));
+            }
+        }
+        let submission = Submission {
+            spec: field::text(wire.spec, "spec", MAX_SPEC_BYTES)?,
+            format: wire.format,
+            model_config: field::text(wire.model_config, "model_config", MAX_MODEL_CONFIG)?,
+            model_dir: optional(field::text(wire.model_dir, "model_dir", field::MAX_PATH)?),
+            model_files: field::list(wire.model_files, "model_files", MAX_MODEL_FILES)?,
+            model_uploaded: wire.model_uploaded,
+            data: field::list(wire.data, "data", MAX_DATA_FILES)?,
+        };
+        if submission.model_uploaded && submission.model_files.is_empty() {
+            return Err(InvalidField::new("model_files", Problem::Missing));
+        }
+        Ok(NewSweep { request_id, submission })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire() -> v1::SubmitSweepRequest {
+        v1::SubmitSweepRequest {
+            request_id: "6f1c1f0a-6f0e-4c5e-9a51-0d8f3c0a7b11".to_owned(),
+            spec: "name = \"x\"".to_owned(),
+            format: "toml".to_owned(),
+            model_config: "{}".to_owned(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_submission_survives_the_wire() {
+        let sweep = NewSweep::try_from(wire()).unwrap();
+        assert_eq!(v1::SubmitSweepRequest::from(sweep), wire());
+    }
+
+    #[test]
+    fn a_spec_beyond_the_limit_is_refused() {
+        let mut long = wire();
+        long.spec = "#".repeat(MAX_SPEC_BYTES + 1);
+        let error = NewSweep::try_from(long).unwrap_err();
+        assert_eq!(error.field, "spec");
+        assert!(matches!(error.problem, Problem::TooLong { .. }));
+    }
+
+    #[test]
+    fn a_model_file_outside_its_directory_is_refused() {
+        let mut outside = wire();
+        outside.model_files =
+            vec![v1::FileHash { name: "../../etc/passwd".to_owned(), hash: "0".repeat(64) }];
+        assert_eq!(NewSweep::try_from(outside).unwrap_err().field, "model_files[0].name");
+    }
+
+    #[test]
+    fn digits_are_an_id_and_the_rest_is_a_name() {
+        let read = |text: &str| SweepRef::read(text.to_owned(), "sweep").unwrap();
+        assert_eq!(read("12"), SweepRef::Id(SweepId(12)));
+        assert_eq!(read("rte-12"), SweepRef::Name("rte-12".to_owned()));
+        assert!(SweepRef::read(String::new(), "sweep").is_err());
+    }
+}

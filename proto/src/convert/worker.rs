@@ -1,0 +1,103 @@
+//! What an agent says.
+
+use deptune_sweep::record::SlotRecord;
+use deptune_sweep::scheduler::Event;
+
+use super::error::InvalidField;
+use super::field;
+use crate::v1;
+
+/// Most leases, reports or free slots in one message.
+pub(super) const MAX_LEASES: usize = 4096;
+/// Most slots of one worker.
+const MAX_SLOTS: usize = 1024;
+
+impl From<SlotRecord> for v1::Slot {
+    fn from(slot: SlotRecord) -> Self {
+        Self { slot: slot.slot, kind: slot.kind, threads: slot.threads, device: slot.device }
+    }
+}
+
+impl TryFrom<v1::Slot> for SlotRecord {
+    type Error = InvalidField;
+
+    fn try_from(wire: v1::Slot) -> Result<Self, InvalidField> {
+        if !matches!(wire.kind.as_str(), "cpu" | "cuda") {
+            return Err(field::unknown(&wire.kind, "kind", "cpu or cuda"));
+        }
+        Ok(SlotRecord {
+            slot: wire.slot,
+            kind: wire.kind,
+            threads: wire.threads,
+            device: field::text(wire.device, "device", field::MAX_NAME)?,
+        })
+    }
+}
+
+impl TryFrom<v1::RegisterWorkerRequest> for Event {
+    type Error = InvalidField;
+
+    fn try_from(wire: v1::RegisterWorkerRequest) -> Result<Self, InvalidField> {
+        Ok(Event::Register {
+            worker: field::worker_id(&wire.worker_id, "worker_id")?,
+            name: field::name(wire.name, "name")?,
+            version: field::name(wire.version, "version")?,
+            slots: field::list(wire.slots, "slots", MAX_SLOTS)?,
+            lost: field::list(wire.lost, "lost", MAX_LEASES)?,
+        })
+    }
+}
+
+impl TryFrom<v1::CompleteAndLeaseRequest> for Event {
+    type Error = InvalidField;
+
+    fn try_from(wire: v1::CompleteAndLeaseRequest) -> Result<Self, InvalidField> {
+        field::at_most(wire.free_slots.len(), "free_slots", MAX_SLOTS)?;
+        Ok(Event::Exchange {
+            worker: field::worker_id(&wire.worker_id, "worker_id")?,
+            request_id: field::request_id(&wire.request_id, "request_id")?,
+            reports: field::list(wire.reports, "reports", MAX_LEASES)?,
+            free_slots: wire.free_slots,
+        })
+    }
+}
+
+impl TryFrom<v1::HeartbeatRequest> for Event {
+    type Error = InvalidField;
+
+    fn try_from(wire: v1::HeartbeatRequest) -> Result<Self, InvalidField> {
+        Ok(Event::Heartbeat {
+            worker: field::worker_id(&wire.worker_id, "worker_id")?,
+            leases: field::list(wire.leases, "leases", MAX_LEASES)?,
+        })
+    }
+}
+
+impl TryFrom<v1::LeaveWorkerRequest> for Event {
+    type Error = InvalidField;
+
+    fn try_from(wire: v1::LeaveWorkerRequest) -> Result<Self, InvalidField> {
+        Ok(Event::Leave { worker: field::worker_id(&wire.worker_id, "worker_id")? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_are_named_by_index() {
+        let wire = v1::RegisterWorkerRequest {
+            worker_id: "6f1c1f0a-6f0e-4c5e-9a51-0d8f3c0a7b11".to_owned(),
+            name: "node1".to_owned(),
+            version: "0.1.0".to_owned(),
+            slots: vec![v1::Slot { kind: "tpu".to_owned(), ..Default::default() }],
+            lost: Vec::new(),
+        };
+        let error = Event::try_from(wire).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "slots[0].kind: has the unknown value 'tpu' (expected cpu or cuda)"
+        );
+    }
+}
