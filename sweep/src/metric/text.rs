@@ -43,8 +43,7 @@ fn bag(text: &str) -> (BTreeMap<&str, usize>, usize) {
 /// spaces: the form in which SQuAD compares answers.
 #[must_use]
 pub fn normalize_answer(text: &str) -> String {
-    let text: String =
-        text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
+    let text: String = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
     let mut without_articles = String::with_capacity(text.len());
     let mut rest = text.as_str();
     while let Some(first) = rest.chars().next() {

@@ -68,14 +68,8 @@ pub fn builtin_names() -> impl Iterator<Item = &'static str> {
 }
 
 const BINARY: Target = Target::Ids(&[("0", "0"), ("1", "1")]);
-const TRUTH: Target = Target::Ids(&[
-    ("false", "0"),
-    ("true", "1"),
-    ("0", "0"),
-    ("1", "1"),
-    ("f", "0"),
-    ("t", "1"),
-]);
+const TRUTH: Target =
+    Target::Ids(&[("false", "0"), ("true", "1"), ("0", "0"), ("1", "1"), ("f", "0"), ("t", "1")]);
 const ENTAILMENT: Target =
     Target::Ids(&[("entailment", "0"), ("not_entailment", "1"), ("0", "0"), ("1", "1")]);
 const PAIR: &[(&str, &[&str])] = &[("sentence1", &["sentence1"]), ("sentence2", &["sentence2"])];
@@ -308,7 +302,10 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count);
-        assert_eq!(BuiltIn::find("superglue-boolq").map(BuiltIn::reference_name), Some("superglue-boolq"));
+        assert_eq!(
+            BuiltIn::find("superglue-boolq").map(BuiltIn::reference_name),
+            Some("superglue-boolq")
+        );
         assert_eq!(BuiltIn::find("wsc.fixed").map(|task| task.name), Some("wsc"));
         assert_eq!(BuiltIn::nearest("ste2"), Some("sst2"));
     }

@@ -52,11 +52,10 @@ impl TaskSpec {
         };
         self.rename_columns(&mut def)?;
         if let Some(names) = &self.metrics {
-            def.metrics = names
-                .iter()
-                .map(|name| name.parse())
-                .collect::<Result<_, _>>()
-                .map_err(|source| TaskError::UnknownMetric { task: self.name.clone(), source })?;
+            def.metrics =
+                names.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(
+                    |source| TaskError::UnknownMetric { task: self.name.clone(), source },
+                )?;
         }
         check_metrics(&def)?;
         for (split, limit) in Split::ALL.into_iter().zip(def.limits) {

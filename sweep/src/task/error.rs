@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use super::Split;
 use super::suggest::did_you_mean;
 use super::template::TemplateError;
-use super::Split;
 use crate::metric::UnknownMetric;
 
 /// What is wrong with the task as the spec describes it; no data file is needed to find it.
@@ -23,7 +23,9 @@ pub enum TaskError {
         suggestion: Option<String>,
     },
     /// A key that only makes sense for the person's own task.
-    #[error("task '{task}' is built in and has its own '{key}'; leave '{key}' out, or give the task another name")]
+    #[error(
+        "task '{task}' is built in and has its own '{key}'; leave '{key}' out, or give the task another name"
+    )]
     BuiltInHasOwn {
         /// The built-in task.
         task: String,
@@ -101,13 +103,17 @@ pub enum TaskError {
         key: &'static str,
     },
     /// `validation` and `test` without `train`.
-    #[error("task '{task}' has no 'train' file; give one, or give a single file to be split in three")]
+    #[error(
+        "task '{task}' has no 'train' file; give one, or give a single file to be split in three"
+    )]
     NoTrain {
         /// The task.
         task: String,
     },
     /// No data file named.
-    #[error("task '{task}' names no data file; give 'train', and 'validation' and 'test' if there are such")]
+    #[error(
+        "task '{task}' names no data file; give 'train', and 'validation' and 'test' if there are such"
+    )]
     NoFiles {
         /// The task.
         task: String,
@@ -174,7 +180,9 @@ pub enum DataError {
         split: Split,
     },
     /// Too few rows to make the missing splits.
-    #[error("{rows} rows are too few to be split into {parts} parts; give more rows, or a file for each split")]
+    #[error(
+        "{rows} rows are too few to be split into {parts} parts; give more rows, or a file for each split"
+    )]
     TooFewRows {
         /// Rows that there are.
         rows: u64,
@@ -188,10 +196,15 @@ pub enum DataError {
         rows: u64,
     },
     /// No split that could be trained on.
-    #[error("there are no training rows: give a 'train' file, or a single file to be split in three")]
+    #[error(
+        "there are no training rows: give a 'train' file, or a single file to be split in three"
+    )]
     NoTrain,
     /// A file larger than [`DataError::MAX_FILE`].
-    #[error("{file} has {bytes} bytes; at most {} are read: split it into several files", DataError::MAX_FILE)]
+    #[error(
+        "{file} has {bytes} bytes; at most {} are read: split it into several files",
+        DataError::MAX_FILE
+    )]
     TooLarge {
         /// The file.
         file: String,

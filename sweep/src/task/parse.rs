@@ -128,11 +128,8 @@ impl FileReader<'_, '_> {
                 Some(text) => Some((gold.name, read::lines(text).collect::<BTreeMap<_, _>>())),
             },
         };
-        let format = if gold.is_some() {
-            Format::Tsv
-        } else {
-            read::format_of(self.file, self.def.format)?
-        };
+        let format =
+            if gold.is_some() { Format::Tsv } else { read::format_of(self.file, self.def.format)? };
         let def = self.def;
         let layout = TableLayout {
             header: if gold.is_some() { Some(false) } else { def.header },

@@ -65,7 +65,7 @@ fn a_missing_column_names_what_there_is() {
     let def = def("name = 'reviews'\ntemplate = '{txt}'\nlabel = 'label'");
     assert_eq!(
         problem(&def, "train.jsonl", r#"{"id":1,"text":"a","label":"x"}"#),
-        "column 'txt' not found in train.jsonl; columns are: id, text, label; did you mean 'text'?"
+        "column 'txt' not found in train.jsonl; columns are: id, label, text; did you mean 'text'?"
     );
 }
 
@@ -99,7 +99,8 @@ fn bad_rows_are_listed_with_file_and_line() {
 fn bad_rows_of_several_files_come_together_and_are_counted() {
     let def = def(OWN);
     let many = format!("text\tlabel\na\tx\n{}", "a\n".repeat(30));
-    let error = parse(&def, &[("a.tsv", &many), ("b.tsv", "text\tlabel\na\tx\ty\na\tx")]).unwrap_err();
+    let error =
+        parse(&def, &[("a.tsv", &many), ("b.tsv", "text\tlabel\na\tx\ty\na\tx")]).unwrap_err();
     let DataError::BadRows { rows, total } = &error else { panic!("{error}") };
     assert_eq!((rows.len(), *total), (DataError::MAX_ROWS, 31));
     let text = error.to_string();
@@ -113,8 +114,8 @@ fn a_file_without_labels_says_so_once() {
     let text = "{\"text\":\"a\",\"idx\":1}\n{\"text\":\"b\",\"idx\":2}";
     assert_eq!(
         problem(&def, "test.jsonl", text),
-        "no row of test.jsonl has a label: column 'label' is absent or empty, columns are: text, \
-         idx; the train split needs labels, so name their column or leave the file out"
+        "no row of test.jsonl has a label: column 'label' is absent or empty, columns are: idx, \
+         text; the train split needs labels, so name their column or leave the file out"
     );
 }
 

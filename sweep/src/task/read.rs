@@ -40,19 +40,24 @@ impl Record {
         }
     }
 
-    /// Names of the columns; members of an object within the object as `a.b`.
+    /// Names of the columns, those of an object sorted, with its objects' members as `a.b`.
     pub(super) fn columns(&self) -> Vec<String> {
         match self {
             Self::Cells(columns, _) => columns.to_vec(),
-            Self::Object(object) => object
-                .iter()
-                .flat_map(|(name, value)| match value {
-                    Value::Object(inner) => {
-                        inner.keys().map(|key| format!("{name}.{key}")).collect()
-                    }
-                    _ => vec![name.clone()],
-                })
-                .collect(),
+            Self::Object(object) => {
+                let mut names: Vec<String> = object
+                    .iter()
+                    .flat_map(|(name, value)| match value {
+                        Value::Object(inner) => {
+                            inner.keys().map(|key| format!("{name}.{key}")).collect()
+                        }
+                        _ => vec![name.clone()],
+                    })
+                    .collect();
+                // Whether an object keeps the order of its file depends on how serde_json is built.
+                names.sort_unstable();
+                names
+            }
         }
     }
 }
@@ -227,9 +232,10 @@ impl<'a> Table<'a> {
             Some(columns) => Arc::clone(columns),
             None => {
                 let layout = &self.layout;
-                if layout.header.unwrap_or_else(|| {
-                    layout.headerless.is_empty() || (layout.is_header)(&cells)
-                }) {
+                if layout
+                    .header
+                    .unwrap_or_else(|| layout.headerless.is_empty() || (layout.is_header)(&cells))
+                {
                     self.columns = Some(cells.into_iter().map(|name| clean(&name)).collect());
                     return ControlFlow::Continue(());
                 }

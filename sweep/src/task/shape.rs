@@ -204,14 +204,16 @@ mod tests {
     #[test]
     fn case_is_mended() {
         for recipe in [Recipe::Default, Recipe::Reference] {
-            let text = marked(recipe, "we ate the cake as it was big", ("The cake", "2"), ("it", "5"));
+            let text =
+                marked(recipe, "we ate the cake as it was big", ("The cake", "2"), ("it", "5"));
             assert_eq!(text, "we ate * the cake * as # it # was big");
         }
     }
 
     #[test]
     fn a_wrong_index_is_mended_by_default_only() {
-        let row = |recipe| marked(recipe, "put it in the safe. It fits", ("safe", "2"), ("It", "5"));
+        let row =
+            |recipe| marked(recipe, "put it in the safe. It fits", ("safe", "2"), ("It", "5"));
         assert_eq!(row(Recipe::Default), "put it in the * safe *. # It # fits");
         // Not at its word, so unmarked; the second span is looked for two words further on.
         assert_eq!(row(Recipe::Reference), "put it in the safe. It fits");

@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn one_file_or_several() {
-        let spec: TaskSpec = toml::from_str("name = 'rte'\ntrain = 'a'\ntest = ['b', 'c']").unwrap();
+        let spec: TaskSpec =
+            toml::from_str("name = 'rte'\ntrain = 'a'\ntest = ['b', 'c']").unwrap();
         assert_eq!((spec.train, spec.test), (vec!["a".into()], vec!["b".into(), "c".into()]));
         assert!(toml::from_str::<TaskSpec>("name = 'rte'\ntrain = 3").is_err());
     }

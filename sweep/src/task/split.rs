@@ -92,7 +92,8 @@ pub fn assemble(
             }
             SplitRule::Large => {
                 let (validation_part, train) = hold_out(def, train)?;
-                let how = "rows held out of train for validation; the validation file is the test part";
+                let how =
+                    "rows held out of train for validation; the validation file is the test part";
                 Dataset { train, validation: validation_part, test: validation, how }
             }
         },
@@ -122,10 +123,7 @@ fn halve(rows: Vec<Example>) -> Result<(Vec<Example>, Vec<Example>), DataError> 
 }
 
 /// Validation rows held out of train, and the rest in permuted order.
-fn hold_out(
-    def: &TaskDef,
-    rows: Vec<Example>,
-) -> Result<(Vec<Example>, Vec<Example>), DataError> {
+fn hold_out(def: &TaskDef, rows: Vec<Example>) -> Result<(Vec<Example>, Vec<Example>), DataError> {
     let n = at_least(&rows, 2)?;
     let tenth = (n / 10).clamp(1, HELD_OUT);
     let first = match def.recipe {

@@ -52,10 +52,7 @@ fn missing_parts_follow_the_task() {
     }
     assert_eq!(sizes("sst2", Default, [2000, 0, 7]).unwrap(), [1800, 200, 7]);
     assert_eq!(sizes("sst2", Reference, [2000, 0, 7]).unwrap(), [1000, 1000, 7]);
-    assert_eq!(
-        sizes("rte", Default, [2, 0, 0]),
-        Err(DataError::TooFewRows { rows: 2, parts: 3 })
-    );
+    assert_eq!(sizes("rte", Default, [2, 0, 0]), Err(DataError::TooFewRows { rows: 2, parts: 3 }));
 }
 
 #[test]
@@ -89,9 +86,8 @@ fn one_file_is_split_the_same_every_time() {
 fn a_larger_limit_keeps_the_rows_of_a_smaller() {
     let rows = |limit| {
         let data = assemble(&def("rte", Recipe::Default, limit), given([100, 40, 40])).unwrap();
-        [data.train, data.validation, data.test].map(|part| {
-            part.into_iter().map(|e| e.row.line).collect::<Vec<_>>()
-        })
+        [data.train, data.validation, data.test]
+            .map(|part| part.into_iter().map(|e| e.row.line).collect::<Vec<_>>())
     };
     let (small, large) = (rows([Some(10); 3]), rows([Some(30), Some(1000), None]));
     for (small, large) in small.iter().zip(&large) {

@@ -6,7 +6,9 @@ pub fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     // and drops what merely shares letters.
     candidates
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .map(|candidate| {
+            (strsim::jaro_winkler(&name.to_lowercase(), &candidate.to_lowercase()), candidate)
+        })
         .filter(|(similarity, _)| *similarity >= 0.8)
         // `max_by` would take the last of ties; the first is the more usual name.
         .reduce(|best, next| if next.0 > best.0 { next } else { best })
