@@ -3,7 +3,9 @@
 
 use super::diagnostic::{Diagnostic, Position};
 use super::document::{self, Entry, Value};
-use super::{Format, MAX_SPEC_BYTES};
+use super::reader::{Report, Section};
+use super::{Format, MAX_SPEC_BYTES, parse, task};
+use crate::task::{Recipe, TaskSpec};
 
 /// The position of the key at `path` (as in `task.columns.text`), or of the nearest key above it
 /// when it is not there; `None` when nothing of it is, or the text cannot be read.
@@ -25,6 +27,19 @@ pub fn model_path(text: &str, format: Format) -> Option<String> {
         Value::Text(path) => Some(path.clone()),
         _ => None,
     }
+}
+
+/// The `[task]` section and the recipe, so that the data can be checked although other parts of
+/// the spec are wrong; `None` when the section itself cannot be understood.
+#[must_use]
+pub fn task_section(text: &str, format: Format) -> Option<(TaskSpec, Recipe)> {
+    let entries = read(text, format)?;
+    let top = Section { path: "", at: 0, entries: &entries };
+    // Whatever is wrong is reported by the spec's own reading.
+    let mut ignored = Report::new(text);
+    let recipe = parse::read_recipe(top, &mut ignored)?;
+    let (task, metrics) = task::read(top.table("task", &mut ignored), recipe, &mut ignored);
+    metrics.and(task).map(|task| (task, recipe))
 }
 
 impl Diagnostic {

@@ -23,7 +23,7 @@ use crate::task::{Recipe, TaskSpec};
 
 pub use data::data_problem;
 pub use diagnostic::{Diagnostic, Diagnostics, Position};
-pub use locate::{locate, model_path};
+pub use locate::{locate, model_path, task_section};
 pub(crate) use train::{default_eval_every, default_warmup_steps};
 
 /// How a spec is written.
@@ -178,3 +178,6 @@ pub struct Settings {
     /// What the best checkpoint is.
     pub objective: Objective,
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

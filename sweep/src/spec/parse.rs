@@ -131,7 +131,7 @@ fn read_name(top: Section<'_>, report: &mut Report<'_>) -> Option<String> {
     None
 }
 
-fn read_recipe(top: Section<'_>, report: &mut Report<'_>) -> Option<Recipe> {
+pub(super) fn read_recipe(top: Section<'_>, report: &mut Report<'_>) -> Option<Recipe> {
     if top.get("recipe").is_none() {
         return Some(Recipe::Default);
     }
