@@ -304,3 +304,7 @@ impl TaskDef {
         metric::constant_answer(&self.metrics, &self.classes, targets)
     }
 }
+
+#[cfg(test)]
+#[path = "define_tests.rs"]
+mod tests;
