@@ -16,8 +16,9 @@ help: ## list the targets
 demo: build ## build, run the quickstart sweep, show its leaderboard
 	@scripts/demo.sh $(TARGET_DIR)/release
 
+# The tests start the real programs; --tests keeps one set of features, so nothing builds twice.
 test: libtorch ## run all tests
-	$(CARGO) build --locked --workspace --bins
+	$(CARGO) build --locked --workspace --bins --tests
 	$(CARGO) test --locked --workspace
 
 build: libtorch ## build the programs (release)

@@ -14,7 +14,7 @@ part() {
     "$@" || failed+=("$name")
 }
 
-part build cargo build --locked --workspace --bins
+part build cargo build --locked --workspace --bins --tests
 part tests cargo test --locked --workspace
 part long-tests cargo test --locked --workspace -- --ignored
 
