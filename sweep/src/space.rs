@@ -303,3 +303,6 @@ pub fn nearest_pairs(
     pairs.sort_unstable();
     pairs
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use crate::space::Rounding;
 /// Keys of `[space]` that are not training settings.
 const OWN_KEYS: &[&str] = &["prompt_lr", "lowrank_lr", "prompt_length", "rank", "seeds"];
 
-const ALL_KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "prompt_lr",
     "lowrank_lr",
     "prompt_length",
@@ -63,12 +63,7 @@ pub(super) enum RankAxis {
 
 /// Reads the section's own keys.
 pub(super) fn read(space: Section<'_>, report: &mut Report<'_>) -> Axes {
-    space.check_keys(
-        ALL_KEYS,
-        PLANNED,
-        |key| section_of(key).filter(|section| *section != "space"),
-        report,
-    );
+    space.check_keys(PLANNED, |key| section_of(key).filter(|section| *section != "space"), report);
     if space.get("prompt_lr").is_none() {
         space.missing("prompt_lr", "prompt_lr = [0.3, 0.4, 0.5]", report);
     }
@@ -141,8 +136,9 @@ fn read_equal(
     entries: &[Entry],
     report: &mut Report<'_>,
 ) -> Option<RankAxis> {
-    let table = Section { path, at: entry.node.at, entries };
-    table.check_keys(&["equal_parameters_to", "rounding"], &[], |_| None, report);
+    let table =
+        Section { path, at: entry.node.at, entries, known: &["equal_parameters_to", "rounding"] };
+    table.check_keys(&[], |_| None, report);
     if table.get("equal_parameters_to").is_none() {
         table.missing("equal_parameters_to", "equal_parameters_to = 100", report);
     }

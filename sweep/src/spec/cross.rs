@@ -19,12 +19,12 @@ pub(super) struct Parts<'a> {
 /// Checks all of them.
 pub(super) fn check(parts: &Parts<'_>, report: &mut Report<'_>) {
     updates(parts.training, report);
-    let countable = count(parts, report);
+    let small_enough = count(parts, report);
     match parts.method {
         Some(Method::Pt) => prompt_tuning(parts, report),
         Some(Method::Dept) => {
             dept(parts, report);
-            if countable {
+            if small_enough {
                 ranks(parts, report);
             }
         }
@@ -51,8 +51,8 @@ fn updates(training: &Training, report: &mut Report<'_>) {
     }
 }
 
-/// Refuses a grid that is too large, by arithmetic alone. False when it is, or when an axis could
-/// not be read, so that nothing below multiplies axes.
+/// Refuses a grid that is too large, by arithmetic alone. False when it is, so that nothing walks
+/// over products of axes then. An axis that could not be read counts as one value.
 fn count(parts: &Parts<'_>, report: &mut Report<'_>) -> bool {
     let (axes, training) = (parts.axes, parts.training);
     let rank = match &axes.rank {
@@ -95,7 +95,7 @@ fn count(parts: &Parts<'_>, report: &mut Report<'_>) -> bool {
         report.add("space", parts.space.at, message, hint);
         return false;
     }
-    axes.iter().all(|(_, length)| length.is_some())
+    true
 }
 
 /// Digits in groups of three.

@@ -34,11 +34,12 @@ pub fn model_path(text: &str, format: Format) -> Option<String> {
 #[must_use]
 pub fn task_section(text: &str, format: Format) -> Option<(TaskSpec, Recipe)> {
     let entries = read(text, format)?;
-    let top = Section { path: "", at: 0, entries: &entries };
+    let top = Section { path: "", at: 0, entries: &entries, known: &[] };
     // Whatever is wrong is reported by the spec's own reading.
     let mut ignored = Report::new(text);
     let recipe = parse::read_recipe(top, &mut ignored)?;
-    let (task, metrics) = task::read(top.table("task", &mut ignored), recipe, &mut ignored);
+    let (task, metrics) =
+        task::read(top.table("task", task::KEYS, &mut ignored)?, recipe, &mut ignored);
     metrics.and(task).map(|task| (task, recipe))
 }
 

@@ -57,7 +57,7 @@ impl Spec {
         }
         let entries = document::read(text, format).map_err(Diagnostics)?;
         let mut report = Report::new(text);
-        let top = Section { path: "", at: 0, entries: &entries };
+        let top = Section { path: "", at: 0, entries: &entries, known: SECTIONS };
         match read(top, model, &mut report) {
             Some(spec) if report.is_clean() => Ok(spec),
             _ => Err(report.finish()),
@@ -66,33 +66,34 @@ impl Spec {
 }
 
 fn read(top: Section<'_>, model: Option<&ModelConfig>, report: &mut Report<'_>) -> Option<Spec> {
-    top.check_keys(SECTIONS, PLANNED_SECTIONS, axes::section_of, report);
+    top.check_keys(PLANNED_SECTIONS, axes::section_of, report);
     for needed in ["model", "task", "space", "train"] {
-        if top.get(needed).is_none() && (needed != "train" || !has_steps(top)) {
+        let optional = needed == "train" && has_steps(top);
+        if top.get(needed).is_none() && !optional && !top.is_misspelt(needed) {
             let message = format!("section [{needed}] is missing");
             report.add(needed, 0, message, format!("add a section [{needed}]"));
         }
     }
-    let present = |key: &str| top.get(key).is_some();
     let name = read_name(top, report);
     let recipe = read_recipe(top, report);
-    let model_spec = read_model(top.table("model", report), present("model"), report);
-    let (task, metrics) = match present("task") {
-        true => task::read(top.table("task", report), recipe.unwrap_or_default(), report),
-        false => (None, None),
+    let model_section = top.table("model", &["path"], report);
+    let model_spec = model_section.and_then(|section| read_model(section, report));
+    let (task, metrics) = match top.table("task", task::KEYS, report) {
+        Some(section) => task::read(section, recipe.unwrap_or_default(), report),
+        None => (None, None),
     };
-    let method = read_method(top.table("method", report), report);
-    read_search(top.table("search", report), report);
-    let objective = read_objective(top.table("objective", report), metrics.as_deref(), report);
-    let limits = read_limits(top.table("limits", report), report);
-    let space_section = top.table("space", report);
-    let train_section = top.table("train", report);
-    if !present("space") {
-        return None;
-    }
-    let axes = axes::read(space_section, report);
-    let training = train::read(train_section, space_section, present("train"), report);
-    let parts = Parts { space: space_section, method, axes: &axes, training: &training, model };
+    let method = read_method(or_empty(top, "method", &["kind"], report), report);
+    read_search(or_empty(top, "search", &["kind"], report), report);
+    let objective = or_empty(top, "objective", &["metric", "goal"], report);
+    let objective = read_objective(objective, metrics.as_deref(), report);
+    let limits = or_empty(top, "limits", &["max_attempts", "max_parallel"], report);
+    let limits = read_limits(limits, report);
+    let train = top.table("train", train::KEYS, report);
+    let space = top.table("space", axes::KEYS, report)?;
+    let axes = axes::read(space, report);
+    let train_or_empty = train.unwrap_or(Section::empty("train", train::KEYS));
+    let training = train::read(train_or_empty, space, train.is_some(), report);
+    let parts = Parts { space, method, axes: &axes, training: &training, model };
     cross::check(&parts, report);
     let (train, follow, train_axes) = settle(&training)?;
     let method = method?;
@@ -108,6 +109,15 @@ fn read(top: Section<'_>, model: Option<&ModelConfig>, report: &mut Report<'_>) 
         objective: objective?,
         limits: limits?,
     })
+}
+
+fn or_empty<'a>(
+    top: Section<'a>,
+    key: &'static str,
+    known: &'a [&'static str],
+    report: &mut Report<'_>,
+) -> Section<'a> {
+    top.table(key, known, report).unwrap_or(Section::empty(key, known))
 }
 
 fn has_steps(top: Section<'_>) -> bool {
@@ -139,10 +149,10 @@ pub(super) fn read_recipe(top: Section<'_>, report: &mut Report<'_>) -> Option<R
     top.choice("recipe", &choices, &[], report)
 }
 
-fn read_model(section: Section<'_>, present: bool, report: &mut Report<'_>) -> Option<ModelSpec> {
+fn read_model(section: Section<'_>, report: &mut Report<'_>) -> Option<ModelSpec> {
     let planned = [("revision", "give a directory as path"), ("dtype", "leave it out")];
-    section.check_keys(&["path"], &planned, |_| None, report);
-    if present && section.get("path").is_none() {
+    section.check_keys(&planned, |_| None, report);
+    if section.get("path").is_none() {
         section.missing("path", "path = \"models/t5-base\"", report);
     }
     section.text("path", report).map(|path| ModelSpec { path: path.to_owned() })
@@ -154,7 +164,7 @@ fn read_method(section: Section<'_>, report: &mut Report<'_>) -> Option<Method> 
         ("init", "leave it out; prompts start from the text"),
         ("lora_alpha", "leave it out; the scaling is 8/√r"),
     ];
-    section.check_keys(&["kind"], &planned, axes::section_of, report);
+    section.check_keys(&planned, axes::section_of, report);
     if section.get("kind").is_none() {
         return Some(Method::Dept);
     }
@@ -170,7 +180,7 @@ fn read_search(section: Section<'_>, report: &mut Report<'_>) {
     }
     let planned =
         ["trials", "eta", "grace", "rungs", "seed"].map(|key| (key, "a grid takes no settings"));
-    section.check_keys(&["kind"], &planned, axes::section_of, report);
+    section.check_keys(&planned, axes::section_of, report);
 }
 
 fn read_objective(
@@ -178,7 +188,7 @@ fn read_objective(
     metrics: Option<&[MetricKind]>,
     report: &mut Report<'_>,
 ) -> Option<Objective> {
-    section.check_keys(&["metric", "goal"], &[], axes::section_of, report);
+    section.check_keys(&[], axes::section_of, report);
     let goal = match section.get("goal") {
         None => Some(Goal::Maximize),
         Some(_) => {
@@ -212,7 +222,7 @@ fn read_limits(section: Section<'_>, report: &mut Report<'_>) -> Option<Limits> 
         ("time_limit", later),
         ("priority", "remove it; sweeps run in the order of submission"),
     ];
-    section.check_keys(&["max_attempts", "max_parallel"], &planned, |_| None, report);
+    section.check_keys(&planned, |_| None, report);
     let attempts = section.whole("max_attempts", 1..=100, Some(3), report);
     let parallel = match section.get("max_parallel") {
         None => Some(None),

@@ -66,6 +66,8 @@ pub(super) struct Section<'a> {
     pub(super) at: usize,
     /// Its keys.
     pub(super) entries: &'a [Entry],
+    /// Every key that it can have.
+    pub(super) known: &'a [&'static str],
 }
 
 /// A key that is planned but not enforced yet, and what to do instead.
@@ -87,17 +89,34 @@ impl<'a> Section<'a> {
         if self.path.is_empty() { "the spec".to_owned() } else { format!("[{}]", self.path) }
     }
 
-    /// The table under `key`.
-    pub(super) fn table(&self, key: &'static str, report: &mut Report<'_>) -> Section<'a> {
-        let Some(entry) = self.get(key) else { return Section { path: key, at: 0, entries: &[] } };
+    /// The table under `key`, `None` when it is not there or is no table.
+    pub(super) fn table(
+        &self,
+        key: &'static str,
+        known: &'a [&'static str],
+        report: &mut Report<'_>,
+    ) -> Option<Section<'a>> {
+        let entry = self.get(key)?;
         match &entry.node.value {
-            Value::Table(entries) => Section { path: key, at: entry.at, entries },
+            Value::Table(entries) => Some(Section { path: key, at: entry.at, entries, known }),
             other => {
                 let message = format!("'{key}' is {}, expected a table", other.kind());
                 report.add(key, entry.at, message, format!("write a section [{key}]"));
-                Section { path: key, at: entry.at, entries: &[] }
+                None
             }
         }
+    }
+
+    /// The table of this name when the spec has none.
+    pub(super) fn empty(path: &'a str, known: &'a [&'static str]) -> Section<'a> {
+        Section { path, at: 0, entries: &[], known }
+    }
+
+    /// Whether `key` is not there because it is misspelt, which has been said already.
+    pub(super) fn is_misspelt(&self, key: &str) -> bool {
+        let unknown = |entry: &&Entry| !self.known.contains(&entry.key.as_str());
+        let meant = |entry: &Entry| nearest(&entry.key, self.known.iter().copied()) == Some(key);
+        self.get(key).is_none() && self.entries.iter().filter(unknown).any(meant)
     }
 
     /// Notes every key that is neither known nor planned, and every planned one.
@@ -105,14 +124,13 @@ impl<'a> Section<'a> {
     /// `elsewhere` finds the section in which a key would be right.
     pub(super) fn check_keys(
         &self,
-        known: &[&'static str],
         planned: &[Planned],
         elsewhere: impl Fn(&str) -> Option<&'static str>,
         report: &mut Report<'_>,
     ) {
         for entry in self.entries {
             let key = entry.key.as_str();
-            if known.contains(&key) {
+            if self.known.contains(&key) {
                 continue;
             }
             let (name, shown) = (self.name(), shorten(key));
@@ -126,10 +144,10 @@ impl<'a> Section<'a> {
             } else {
                 format!("unknown key '{shown}' in {name}")
             };
-            let hint = match (elsewhere(key), nearest(key, known.iter().copied())) {
+            let hint = match (elsewhere(key), nearest(key, self.known.iter().copied())) {
                 (Some(section), _) => format!("'{shown}' belongs in [{section}]"),
                 (None, Some(meant)) => format!("did you mean '{meant}'?"),
-                (None, None) => format!("known here: {}", known.join(", ")),
+                (None, None) => format!("known here: {}", self.known.join(", ")),
             };
             report.add(self.path(key), entry.at, what, hint);
         }
@@ -137,6 +155,9 @@ impl<'a> Section<'a> {
 
     /// Notes that a needed key is not there.
     pub(super) fn missing(&self, key: &str, example: &str, report: &mut Report<'_>) {
+        if self.is_misspelt(key) {
+            return;
+        }
         let message = format!("'{key}' is missing in {}", self.name());
         report.add(self.path(key), self.at, message, format!("add, for example, {example}"));
     }

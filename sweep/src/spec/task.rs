@@ -8,7 +8,7 @@ use super::reader::{Planned, Report, Section, flag, text, wrong_kind};
 use crate::metric::MetricKind;
 use crate::task::{Format, Labels, Recipe, TaskError, TaskSpec};
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "name",
     "format",
     "train",
@@ -42,7 +42,7 @@ pub(super) fn read(
     recipe: Recipe,
     report: &mut Report<'_>,
 ) -> (Option<TaskSpec>, Option<Vec<MetricKind>>) {
-    section.check_keys(KEYS, PLANNED, super::axes::section_of, report);
+    section.check_keys(PLANNED, super::axes::section_of, report);
     let Some(task) = read_keys(section, report) else { return (None, None) };
     let metrics = resolve(&task, section, recipe, report);
     (Some(task), metrics)

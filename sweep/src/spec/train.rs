@@ -87,10 +87,15 @@ pub(super) fn read(
     expected: bool,
     report: &mut Report<'_>,
 ) -> Training {
-    train.check_keys(KEYS, PLANNED, super::axes::section_of, report);
+    train.check_keys(PLANNED, super::axes::section_of, report);
     let both = Both { train, space };
     let steps = both.setting("steps", &[], u64::clone, steps_of, report);
-    if expected && both.train.get("steps").is_none() && both.space.get("steps").is_none() {
+    let misspelt = both.space.is_misspelt("steps");
+    if expected
+        && !misspelt
+        && both.train.get("steps").is_none()
+        && both.space.get("steps").is_none()
+    {
         train.missing("steps", "steps = 30000", report);
     }
     let rows =
@@ -192,6 +197,9 @@ impl Both<'_> {
             let path = self.space.path(key);
             let values = axis(&path, &entry.node, same_as, read, report)?;
             return Some(Setting { values, is_axis: true, path });
+        }
+        if self.train.is_misspelt(key) || self.space.is_misspelt(key) {
+            return None;
         }
         let path = self.train.path(key);
         let values = match train {
