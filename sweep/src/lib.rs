@@ -6,6 +6,7 @@
 //! carries out the [`scheduler::Step`]s that come back; the trainer and the command line use the
 //! same [`spec`] and [`task`] code, so that a check before submission and the run itself agree.
 
+pub mod answer;
 pub mod child;
 pub mod id;
 pub mod metric;

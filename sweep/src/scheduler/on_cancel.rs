@@ -55,7 +55,7 @@ impl Scheduler {
         trial.epoch = trial.epoch.next();
         trial.phase = Phase::Ended { outcome: Outcome::Cancelled };
         let ended = Ended { epoch: trial.epoch, outcome: Outcome::Cancelled, worker: None };
-        state.ended.insert(id.index, ended);
+        state.end(id.index, ended);
         step.writes.push(Write::Trial(trial.record(id)));
         step.writes.push(Write::Outcome(Box::new(cancelled(id, trial.epoch, now))));
     }
@@ -78,7 +78,7 @@ impl Scheduler {
             settings: Box::new(settings),
         });
         step.writes.push(Write::Outcome(Box::new(cancelled(id, epoch, now))));
-        state.ended.insert(id.index, Ended { epoch, outcome: Outcome::Cancelled, worker: None });
+        state.end(id.index, Ended { epoch, outcome: Outcome::Cancelled, worker: None });
     }
 }
 

@@ -128,9 +128,9 @@ impl Scheduler {
                 return None;
             }
             let again = state.waiting.iter().find(|&(_, &from)| from <= now.monotonic);
-            let index = again.map(|(&index, _)| index).or_else(|| {
-                (state.next_index < state.record.total).then_some(state.next_index)
-            })?;
+            let index = again
+                .map(|(&index, _)| index)
+                .or_else(|| (state.next_index < state.record.total).then_some(state.next_index))?;
             Some(TrialId { sweep, index })
         })
     }
@@ -246,4 +246,3 @@ fn keep_evidence(worker: WorkerId, report: &Report, now: Now, step: &mut Step) {
         at: now.wall,
     });
 }
-

@@ -139,7 +139,7 @@ impl Scheduler {
         });
         trial.phase = Phase::Ended { outcome: record.outcome };
         let (epoch, outcome, worker) = (record.epoch, record.outcome, record.worker);
-        sweep.ended.insert(id.index, Ended { epoch, outcome, worker });
+        sweep.end(id.index, Ended { epoch, outcome, worker });
         let complete = sweep.is_complete();
         step.writes.push(Write::Trial(trial.record(id)));
         let entry = LogEntry::Ended {

@@ -10,6 +10,7 @@ use crate::record::{
     CheckpointRef, LogEntry, LogRecord, Phase, SlotRecord, SweepRecord, TrialRecord, WorkerRecord,
 };
 use crate::scheduler::event::{LeaseKey, Now, Step, Write};
+use crate::space::TrainAxis;
 use crate::spec::{Diagnostics, Spec};
 
 /// Times and bounds.
@@ -59,6 +60,10 @@ pub(super) struct Sweep {
     pub(super) ended: BTreeMap<u64, Ended>,
     /// Live leases.
     pub(super) leased: u32,
+    /// Updates of the trials in `ended`, each in full.
+    pub(super) steps_ended: u64,
+    /// Updates of all trials.
+    pub(super) steps_total: u64,
 }
 
 /// A trial without an outcome.
@@ -186,10 +191,9 @@ impl Scheduler {
         let mut scheduler = Scheduler::new(config);
         scheduler.next_cursor = snapshot.last_cursor.saturating_add(1);
         for record in snapshot.workers {
-            scheduler.workers.insert(
-                record.id,
-                Worker { record, slots: BTreeMap::new(), seen: now.monotonic },
-            );
+            scheduler
+                .workers
+                .insert(record.id, Worker { record, slots: BTreeMap::new(), seen: now.monotonic });
         }
         for record in snapshot.sweeps {
             let (id, request_id) = (record.id, record.request_id);
@@ -219,7 +223,7 @@ impl Scheduler {
         match record.phase {
             Phase::Ended { outcome } => {
                 let worker = reporters.get(&record.id).copied();
-                sweep.ended.insert(index, Ended { epoch: record.epoch, outcome, worker });
+                sweep.end(index, Ended { epoch: record.epoch, outcome, worker });
                 return Ok(());
             }
             Phase::Pending { .. } => {
@@ -283,6 +287,8 @@ impl Scheduler {
 impl Sweep {
     pub(super) fn new(record: SweepRecord, spec: Spec) -> Sweep {
         Sweep {
+            steps_ended: 0,
+            steps_total: steps_total(&spec),
             spec,
             status: record.status,
             next_index: record.next_index,
@@ -312,9 +318,30 @@ impl Sweep {
         Ok(Sweep::new(record, spec))
     }
 
+    /// Remembers a trial's outcome.
+    pub(super) fn end(&mut self, index: u64, ended: Ended) {
+        self.steps_ended += self.spec.settings(index).map_or(0, |s| s.train.steps);
+        self.ended.insert(index, ended);
+    }
+
     /// Whether every trial has an outcome.
     pub(super) fn is_complete(&self) -> bool {
         self.ended.len() as u64 == self.record.total
+    }
+}
+
+/// Updates of all trials of a spec: an axis over `steps` occurs with every value equally often.
+fn steps_total(spec: &Spec) -> u64 {
+    let axis = spec.space.train.iter().find_map(|axis| match axis {
+        TrainAxis::Steps(values) => Some(values),
+        _ => None,
+    });
+    match axis {
+        Some(values) if !values.is_empty() => {
+            let times = spec.total() / values.len() as u64;
+            values.iter().fold(0, |sum: u64, &v| sum.saturating_add(v.saturating_mul(times)))
+        }
+        _ => spec.train.steps.saturating_mul(spec.total()),
     }
 }
 

@@ -46,21 +46,23 @@ impl Scheduler {
         let sweep = self.sweeps.get(&id)?;
         let steps_of = |index| sweep.spec.settings(index).map_or(0, |s| s.train.steps);
         let mut running = Vec::new();
-        let mut steps_done: u64 = sweep.ended.keys().map(|&index| steps_of(index)).sum();
+        let mut steps_done = sweep.steps_ended;
         for (&index, trial) in &sweep.active {
             steps_done += trial.live.step;
             let Phase::Leased { worker, .. } = trial.phase else { continue };
             running.push(RunningTrial {
                 trial: TrialId { sweep: id, index },
                 epoch: trial.epoch,
-                worker: self.workers.get(&worker).map_or_else(String::new, |w| w.record.name.clone()),
+                worker: self
+                    .workers
+                    .get(&worker)
+                    .map_or_else(String::new, |w| w.record.name.clone()),
                 step: trial.live.step,
                 steps: steps_of(index),
                 loss: trial.live.loss,
                 steps_per_second: trial.live.steps_per_second,
             });
         }
-        let steps_total = (0..sweep.record.total).map(steps_of).sum();
         Some(SweepProgress {
             steps_per_second: running.iter().map(|r| r.steps_per_second).sum(),
             pending: sweep.record.total
@@ -68,7 +70,7 @@ impl Scheduler {
                 - u64::try_from(running.len()).unwrap_or(u64::MAX),
             running,
             steps_done,
-            steps_total,
+            steps_total: sweep.steps_total,
         })
     }
 

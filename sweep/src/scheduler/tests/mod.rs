@@ -1,0 +1,5 @@
+//! Tests of the scheduler: single behaviours, and random worlds against a model of the store.
+
+mod behaviour;
+mod model;
+mod world;

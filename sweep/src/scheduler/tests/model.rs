@@ -1,0 +1,152 @@
+//! A store in a few maps that refuses what a real one refuses.
+
+use std::collections::BTreeMap;
+
+use crate::id::{RequestId, SweepId, TrialId, WorkerId};
+use crate::record::{
+    AttemptEnd, OutcomeRecord, Phase, Submission, SweepRecord, TrialRecord, WorkerRecord,
+};
+use crate::scheduler::{LeaseKey, Snapshot, Write};
+
+const SPEC: &str = r#"
+name = "world"
+[model]
+path = "model"
+[task]
+name = "sst2"
+train = "train.tsv"
+[method]
+kind = "dept"
+[space]
+prompt_lr = [0.3, 0.4]
+lowrank_lr = [1e-4, 5e-4]
+prompt_length = [4]
+rank = [3]
+seeds = [1, 2, 3]
+[train]
+steps = 100
+batch_size = 8
+max_length = 32
+warmup_steps = 10
+eval_every = 25
+"#;
+
+const CONFIG: &str = r#"{"model_type":"t5","d_model":64,"d_kv":16,"d_ff":128,"num_layers":2,
+"num_decoder_layers":2,"num_heads":4,"vocab_size":384,"feed_forward_proj":"relu",
+"dropout_rate":0.0,"layer_norm_epsilon":1e-6,"relative_attention_num_buckets":32,
+"relative_attention_max_distance":128,"tie_word_embeddings":true,"decoder_start_token_id":0,
+"pad_token_id":0,"eos_token_id":1}"#;
+
+/// A sweep of twelve trials, with extra lines for the spec.
+pub(super) fn submission(extra: &str) -> Submission {
+    Submission {
+        spec: format!("{SPEC}{extra}"),
+        format: "toml".to_owned(),
+        model_config: CONFIG.to_owned(),
+        model_dir: None,
+        model_files: Vec::new(),
+        model_uploaded: false,
+        data: Vec::new(),
+    }
+}
+
+pub(super) fn request(n: u128) -> RequestId {
+    RequestId(uuid::Uuid::from_u128(n))
+}
+
+pub(super) fn worker(n: u128) -> WorkerId {
+    WorkerId(uuid::Uuid::from_u128(n))
+}
+
+/// What a store would hold.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Model {
+    pub(super) sweeps: BTreeMap<SweepId, SweepRecord>,
+    pub(super) trials: BTreeMap<TrialId, TrialRecord>,
+    pub(super) outcomes: BTreeMap<TrialId, OutcomeRecord>,
+    pub(super) attempts: BTreeMap<LeaseKey, Option<AttemptEnd>>,
+    pub(super) workers: BTreeMap<WorkerId, WorkerRecord>,
+    pub(super) stale: usize,
+    pub(super) last_cursor: u64,
+}
+
+impl Model {
+    /// Applies one transaction; panics where a real store would refuse it.
+    pub(super) fn commit(&mut self, writes: &[Write]) {
+        for write in writes {
+            self.apply(write);
+        }
+        for (id, outcome) in &self.outcomes {
+            let trial = &self.trials[id];
+            assert_eq!(trial.phase, Phase::Ended { outcome: outcome.outcome }, "{id}");
+            assert_eq!(trial.epoch, outcome.epoch, "I2: epoch of the outcome of {id}");
+        }
+    }
+
+    fn apply(&mut self, write: &Write) {
+        match write {
+            Write::Sweep(record) => {
+                assert!(self.sweeps.insert(record.id, (**record).clone()).is_none());
+            }
+            Write::NextIndex { sweep, next_index } => {
+                let sweep = self.sweeps.get_mut(sweep).unwrap();
+                assert!(*next_index >= sweep.next_index);
+                sweep.next_index = *next_index;
+            }
+            Write::SweepStatus { sweep, status, finished } => {
+                let sweep = self.sweeps.get_mut(sweep).unwrap();
+                sweep.status = *status;
+                sweep.finished = *finished;
+            }
+            Write::NewTrial { record, .. } => {
+                assert!(self.trials.insert(record.id, record.clone()).is_none());
+            }
+            Write::Trial(record) => {
+                let held = self.trials.get_mut(&record.id).unwrap();
+                assert!(record.epoch >= held.epoch, "I3: epochs never fall");
+                assert!(!matches!(held.phase, Phase::Ended { .. }), "I1: an end is final");
+                *held = record.clone();
+            }
+            Write::AttemptStarted(record) => {
+                let key = LeaseKey { trial: record.id, epoch: record.epoch };
+                self.attempts.insert(key, None);
+            }
+            Write::AttemptProgress { lease, .. } => assert!(self.attempts.contains_key(lease)),
+            Write::AttemptEnded { lease, end, .. } => {
+                *self.attempts.get_mut(lease).unwrap() = Some(*end);
+            }
+            Write::Outcome(record) => {
+                assert_eq!(self.trials[&record.id].epoch, record.epoch, "I2");
+                let before = self.outcomes.insert(record.id, (**record).clone());
+                assert!(before.is_none(), "I1: a second outcome for {}", record.id);
+            }
+            Write::Evaluation { lease, .. } => assert!(self.attempts.contains_key(lease)),
+            Write::Worker(record) => {
+                self.workers.insert(record.id, record.clone());
+            }
+            Write::WorkerLeft { worker, .. } => {
+                assert!(self.workers.remove(worker).is_some());
+            }
+            Write::StaleReport { .. } => self.stale += 1,
+            Write::Log(record) => {
+                assert!(record.cursor > self.last_cursor, "cursors rise");
+                self.last_cursor = record.cursor;
+            }
+        }
+    }
+
+    /// What a restart would find.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            sweeps: self.sweeps.values().cloned().collect(),
+            trials: self.trials.values().cloned().collect(),
+            reporters: self
+                .outcomes
+                .values()
+                .filter_map(|o| o.worker.map(|worker| (o.id, worker)))
+                .collect(),
+            workers: self.workers.values().cloned().collect(),
+            last_cursor: self.last_cursor,
+        }
+    }
+}
