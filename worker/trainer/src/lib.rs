@@ -4,18 +4,27 @@
 //! [`Pack::evaluate`] gives loss and greedy predictions, [`Pack::state`] and [`Pack::resume`]
 //! carry a run over to another process.
 
+pub mod answer;
 pub mod batch;
+pub mod checkpoint;
 pub mod config;
+pub mod data;
 pub mod dropout;
+pub mod evaluate;
 pub mod generate;
 pub mod method;
 pub mod model;
 mod optim;
+pub mod order;
 pub mod pack;
+pub mod run;
 pub mod schedule;
+pub mod tensors;
+pub mod tokenize;
 pub mod weights;
 
 pub use batch::{Batch, Example, Padding};
+pub use checkpoint::{Checkpoint, Identity};
 pub use config::T5Config;
 pub use method::{Adapter, LowRank, Method};
 pub use model::T5;

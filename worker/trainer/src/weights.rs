@@ -122,7 +122,7 @@ pub enum WeightsError {
         device: Device,
         /// What libtorch said.
         #[source]
-        source: TchError,
+        source: Box<TchError>,
     },
 }
 
@@ -217,7 +217,7 @@ impl Weights {
     /// The error of a tensor that was read, but could not be copied or laid out.
     pub(crate) fn copy_failed(&self, name: &str, source: TchError) -> WeightsError {
         let (path, name) = (self.path(), name.to_owned());
-        WeightsError::Copy { path, name, device: self.device, source }
+        WeightsError::Copy { path, name, device: self.device, source: Box::new(source) }
     }
 
     fn path(&self) -> PathBuf {

@@ -4,6 +4,8 @@
 //! run found there is replayed; architectures that the trainer has no code for are named as
 //! skipped, and a directory without any run that can be replayed is a failure.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

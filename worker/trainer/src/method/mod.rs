@@ -34,6 +34,13 @@ pub struct LowRank {
 }
 
 impl Adapter {
+    /// The same tensors, not copied.
+    pub(crate) fn shallow(&self) -> Adapter {
+        let lowrank = self.lowrank.as_ref();
+        let lowrank = lowrank.map(|l| LowRank { a: l.a.shallow_clone(), b: l.b.shallow_clone() });
+        Adapter { prompt: self.prompt.shallow_clone(), lowrank }
+    }
+
     /// The tensors under the names that the reference gives them in its adapter files.
     pub fn named(&self) -> Vec<(&'static str, &Tensor)> {
         let mut named = vec![(PROMPT_KEY, &self.prompt)];

@@ -1,0 +1,76 @@
+//! What can go wrong with a pack.
+
+use tch::TchError;
+
+use crate::batch::BatchError;
+
+/// Why a pack cannot be made or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The pack has no members.
+    #[error("a pack needs at least one trial")]
+    NoMembers,
+    /// A member's or the pack's setting is out of range.
+    #[error("{field} = {value} is out of range (expected {expected})")]
+    Setting {
+        /// Name of the setting.
+        field: &'static str,
+        /// What was given.
+        value: String,
+        /// The accepted range.
+        expected: &'static str,
+    },
+    /// A batch that the model cannot take.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// All updates of the schedule have been made.
+    #[error("the run has ended: all {steps} steps are done")]
+    Finished {
+        /// Updates of the whole run.
+        steps: u64,
+    },
+    /// There is no such trial in the pack.
+    #[error("the pack has {members} trials, there is no number {trial}")]
+    NoTrial {
+        /// The number asked for, from 0.
+        trial: usize,
+        /// K
+        members: usize,
+    },
+    /// A state does not fit the trial that it was given to.
+    #[error("trial {trial} of the pack takes tensors of shapes {expected:?}, not {found:?}")]
+    StateShape {
+        /// Number of the trial, from 0.
+        trial: usize,
+        /// Shapes of P, A, B given.
+        found: Vec<Vec<i64>>,
+        /// Shapes of P, A, B that fit.
+        expected: Vec<Vec<i64>>,
+    },
+    /// The states of a pack were saved at different steps.
+    #[error("the trials of a pack resume at one step, not at {steps:?}")]
+    StateSteps {
+        /// Steps of the given states.
+        steps: Vec<u64>,
+    },
+    /// libtorch failed, most often for want of memory.
+    #[error("cannot {doing}")]
+    Tensor {
+        /// What was being done.
+        doing: &'static str,
+        /// What libtorch said.
+        #[source]
+        source: TchError,
+    },
+}
+
+/// Says what was being done when libtorch failed.
+pub(crate) trait Doing<T> {
+    fn doing(self, doing: &'static str) -> Result<T, Error>;
+}
+
+impl<T> Doing<T> for Result<T, TchError> {
+    fn doing(self, doing: &'static str) -> Result<T, Error> {
+        self.map_err(|source| Error::Tensor { doing, source })
+    }
+}

@@ -1,0 +1,249 @@
+//! What must hold of a pack beyond the reference's traces: resuming bit for bit, independence
+//! of masks from padding, grouping and pack, exact gradients, divergence that stays at home.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::path::Path;
+use std::rc::Rc;
+
+use deptune_trainer::{
+    Adapter, Batch, Checkpoint, Example, Identity, LowRank, Member, Method, Pack, Padding,
+    Settings, T5,
+};
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+const INIT: [i64; 4] = [271, 48, 19, 1];
+const DEPT: Method = Method::Dept { prompt_length: 4, rank: 3 };
+
+fn model(name: &str, kind: Kind) -> Rc<T5> {
+    tch::set_num_threads(1);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(name);
+    Rc::new(T5::load(&dir, kind, Device::Cpu).unwrap())
+}
+
+fn settings() -> Settings {
+    Settings {
+        steps: 20,
+        warmup_steps: 2,
+        max_length: 32,
+        grad_clip: 1.0,
+        dropout: 0.1,
+        padding: Padding::Longest { multiple: 1 },
+        groups: 1,
+    }
+}
+
+fn member(method: Method, seed: u64) -> Member {
+    Member { method, prompt_lr: 0.3, lowrank_lr: 5e-3, seed }
+}
+
+/// Rows of different lengths, different in every step.
+fn batch(step: i64) -> Batch {
+    let row = |row: i64| {
+        let length = 3 + (row * 7 + step) % 25;
+        let input_ids = (0..length).map(|i| 2 + (i * i * 31 + row * 17 + step * 5) % 380);
+        let labels = if row % 3 == 0 { vec![5 + row, 9, 1] } else { vec![7 + step, 1] };
+        Example { input_ids: input_ids.collect(), labels }
+    };
+    Batch { examples: (0..6).map(row).collect() }
+}
+
+fn train(pack: &mut Pack, steps: std::ops::RangeInclusive<i64>) -> Vec<Vec<f64>> {
+    let losses = |step| {
+        let report = pack.step(&[batch(step)]).unwrap();
+        report.trials.iter().map(|trial| trial.loss).collect()
+    };
+    steps.map(losses).collect()
+}
+
+fn bytes(pack: &Pack, k: usize) -> Vec<u8> {
+    let identity = Identity {
+        settings_hash: "s".to_owned(),
+        data_hash: "d".to_owned(),
+        model_hash: "m".to_owned(),
+    };
+    let state = pack.state(k).unwrap();
+    Checkpoint { state, best: None, identity, counters: Value::Null }.to_bytes().unwrap()
+}
+
+fn difference(one: &Adapter, other: &Adapter) -> f64 {
+    let pairs = one.named().into_iter().zip(other.named());
+    let largest = pairs.map(|((_, a), (_, b))| (a - b).abs().max().double_value(&[]));
+    largest.fold(0.0, f64::max)
+}
+
+fn assert_close(one: &[Vec<f64>], other: &[Vec<f64>], relative: f64) {
+    assert_eq!(one.len(), other.len());
+    for (a, b) in one.iter().flatten().zip(other.iter().flatten()) {
+        assert!((a - b).abs() <= relative * a.abs(), "{a} and {b}");
+    }
+}
+
+#[test]
+fn a_resumed_run_equals_an_unbroken_one_bit_for_bit() {
+    let model = model("t5_v10", Kind::Float);
+    let members = vec![
+        member(DEPT, 42),
+        Member { prompt_lr: 0.5, ..member(Method::PromptTuning { prompt_length: 6 }, 42) },
+    ];
+    let fresh = || Pack::new(model.clone(), members.clone(), settings(), &INIT).unwrap();
+    let mut straight = fresh();
+    let losses = train(&mut straight, 1..=10);
+
+    let mut first = fresh();
+    train(&mut first, 1..=5);
+    let files: Vec<Vec<u8>> = (0..2).map(|k| bytes(&first, k)).collect();
+    drop(first);
+    let identity = Checkpoint::from_bytes(
+        &files[0],
+        &Identity {
+            settings_hash: "s".to_owned(),
+            data_hash: "d".to_owned(),
+            model_hash: "m".to_owned(),
+        },
+    )
+    .unwrap()
+    .identity;
+    let states: Vec<_> =
+        files.iter().map(|file| Checkpoint::from_bytes(file, &identity).unwrap().state).collect();
+    let mut second = fresh();
+    second.resume(&states).unwrap();
+    assert_eq!(second.steps_done(), 5);
+    assert_eq!(train(&mut second, 6..=10), losses[5..]);
+    for k in 0..2 {
+        assert_eq!(bytes(&second, k), bytes(&straight, k), "trial {k}");
+    }
+}
+
+#[test]
+fn dropout_leaves_no_trace_of_padding_grouping_or_pack() {
+    let model = model("t5_v11", Kind::Double);
+    let run = |members: Vec<Member>, settings: Settings| {
+        let mut pack = Pack::new(model.clone(), members, settings, &INIT).unwrap();
+        train(&mut pack, 1..=6)
+    };
+    let solo = run(vec![member(DEPT, 42)], settings());
+    let padded = Settings { padding: Padding::MaxLength, ..settings() };
+    assert_close(&solo, &run(vec![member(DEPT, 42)], padded), 1e-9);
+    let grouped = Settings { groups: 3, padding: Padding::Longest { multiple: 4 }, ..settings() };
+    assert_close(&solo, &run(vec![member(DEPT, 42)], grouped), 1e-9);
+
+    let other = Member { prompt_lr: 0.1, ..member(Method::Dept { prompt_length: 9, rank: 5 }, 42) };
+    let packed = run(vec![other, member(DEPT, 42)], settings());
+    let second: Vec<Vec<f64>> = packed.iter().map(|step| vec![step[1]]).collect();
+    assert_close(&solo, &second, 1e-9);
+    // Trials of other seeds have masks of their own.
+    let packed = run(vec![member(DEPT, 7), member(DEPT, 42)], settings());
+    let second: Vec<Vec<f64>> = packed.iter().map(|step| vec![step[1]]).collect();
+    assert_close(&solo, &second, 1e-9);
+    assert!((packed[0][0] - packed[0][1]).abs() > 1e-6, "two seeds, one mask");
+
+    let still = run(vec![member(DEPT, 42)], Settings { dropout: 0.0, ..settings() });
+    assert!((still[0][0] - solo[0][0]).abs() > 1e-6, "no dropout at all");
+}
+
+#[test]
+fn accumulated_micro_batches_see_the_masks_of_their_rows() {
+    let model = model("t5_v10", Kind::Double);
+    let pack = Pack::new(model, vec![member(DEPT, 42)], settings(), &INIT).unwrap();
+    // Equal numbers of label tokens per half, so that the mean of means is the mean.
+    let mut whole = batch(1);
+    whole.examples.iter_mut().for_each(|example| example.labels = vec![8, 1]);
+    let halves: Vec<Batch> =
+        whole.examples.chunks(3).map(|rows| Batch { examples: rows.to_vec() }).collect();
+    let together = pack.gradients(&[whole]).unwrap().trial(0).unwrap();
+    let apart = pack.gradients(&halves).unwrap().trial(0).unwrap();
+    assert!(difference(&together, &apart) < 1e-12);
+}
+
+#[test]
+fn gradients_are_those_of_the_loss() {
+    for name in ["t5_v10", "t5_v11"] {
+        let model = model(name, Kind::Double);
+        let settings = Settings { dropout: 0.0, ..settings() };
+        let mut pack = Pack::new(model, vec![member(DEPT, 42)], settings, &INIT).unwrap();
+        let start = pack.parameters(0).unwrap();
+        let lowrank = start.lowrank.unwrap();
+        // At the start B is zero, and with it A's gradient.
+        let b = Tensor::rand(lowrank.b.size(), (Kind::Double, Device::Cpu)) - 0.5;
+        let a = lowrank.a;
+        let start = Adapter { prompt: start.prompt, lowrank: Some(LowRank { a, b }) };
+        pack.set_parameters(0, &start).unwrap();
+        let batch = batch(3);
+        let gradients = pack.gradients(std::slice::from_ref(&batch)).unwrap().trial(0).unwrap();
+        for (part, (key, gradient)) in gradients.named().into_iter().enumerate() {
+            for place in [[0, 0], [2, 1], [1, 2]] {
+                let mut loss_at = |step: f64| {
+                    pack.set_parameters(0, &start).unwrap();
+                    let moved = pack.parameters(0).unwrap();
+                    let (_, tensor) = moved.named()[part];
+                    let mut element = tensor.get(place[0]).get(place[1]);
+                    let _ = element.g_add_scalar_(step);
+                    pack.set_parameters(0, &moved).unwrap();
+                    pack.eval_loss(&batch).unwrap()[0]
+                };
+                let step = 1e-5;
+                let slope = (loss_at(step) - loss_at(-step)) / (2.0 * step);
+                let found = gradient.double_value(&place);
+                let error = (found - slope).abs();
+                assert!(error < 1e-8, "{name} {key} {place:?}: {found} for {slope}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_zero_offset_is_prompt_tuning() {
+    let model = model("t5_v10", Kind::Float);
+    let members = vec![member(DEPT, 42), member(Method::PromptTuning { prompt_length: 4 }, 42)];
+    let pack = Pack::new(model, members, settings(), &INIT).unwrap();
+    let losses = pack.eval_loss(&batch(1)).unwrap();
+    assert_eq!(losses[0], losses[1]);
+}
+
+#[test]
+fn a_diverging_trial_stands_still_and_harms_no_other() {
+    let model = model("t5_v10", Kind::Float);
+    let solo = {
+        let members = vec![member(DEPT, 42)];
+        let mut pack = Pack::new(model.clone(), members, settings(), &INIT).unwrap();
+        train(&mut pack, 1..=8)
+    };
+    let members = vec![Member { prompt_lr: 1e38, ..member(DEPT, 42) }, member(DEPT, 42)];
+    let mut pack = Pack::new(model, members, settings(), &INIT).unwrap();
+    let mut healthy = Vec::new();
+    let mut frozen: Option<Vec<u8>> = None;
+    for step in 1..=8 {
+        let report = pack.step(&[batch(step)]).unwrap();
+        healthy.push(vec![report.trials[1].loss]);
+        assert!(!report.trials[1].diverged);
+        if report.trials[0].diverged {
+            let parameters = pack.parameters(0).unwrap().to_bytes().unwrap();
+            assert_eq!(*frozen.get_or_insert(parameters.clone()), parameters, "step {step}");
+        }
+    }
+    assert!(frozen.is_some(), "a rate of 1e38 must diverge");
+    assert!(pack.state(0).unwrap().diverged && !pack.state(1).unwrap().diverged);
+    assert_close(&solo, &healthy, 1e-5);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_names() {
+    let model = model("t5_v10", Kind::Float);
+    let mut pack = Pack::new(model, vec![member(DEPT, 42)], settings(), &INIT).unwrap();
+    let mut long = batch(1);
+    long.examples[2].input_ids = vec![3; 33];
+    let error = pack.step(&[long]).unwrap_err().to_string();
+    assert!(error.contains("row 2") && error.contains("max_length = 32"), "{error}");
+    let mut foreign = batch(1);
+    foreign.examples[1].labels = vec![384];
+    let error = pack.step(&[foreign]).unwrap_err().to_string();
+    assert!(error.contains("384") && error.contains("row 1"), "{error}");
+    assert!(pack.step(&[]).is_err() && pack.step(&[Batch::default()]).is_err());
+    assert_eq!(pack.steps_done(), 0);
+    let other = Tensor::zeros([5, 64], (Kind::Float, Device::Cpu));
+    let error = pack.set_parameters(0, &Adapter { prompt: other, lowrank: None }).unwrap_err();
+    assert!(error.to_string().contains("[5, 64]"), "{error}");
+    assert!(pack.parameters(1).is_err());
+}
