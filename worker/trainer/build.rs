@@ -52,10 +52,9 @@ fn library_directory() -> Result<PathBuf, String> {
 fn directory_of_python() -> Result<PathBuf, String> {
     let python = if env::var_os("VIRTUAL_ENV").is_some() { "python" } else { "python3" };
     let script = "import os, torch; print(os.path.join(os.path.dirname(torch.__file__), 'lib'))";
-    let output = Command::new(python)
-        .args(["-c", script])
-        .output()
-        .map_err(|error| format!("LIBTORCH_USE_PYTORCH is set, but {python} cannot run: {error}"))?;
+    let output = Command::new(python).args(["-c", script]).output().map_err(|error| {
+        format!("LIBTORCH_USE_PYTORCH is set, but {python} cannot run: {error}")
+    })?;
     if !output.status.success() {
         return Err(format!("LIBTORCH_USE_PYTORCH is set, but {python} cannot import torch"));
     }
