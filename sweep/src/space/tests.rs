@@ -5,8 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::spec::Format;
 
-/// (d, s, pairs) on the line of prompt tuning with 100 rows.
-const LINES: &[(u32, u32, &[(u32, u32)])] = &[
+/// d, s, and pairs (m, r) on the line of prompt tuning with 100 rows.
+type Line = (u32, u32, &'static [(u32, u32)]);
+
+const LINES: &[Line] = &[
     (192, 128, &[(20, 48), (40, 36), (60, 24), (80, 12)]),
     (512, 256, &[(10, 60), (22, 52), (40, 40), (52, 32), (61, 26), (70, 20), (79, 14), (88, 8)]),
     (512, 512, &[(20, 40), (40, 30), (60, 20), (80, 10)]),

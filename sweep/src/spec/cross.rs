@@ -76,8 +76,8 @@ fn count(parts: &Parts<'_>, report: &mut Report<'_>) -> bool {
         ("dropout", settings(training.dropout.as_ref())),
         ("seeds", axes.seeds.as_ref().map(Vec::len)),
     ];
-    let lengths = axes.iter().map(|(_, length)| length.unwrap_or(1) as u128);
-    let total = lengths.fold(Some(1_u128), |total, length| total?.checked_mul(length));
+    let mut lengths = axes.iter().map(|(_, length)| length.unwrap_or(1) as u128);
+    let total = lengths.try_fold(1, u128::checked_mul);
     if total.is_none_or(|total| total > u128::from(MAX_TRIALS)) {
         let total = match total {
             Some(total) => grouped(total),

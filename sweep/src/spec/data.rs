@@ -64,3 +64,60 @@ fn file_key(task: &TaskSpec, file: &str) -> String {
 fn split_key(split: Split) -> String {
     format!("task.{split}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::task_section;
+    use crate::task::BadRow;
+
+    const TEXT: &str = r#"[task]
+name = "mine"
+train = "a.jsonl"
+test = "c.jsonl"
+template = "review: {text} {title}"
+columns = { title = "head" }
+label = "stars"
+"#;
+
+    fn column(name: &str) -> DataError {
+        DataError::Column {
+            file: "a.jsonl".to_owned(),
+            wanted: vec![name.to_owned()],
+            columns: vec!["txt".to_owned(), "star".to_owned()],
+            suggestion: Some("txt".to_owned()),
+        }
+    }
+
+    #[track_caller]
+    fn expect(error: &DataError, expected: &str) {
+        let (task, _) = task_section(TEXT, Format::Toml).unwrap();
+        assert_eq!(data_problem(TEXT, Format::Toml, &task, error).render("s.toml"), expected);
+    }
+
+    #[test]
+    fn a_wrong_column_stands_at_the_key_that_asks_for_it() {
+        let hint = "\n  hint: columns are: txt, star; did you mean 'txt'?";
+        expect(&column("head"), &format!("s.toml:6:13: column 'head' not found in a.jsonl{hint}"));
+        expect(&column("text"), &format!("s.toml:5:1: column 'text' not found in a.jsonl{hint}"));
+        expect(&column("stars"), &format!("s.toml:7:1: column 'stars' not found in a.jsonl{hint}"));
+        expect(&column("other"), &format!("s.toml:3:1: column 'other' not found in a.jsonl{hint}"));
+    }
+
+    #[test]
+    fn a_bad_file_stands_at_the_key_that_names_it() {
+        expect(
+            &DataError::EmptyFile { file: "c.jsonl".to_owned() },
+            "s.toml:4:1: c.jsonl has no rows",
+        );
+        let row = BadRow { file: "c.jsonl".to_owned(), line: 7, problem: "no label".to_owned() };
+        expect(
+            &DataError::BadRows { rows: vec![row], total: 1 },
+            "s.toml:4:1: 1 bad row: c.jsonl:7: no label",
+        );
+        expect(
+            &DataError::EmptySplit { split: Split::Validation },
+            "s.toml:1:2: the validation split is empty",
+        );
+    }
+}

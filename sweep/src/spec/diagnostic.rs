@@ -93,9 +93,15 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
+/// Longest word that is compared with the candidates; the comparison takes time in proportion.
+const MAX_WORD: usize = 64;
+
 /// The candidate that `word` most likely means, if any is near enough.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > MAX_WORD {
+        return None;
+    }
     let word = word.to_lowercase();
     candidates
         .into_iter()

@@ -70,6 +70,9 @@ pub(super) fn read(text: &str, format: Format) -> Result<Vec<Entry>, Vec<Diagnos
     }
 }
 
+/// What follows the first errors of syntax is mostly their consequence.
+const MAX_SYNTAX_ERRORS: usize = 20;
+
 fn read_toml(text: &str) -> Result<Vec<Entry>, Vec<Diagnostic>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
@@ -77,6 +80,7 @@ fn read_toml(text: &str) -> Result<Vec<Entry>, Vec<Diagnostic>> {
     }
     Err(errors
         .iter()
+        .take(MAX_SYNTAX_ERRORS)
         .map(|error| {
             let position = error.span().map(|span| Position::of(text, span.start));
             syntax("TOML", error.message(), position)

@@ -23,7 +23,7 @@ impl<'a> Report<'a> {
 
     /// Notes a problem with the value or key at `at`.
     pub(super) fn add(&mut self, path: impl Display, at: usize, message: String, hint: String) {
-        if self.found.len() == MAX_PROBLEMS {
+        if self.is_full() {
             self.more += 1;
             return;
         }
@@ -34,6 +34,11 @@ impl<'a> Report<'a> {
             hint: (!hint.is_empty()).then_some(hint),
         };
         self.found.push((at, problem));
+    }
+
+    /// Whether further problems are only counted.
+    fn is_full(&self) -> bool {
+        self.found.len() >= MAX_PROBLEMS
     }
 
     /// Whether nothing is wrong so far.
@@ -116,7 +121,9 @@ impl<'a> Section<'a> {
     pub(super) fn is_misspelt(&self, key: &str) -> bool {
         let unknown = |entry: &&Entry| !self.known.contains(&entry.key.as_str());
         let meant = |entry: &Entry| nearest(&entry.key, self.known.iter().copied()) == Some(key);
-        self.get(key).is_none() && self.entries.iter().filter(unknown).any(meant)
+        // More unknown keys than are reported need no closer look.
+        let mut unknown = self.entries.iter().filter(unknown).take(MAX_PROBLEMS);
+        self.get(key).is_none() && unknown.any(meant)
     }
 
     /// Notes every key that is neither known nor planned, and every planned one.
@@ -131,6 +138,10 @@ impl<'a> Section<'a> {
         for entry in self.entries {
             let key = entry.key.as_str();
             if self.known.contains(&key) {
+                continue;
+            }
+            if report.is_full() {
+                report.more += 1;
                 continue;
             }
             let (name, shown) = (self.name(), shorten(key));
@@ -310,7 +321,7 @@ pub(super) fn real(
     None
 }
 
-/// A string without control characters, at most 4096 bytes, not empty.
+/// A string of 1 to 4096 bytes, without control characters other than tabs and line ends.
 pub(super) fn text<'a>(path: &str, node: &'a Node, report: &mut Report<'_>) -> Option<&'a str> {
     let Value::Text(text) = &node.value else {
         wrong_kind(path, node, "a string", report);
@@ -320,8 +331,8 @@ pub(super) fn text<'a>(path: &str, node: &'a Node, report: &mut Report<'_>) -> O
         "is empty"
     } else if text.len() > 4096 {
         "is longer than 4096 bytes"
-    } else if text.contains('\0') {
-        "has a zero character in it"
+    } else if text.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n')) {
+        "has a control character in it"
     } else {
         return Some(text);
     };

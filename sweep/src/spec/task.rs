@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 
 use super::document::{Node, Value};
-use super::reader::{Planned, Report, Section, flag, text, wrong_kind};
+use super::reader::{Planned, Report, Section, flag, shorten, text, wrong_kind};
 use crate::metric::MetricKind;
 use crate::task::{Format, Labels, Recipe, TaskError, TaskSpec};
 
@@ -53,7 +53,7 @@ fn read_keys(section: Section<'_>, report: &mut Report<'_>) -> Option<TaskSpec> 
         section.missing("name", "name = \"rte\"", report);
     }
     // Everything is read before anything is given up, so that every problem is found.
-    let name = section.text("name", report).map(str::to_owned);
+    let name = read_name(section, report);
     let format = match section.get("format") {
         None => Some(Format::Auto),
         Some(_) => {
@@ -97,6 +97,18 @@ fn read_keys(section: Section<'_>, report: &mut Report<'_>) -> Option<TaskSpec> 
         header: header?,
         add_prefix: add_prefix?.unwrap_or(false),
     })
+}
+
+/// The name, on one line because messages and tables show it.
+fn read_name(section: Section<'_>, report: &mut Report<'_>) -> Option<String> {
+    let name = section.text("name", report)?;
+    if !name.contains(char::is_control) && name.len() <= 100 {
+        return Some(name.to_owned());
+    }
+    let at = section.get("name").map_or(section.at, |entry| entry.node.at);
+    let message = format!("'{}' is no name for a task", shorten(name));
+    report.add("task.name", at, message, "use one line of at most 100 bytes".to_owned());
+    None
 }
 
 /// `Some(None)` when left out, `None` when wrong.
@@ -167,7 +179,7 @@ fn table(
     let pairs: Vec<Option<(String, String)>> = entries
         .iter()
         .map(|entry| {
-            let value = owned(&format!("{path}.{}", entry.key), &entry.node, report)?;
+            let value = owned(&format!("{path}.{}", shorten(&entry.key)), &entry.node, report)?;
             Some((entry.key.clone(), value))
         })
         .collect();
@@ -237,7 +249,7 @@ fn words(error: &TaskError) -> (String, String) {
     };
     match error {
         TaskError::UnknownTask { name, suggestion } => (
-            format!("unknown task '{}'", super::reader::shorten(name)),
+            format!("unknown task '{}'", shorten(name)),
             format!(
                 "{}built-in tasks are {}; for your own data give 'template' and 'label'",
                 meant(suggestion),
@@ -245,7 +257,7 @@ fn words(error: &TaskError) -> (String, String) {
             ),
         ),
         TaskError::UnknownField { task, field, fields, suggestion } => (
-            format!("columns.{field} is not used by task '{task}'"),
+            format!("columns.{} is not used by task '{task}'", shorten(field)),
             format!("{}its fields are {}", meant(suggestion), fields.join(", ")),
         ),
         other => {

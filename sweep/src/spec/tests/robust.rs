@@ -71,6 +71,28 @@ fn long_wrong_lists_stay_short_in_print() {
 }
 
 #[test]
+fn many_wrong_keys_take_little_time() {
+    let keys: String = (0..16_000).map(|n| format!("stesp{n} = 1\n")).collect();
+    let error = parse(&format!("{BASE}{keys}")).unwrap_err();
+    assert_eq!(error.0.len(), 101);
+    let long = "k".repeat(200_000);
+    let error = parse(&format!("{BASE}{long} = 1\n")).unwrap_err().render("s.toml");
+    assert!(error.len() < 500, "{error}");
+    let garbage = "= [\n".repeat(50_000);
+    assert!(parse(&garbage).unwrap_err().0.len() <= 20);
+}
+
+#[test]
+fn texts_from_outside_stay_on_one_line() {
+    let text = BASE.replace("name = \"rte\"", "name = \"a\\nb\"");
+    let error = parse(&text).unwrap_err().render("s.toml");
+    assert!(error.starts_with("s.toml:7:8: 'a\\nb' is no name for a task\n  hint: "), "{error}");
+    let text = BASE.replace("rte-dept", "a\\u0007");
+    let error = parse(&text).unwrap_err().render("s.toml");
+    assert!(error.starts_with("s.toml:1:8: name has a control character in it"), "{error}");
+}
+
+#[test]
 fn diagnostics_survive_json() {
     let error = parse("name = 3").unwrap_err();
     let text = serde_json::to_string(&error).unwrap();
