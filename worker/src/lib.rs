@@ -5,7 +5,10 @@
 //! clock or IO; the runtime carries the decisions out over gRPC, timers and child processes.
 //! Nothing here links libtorch: training happens in the child (`deptune_sweep::child`).
 
+pub mod child;
 mod options;
+pub mod protocol;
+pub mod slot;
 
 pub use options::{DeviceChoice, Exit, Options, SlotOptions, Token};
 

@@ -1,0 +1,145 @@
+//! Slots: what the agent may compute with, taken from what the process was given (affinity,
+//! cgroup, Slurm, `CUDA_VISIBLE_DEVICES`) and never from the whole node.
+
+mod cpu;
+mod cuda;
+
+use deptune_sweep::child::Device;
+use deptune_sweep::record::SlotRecord;
+
+use crate::Error;
+use crate::options::{DeviceChoice, SlotOptions};
+
+/// Most slots of one worker.
+const MAX_SLOTS: u32 = 1024;
+
+/// Longest device name that goes over the wire, in bytes.
+const MAX_DEVICE: usize = 100;
+
+/// Something that runs one pack at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// What the coordinator is told.
+    pub record: SlotRecord,
+    /// The value of `CUDA_VISIBLE_DEVICES` for its children; `None` on the CPU.
+    pub cuda: Option<String>,
+}
+
+impl Slot {
+    /// The device as its children see it.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        if self.cuda.is_some() { Device::Cuda { index: 0 } } else { Device::Cpu }
+    }
+}
+
+/// Finds the slots. Blocks for as long as `nvidia-smi` takes.
+///
+/// # Errors
+/// When the options ask for devices that are not there, or for no slot or thread at all.
+pub fn discover(options: &SlotOptions) -> Result<Vec<Slot>, Error> {
+    let cpus = cpu::available();
+    let gpus = match options.device {
+        DeviceChoice::Cpu => Vec::new(),
+        DeviceChoice::Auto | DeviceChoice::Cuda => cuda::devices(),
+    };
+    if options.device == DeviceChoice::Cuda && gpus.is_empty() {
+        return Err(Error::Options(
+            "no CUDA device is visible to this process; check `nvidia-smi -L` and \
+             CUDA_VISIBLE_DEVICES, or use --device cpu"
+                .to_owned(),
+        ));
+    }
+    divide(options, cpus, &cpu::name(), &gpus)
+}
+
+fn divide(
+    options: &SlotOptions,
+    cpus: u32,
+    cpu_name: &str,
+    gpus: &[cuda::Gpu],
+) -> Result<Vec<Slot>, Error> {
+    for (name, value) in [("--slots", options.slots), ("--threads", options.threads)] {
+        if value.is_some_and(|v| v == 0 || v > MAX_SLOTS) {
+            return Err(Error::Options(format!("{name} must be from 1 to {MAX_SLOTS}")));
+        }
+    }
+    if gpus.is_empty() {
+        let threads = match (options.threads, options.slots) {
+            (Some(threads), _) => threads,
+            (None, Some(slots)) => (cpus / slots).max(1),
+            (None, None) if cpus <= 4 => 1,
+            (None, None) => 4,
+        };
+        let count = options.slots.unwrap_or((cpus / threads).clamp(1, MAX_SLOTS));
+        return Ok((0..count).map(|slot| cpu_slot(slot, threads, cpu_name)).collect());
+    }
+    let most = u32::try_from(gpus.len()).unwrap_or(MAX_SLOTS);
+    // More slots than devices share them, one after the other.
+    let count = options.slots.unwrap_or(most);
+    let threads = options.threads.unwrap_or((cpus / count).max(1));
+    let gpu_slot = |(slot, gpu): (u32, &cuda::Gpu)| Slot {
+        record: SlotRecord { slot, kind: "cuda".to_owned(), threads, device: short(&gpu.name) },
+        cuda: Some(gpu.id.clone()),
+    };
+    Ok((0..count).zip(gpus.iter().cycle()).map(gpu_slot).collect())
+}
+
+fn cpu_slot(slot: u32, threads: u32, device: &str) -> Slot {
+    let record = SlotRecord { slot, kind: "cpu".to_owned(), threads, device: short(device) };
+    Slot { record, cuda: None }
+}
+
+fn short(name: &str) -> String {
+    let mut end = name.len().min(MAX_DEVICE);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shapes(options: SlotOptions, cpus: u32, gpus: usize) -> Vec<(u32, Option<String>)> {
+        let gpus: Vec<_> = (0..gpus)
+            .map(|i| cuda::Gpu { id: format!("GPU-{i}"), name: "a GPU".to_owned() })
+            .collect();
+        let slots = divide(&options, cpus, "a CPU", &gpus).unwrap();
+        slots.into_iter().map(|s| (s.record.threads, s.cuda)).collect()
+    }
+
+    #[test]
+    fn cpus_are_divided_by_threads() {
+        let auto = SlotOptions::default();
+        assert_eq!(shapes(auto, 2, 0), vec![(1, None); 2]);
+        assert_eq!(shapes(auto, 4, 0), vec![(1, None); 4]);
+        assert_eq!(shapes(auto, 18, 0), vec![(4, None); 4]);
+        let threads = SlotOptions { threads: Some(8), ..auto };
+        assert_eq!(shapes(threads, 4, 0), vec![(8, None)]);
+        let slots = SlotOptions { slots: Some(3), ..auto };
+        assert_eq!(shapes(slots, 12, 0), vec![(4, None); 3]);
+    }
+
+    #[test]
+    fn every_gpu_is_a_slot_and_shared_when_asked() {
+        let auto = SlotOptions::default();
+        let gpu = |i: u32| Some(format!("GPU-{i}"));
+        assert_eq!(shapes(auto, 16, 2), vec![(8, gpu(0)), (8, gpu(1))]);
+        let four = SlotOptions { slots: Some(4), ..auto };
+        assert_eq!(shapes(four, 16, 2), [0, 1, 0, 1].map(|i| (4, gpu(i))));
+    }
+
+    #[test]
+    fn no_slots_is_an_error() {
+        let none = SlotOptions { slots: Some(0), ..SlotOptions::default() };
+        assert!(divide(&none, 2, "a CPU", &[]).is_err());
+    }
+
+    #[test]
+    fn long_names_are_cut_between_characters() {
+        assert_eq!(short(&"é".repeat(80)).len(), 100);
+        assert_eq!(short("x"), "x");
+    }
+}
