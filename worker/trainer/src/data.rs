@@ -79,9 +79,8 @@ pub fn load(def: &TaskDef, files: &[DataFile], tokenizer: &Tokenizer) -> Result<
     let sources: Vec<(Split, SourceFile<'_>)> =
         contents.iter().map(|(split, name, bytes)| (*split, SourceFile { name, bytes })).collect();
     let dataset = task::load(def, &sources).map_err(Error::Content)?;
-    let rows = |split| rows(dataset.split(split), tokenizer).map_err(Error::Tokenize);
-    let (train, validation, test) =
-        (rows(Split::Train)?, rows(Split::Validation)?, rows(Split::Test)?);
+    let of = |split| rows(dataset.split(split), tokenizer).map_err(Error::Tokenize);
+    let (train, validation, test) = (of(Split::Train)?, of(Split::Validation)?, of(Split::Test)?);
     let longest = |rows: &Rows| rows.examples.iter().map(|e| e.labels.len()).max().unwrap_or(0);
     let longest_target = longest(&train).max(longest(&validation)).max(longest(&test));
     Ok(Data { train, validation, test, longest_target })
@@ -90,9 +89,12 @@ pub fn load(def: &TaskDef, files: &[DataFile], tokenizer: &Tokenizer) -> Result<
 fn read(files: &[DataFile]) -> Result<Vec<(Split, String, Vec<u8>)>, Error> {
     let one = |file: &DataFile| {
         let name = file.name.clone();
-        let split = file.split.parse().map_err(|source| Error::Split { name: name.clone(), source })?;
-        let bytes = read_file(&file.path).map_err(|source| {
-            Error::Read { name: name.clone(), path: file.path.clone(), source }
+        let split =
+            file.split.parse().map_err(|source| Error::Split { name: name.clone(), source })?;
+        let bytes = read_file(&file.path).map_err(|source| Error::Read {
+            name: name.clone(),
+            path: file.path.clone(),
+            source,
         })?;
         Ok((split, name, bytes))
     };
@@ -103,12 +105,17 @@ fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
     let size = std::fs::metadata(path)?.len();
     if size > DataError::MAX_FILE {
         let limit = DataError::MAX_FILE;
-        return Err(std::io::Error::other(format!("it has {size} bytes, at most {limit} are read")));
+        return Err(std::io::Error::other(format!(
+            "it has {size} bytes, at most {limit} are read"
+        )));
     }
     std::fs::read(path)
 }
 
-fn rows(examples: &[task::Example], tokenizer: &Tokenizer) -> Result<Rows, tokenize::Error> {
+pub(crate) fn rows(
+    examples: &[task::Example],
+    tokenizer: &Tokenizer,
+) -> Result<Rows, tokenize::Error> {
     let mut rows = Rows::default();
     for example in examples {
         rows.examples.push(Example {

@@ -75,7 +75,8 @@ impl Judge<'_> {
         // Batches of similar length waste least; the sums do not depend on the order of rows
         // beyond rounding, and the order is the same every time.
         let mut order: Vec<u32> = (0..self.rows.examples.len() as u32).collect();
-        let length = |row: u32| self.rows.examples.get(row as usize).map_or(0, |e| e.input_ids.len());
+        let length =
+            |row: u32| self.rows.examples.get(row as usize).map_or(0, |e| e.input_ids.len());
         order.sort_by_key(|&row| (length(row), row));
         for rows in order.chunks(self.batch_size.max(1)) {
             let result = pack

@@ -70,8 +70,9 @@ mod tests {
     #[test]
     fn every_epoch_has_every_row_once_in_its_own_order() {
         let mut order = Order::new(7, 10, 4, 1);
-        let epoch =
-            |order: &mut Order, from| (from..from + 3).flat_map(|s| order.micro_batches(s)).collect();
+        let epoch = |order: &mut Order, from| {
+            (from..from + 3).flat_map(|s| order.micro_batches(s)).collect()
+        };
         let first: Vec<Vec<u32>> = epoch(&mut order, 1);
         let second: Vec<Vec<u32>> = epoch(&mut order, 4);
         assert_eq!(first.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 2]);

@@ -42,11 +42,7 @@ pub enum Ended {
 ///
 /// # Errors
 /// [`Gone`] when nobody reads the messages; failures of trials are messages, not errors.
-pub fn run<W: Write>(
-    job: &Job,
-    out: &mut Emitter<W>,
-    stop: &AtomicBool,
-) -> Result<Ended, Gone> {
+pub fn run<W: Write>(job: &Job, out: &mut Emitter<W>, stop: &AtomicBool) -> Result<Ended, Gone> {
     let prepared = match prepare(job) {
         Ok(prepared) => prepared,
         Err(failure) => {

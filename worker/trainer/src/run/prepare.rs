@@ -10,23 +10,25 @@ use deptune_sweep::task::{Recipe, TaskDef};
 use tch::{Device, Kind};
 
 use super::failure::Failure;
+use crate::Padding;
 use crate::data::{self, Data};
 use crate::method::Method;
 use crate::model::T5;
 use crate::pack::{self, Pack};
 use crate::tokenize::{INIT_TEXT, Tokenizer};
-use crate::Padding;
 
 /// Batches are padded to a multiple of this many tokens.
 const PAD_MULTIPLE: usize = 4;
 /// New tokens of an answer in the reference: 20 less the start token.
-const REFERENCE_ANSWER: usize = 19;
+pub(crate) const REFERENCE_ANSWER: usize = 19;
 
 /// Why a job cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Agent and trainer are of different versions.
-    #[error("the job speaks protocol {found}, this trainer {PROTOCOL}; install one version of deptune on this node")]
+    #[error(
+        "the job speaks protocol {found}, this trainer {PROTOCOL}; install one version of deptune on this node"
+    )]
     Protocol {
         /// The job's protocol.
         found: u32,
@@ -96,16 +98,7 @@ pub(crate) fn prepare(job: &Job) -> Result<Prepared, Failure> {
     let init = tokenizer.target(INIT_TEXT).map_err(|e| Failure::data(&e))?;
     let dropout = settings.train.dropout.unwrap_or(model.config().dropout_rate);
     let members = job.trials.iter().map(|member| pack_member(&member.settings)).collect();
-    let common = pack::Settings {
-        steps: settings.train.steps,
-        warmup_steps: settings.train.warmup_steps,
-        max_length,
-        grad_clip: settings.train.max_grad_norm,
-        dropout,
-        padding: Padding::Longest { multiple: PAD_MULTIPLE },
-        groups: 1,
-    };
-    let pack = Pack::new(Rc::new(model), members, common, &init)?;
+    let pack = Pack::new(Rc::new(model), members, common(&settings, dropout), &init)?;
     Ok(Prepared { pack, data, def, tokenizer, settings, answer_tokens })
 }
 
@@ -122,7 +115,21 @@ fn train_together(one: &spec::Settings, other: &spec::Settings) -> bool {
     shared(one) == shared(other)
 }
 
-fn pack_member(settings: &spec::Settings) -> pack::Member {
+/// What the trials of a pack have in common.
+pub(crate) fn common(settings: &spec::Settings, dropout: f64) -> pack::Settings {
+    let train = &settings.train;
+    pack::Settings {
+        steps: train.steps,
+        warmup_steps: train.warmup_steps,
+        max_length: train.max_length as usize,
+        grad_clip: train.max_grad_norm,
+        dropout,
+        padding: Padding::Longest { multiple: PAD_MULTIPLE },
+        groups: 1,
+    }
+}
+
+pub(crate) fn pack_member(settings: &spec::Settings) -> pack::Member {
     let prompt_length = settings.prompt_length as usize;
     let method = if settings.rank == 0 {
         Method::PromptTuning { prompt_length }

@@ -1,0 +1,64 @@
+//! `deptune-trainer`: the child process that agents and the command line spawn. People use
+//! `deptune`.
+
+use std::io::BufRead;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context;
+use clap::Parser;
+use deptune_sweep::child::MAX_LINE;
+use deptune_trainer::answer;
+use deptune_trainer::run::{self, emit::Emitter};
+use serde::de::DeserializeOwned;
+
+/// Trains and applies DePT adapters for deptune's agents and command line
+#[derive(Debug, Parser)]
+#[command(version, about)]
+enum Command {
+    /// Train one pack: reads a job (one JSON line) from standard input, answers in JSON lines
+    Run,
+    /// Apply an adapter: reads a request (one JSON line) from standard input, answers in JSON
+    /// lines
+    Answer,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    match execute(&Command::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::from(4)
+        }
+    }
+}
+
+fn execute(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run => {
+            let job = input().context("cannot read the job from standard input")?;
+            let stop = Arc::new(AtomicBool::new(false));
+            for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+                signal_hook::flag::register(signal, Arc::clone(&stop))
+                    .context("cannot listen for signals")?;
+            }
+            run::run(&job, &mut Emitter::new(std::io::stdout()), &stop)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Answer => {
+            let request = input().context("cannot read the request from standard input")?;
+            let answered = answer::answer(&request, &mut std::io::stdout())?;
+            Ok(if answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
+}
+
+/// One JSON line of bounded length.
+fn input<T: DeserializeOwned>() -> anyhow::Result<T> {
+    let mut line = String::new();
+    let limit = 16 * MAX_LINE as u64;
+    std::io::Read::take(std::io::stdin().lock(), limit).read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}
