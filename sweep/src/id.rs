@@ -145,7 +145,11 @@ impl FromStr for ArtifactHash {
 
     fn from_str(text: &str) -> Result<Self, NoArtifactHash> {
         let digits = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if text.len() == 64 && digits { Ok(ArtifactHash(text.to_owned())) } else { Err(NoArtifactHash) }
+        if text.len() == 64 && digits {
+            Ok(ArtifactHash(text.to_owned()))
+        } else {
+            Err(NoArtifactHash)
+        }
     }
 }
 
