@@ -191,6 +191,9 @@ pub enum QueryError {
     /// There is a second statement.
     #[error("one statement at a time: there is another one after the first semicolon")]
     SecondStatement,
+    /// It has parameters, and nobody gives them values.
+    #[error("the SQL has parameters (?, :name, @name or $name); write the values instead")]
+    Parameter,
     /// A comment, string or quoted name does not end.
     #[error("the SQL ends within {what}")]
     Unterminated {

@@ -6,14 +6,20 @@
 //! opened by another one since cannot write), and by the *epoch* of each trial (a stale lease
 //! cannot change a trial or record an outcome), both checked by the store itself.
 
+mod derived;
 mod error;
+mod memory;
 mod row;
+mod sqlite;
+mod student;
 
 pub use error::{CommitError, LoadError, OpenError, QueryError, ReadError};
+pub use memory::{MemoryDatabase, MemoryStore};
 pub use row::{
     AttemptRow, EvaluationKey, EvaluationRow, LeaderboardRow, Page, QueryRows, SqlValue,
     SweepFilter, SweepSummary, TrialPhase, TrialRow,
 };
+pub use sqlite::{Identity, SqliteStore};
 
 use std::fmt;
 
@@ -28,6 +34,11 @@ pub type Answer<'a, T, E> = BoxFuture<'a, Result<T, E>>;
 
 /// Rows in one page at most.
 pub const MAX_PAGE: u32 = 1000;
+
+/// The limit that a caller's limit means.
+fn page_limit(limit: u32) -> u32 {
+    if limit == 0 { MAX_PAGE } else { limit.min(MAX_PAGE) }
+}
 
 /// A store. All operations may be called concurrently; commits are carried out one at a time.
 ///
@@ -112,32 +123,22 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// See [`Store::find_sweep`].
-    fn log(
-        &self,
-        sweep: SweepId,
-        after: u64,
-        limit: u32,
-    ) -> Answer<'_, Page<LogRecord>, ReadError>;
+    fn log(&self, sweep: SweepId, after: u64, limit: u32)
+    -> Answer<'_, Page<LogRecord>, ReadError>;
 
     /// Configurations of a sweep with at least one success, the best first.
     ///
     /// # Errors
     /// See [`Store::find_sweep`].
-    fn leaderboard(
-        &self,
-        sweep: SweepId,
-        limit: u32,
-    ) -> Answer<'_, Vec<LeaderboardRow>, ReadError>;
+    fn leaderboard(&self, sweep: SweepId, limit: u32)
+    -> Answer<'_, Vec<LeaderboardRow>, ReadError>;
 
     /// Whether anything refers to an artifact: a sweep's data or model files, a trial's latest
     /// checkpoint, an outcome's adapter.
     ///
     /// # Errors
     /// See [`Store::find_sweep`].
-    fn is_artifact_referenced<'a>(
-        &'a self,
-        hash: &'a ArtifactHash,
-    ) -> Answer<'a, bool, ReadError>;
+    fn is_artifact_referenced<'a>(&'a self, hash: &'a ArtifactHash) -> Answer<'a, bool, ReadError>;
 
     /// Runs one read-only SQL statement that a person wrote, and returns at most `limit` rows.
     ///

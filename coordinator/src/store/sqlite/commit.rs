@@ -1,0 +1,69 @@
+//! The one place that writes: all of a step's writes in one transaction.
+
+use deptune_sweep::scheduler::Write;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnection;
+
+use super::{SqliteStore, value, write};
+use crate::store::CommitError;
+
+pub(super) async fn commit(store: &SqliteStore, writes: &[Write]) -> Result<(), CommitError> {
+    let mut writer = store.writer.lock().await;
+    // If this future is dropped from here on, the connection goes with it and what it has begun
+    // is rolled back.
+    let mut connection = match writer.take() {
+        Some(connection) => connection,
+        None => store.writing.connect().await.map_err(refused("to the database"))?,
+    };
+    let result = transact(&mut connection, store.generation, writes).await;
+    let reusable = match &result {
+        Ok(()) => true,
+        Err(CommitError::Unknown(_)) => false,
+        Err(_) => sqlx::query("rollback").execute(&mut connection).await.is_ok(),
+    };
+    if reusable {
+        *writer = Some(connection);
+    }
+    result
+}
+
+async fn transact(
+    connection: &mut SqliteConnection,
+    ours: i64,
+    writes: &[Write],
+) -> Result<(), CommitError> {
+    // Immediate: the write lock is ours before the generation is read.
+    sqlx::query("begin immediate")
+        .execute(&mut *connection)
+        .await
+        .map_err(refused("a transaction"))?;
+    let current: i64 = sqlx::query_scalar("select generation from coordinator")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(refused("after the generation"))?;
+    if current != ours {
+        return Err(CommitError::Deposed { ours, current });
+    }
+    for write in writes {
+        write::one(connection, write).await?;
+    }
+    sqlx::query("commit").execute(connection).await.map_err(|source| {
+        match value::code(&source) {
+            // SQLite says that the transaction did not take place.
+            Some(value::SQLITE_BUSY | value::SQLITE_FULL | value::SQLITE_CONSTRAINT) => {
+                refused("the transaction's end")(source)
+            }
+            _ => CommitError::Unknown(source),
+        }
+    })?;
+    Ok(())
+}
+
+/// Sorts a refusal before the commit by its cause.
+pub(super) fn refused(what: &'static str) -> impl Fn(sqlx::Error) -> CommitError {
+    move |source| match value::code(&source) {
+        Some(value::SQLITE_BUSY | value::SQLITE_LOCKED) => CommitError::Busy(source),
+        Some(value::SQLITE_FULL) => CommitError::Full(source),
+        _ => CommitError::Other { what, source },
+    }
+}

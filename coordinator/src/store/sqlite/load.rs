@@ -1,0 +1,212 @@
+//! Reading everything that the scheduler is rebuilt from.
+
+use std::collections::BTreeMap;
+
+use deptune_sweep::child::FileHash;
+use deptune_sweep::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
+use deptune_sweep::outcome::Outcome;
+use deptune_sweep::record::{
+    CheckpointRef, DataRef, Phase, SlotRecord, Submission, SweepRecord, TrialRecord, WorkerRecord,
+};
+use deptune_sweep::scheduler::Snapshot;
+use futures::TryStreamExt;
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::{Error, Row};
+use uuid::Uuid;
+
+use super::value::{Columns, wrong};
+use crate::store::LoadError;
+
+pub(super) async fn load(pool: &SqlitePool) -> Result<Snapshot, LoadError> {
+    let failed = |what| move |source| LoadError { what, source };
+    // One read transaction: all of it as of one moment.
+    let mut reading = pool.begin().await.map_err(failed("the database"))?;
+    let connection = &mut *reading;
+    let sweeps = sweeps(connection).await.map_err(failed("sweeps"))?;
+    let trials = trials(connection).await.map_err(failed("trials"))?;
+    let reporters = reporters(connection).await.map_err(failed("outcomes"))?;
+    let workers = workers(connection).await.map_err(failed("workers"))?;
+    let last_cursor = last_cursor(connection).await.map_err(failed("the log"))?;
+    Ok(Snapshot { sweeps, trials, reporters, workers, last_cursor })
+}
+
+async fn sweeps(connection: &mut SqliteConnection) -> Result<Vec<SweepRecord>, Error> {
+    let mut files = files(connection).await?;
+    sqlx::query(
+        "select
+             id, request_id, name, spec_hash, spec, format, model_config, model_dir,
+             model_uploaded, total, next_index, status, submitted, finished
+         from sweeps
+         order by id",
+    )
+    .fetch(connection)
+    .and_then(|row| {
+        let record = sweep(&row, &mut files);
+        async { record }
+    })
+    .try_collect()
+    .await
+}
+
+type Files = BTreeMap<SweepId, (Vec<FileHash>, Vec<DataRef>)>;
+
+fn sweep(row: &SqliteRow, files: &mut Files) -> Result<SweepRecord, Error> {
+    let id = SweepId(row.unsigned("id")?);
+    let (model_files, data) = files.remove(&id).unwrap_or_default();
+    Ok(SweepRecord {
+        id,
+        request_id: RequestId(row.parsed::<Uuid>("request_id")?),
+        name: row.try_get("name")?,
+        submission: Submission {
+            spec: row.try_get("spec")?,
+            format: row.try_get("format")?,
+            model_config: row.try_get("model_config")?,
+            model_dir: row.try_get("model_dir")?,
+            model_files,
+            model_uploaded: row.try_get("model_uploaded")?,
+            data,
+        },
+        spec_hash: row.parsed("spec_hash")?,
+        total: row.unsigned("total")?,
+        next_index: row.unsigned("next_index")?,
+        status: row.parsed("status")?,
+        submitted: row.try_get("submitted")?,
+        finished: row.try_get("finished")?,
+    })
+}
+
+async fn files(connection: &mut SqliteConnection) -> Result<Files, Error> {
+    let mut rows = sqlx::query(
+        "select sweep, role, split, name, hash, size
+         from sweep_files
+         order by sweep, role, position",
+    )
+    .fetch(connection);
+    let mut files = Files::new();
+    while let Some(row) = rows.try_next().await? {
+        let (model, data) = files.entry(SweepId(row.unsigned("sweep")?)).or_default();
+        let name = row.try_get("name")?;
+        match row.try_get("role")? {
+            "model" => model.push(FileHash { name, hash: row.try_get("hash")? }),
+            _ => data.push(DataRef {
+                split: row.try_get("split")?,
+                name,
+                hash: row.parsed("hash")?,
+                size: row.unsigned("size")?,
+            }),
+        }
+    }
+    Ok(files)
+}
+
+async fn trials(connection: &mut SqliteConnection) -> Result<Vec<TrialRecord>, Error> {
+    sqlx::query(
+        "select
+             sweep, trial_index, epoch, phase, worker, slot, lease_request, outcome, failures,
+             losses, alone, checkpoint_step, checkpoint_hash
+         from trials
+         order by sweep, trial_index",
+    )
+    .fetch(connection)
+    .and_then(|row| {
+        let record = trial(&row);
+        async { record }
+    })
+    .try_collect()
+    .await
+}
+
+fn trial(row: &SqliteRow) -> Result<TrialRecord, Error> {
+    let step = row.maybe_unsigned("checkpoint_step")?;
+    let hash = row.maybe_parsed("checkpoint_hash")?;
+    Ok(TrialRecord {
+        id: id(row)?,
+        epoch: Epoch(row.small("epoch")?),
+        phase: phase(row)?,
+        failures: row.small("failures")?,
+        losses: row.small("losses")?,
+        alone: row.try_get("alone")?,
+        checkpoint: step.zip(hash).map(|(step, hash)| CheckpointRef { step, hash }),
+    })
+}
+
+fn phase(row: &SqliteRow) -> Result<Phase, Error> {
+    let worker = row.maybe_worker("worker")?;
+    match row.try_get("phase")? {
+        "pending" => Ok(Phase::Pending { last_holder: worker }),
+        "leased" => Ok(Phase::Leased {
+            worker: worker.ok_or_else(|| wrong("worker", "a leased trial without one"))?,
+            slot: row.small("slot")?,
+            request_id: RequestId(row.parsed::<Uuid>("lease_request")?),
+        }),
+        "ended" => Ok(Phase::Ended { outcome: row.parsed::<Outcome>("outcome")? }),
+        other => Err(wrong("phase", format!("'{other}' is no phase"))),
+    }
+}
+
+fn id(row: &SqliteRow) -> Result<TrialId, Error> {
+    Ok(TrialId { sweep: SweepId(row.unsigned("sweep")?), index: row.unsigned("trial_index")? })
+}
+
+async fn reporters(connection: &mut SqliteConnection) -> Result<Vec<(TrialId, WorkerId)>, Error> {
+    let mut rows = sqlx::query(
+        "select sweep, trial_index, worker
+         from outcomes
+         where worker is not null
+         order by sweep, trial_index",
+    )
+    .fetch(connection);
+    let mut reporters = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        reporters.push((id(&row)?, WorkerId(row.parsed::<Uuid>("worker")?)));
+    }
+    Ok(reporters)
+}
+
+async fn workers(connection: &mut SqliteConnection) -> Result<Vec<WorkerRecord>, Error> {
+    let mut workers: BTreeMap<WorkerId, WorkerRecord> = BTreeMap::new();
+    let rows = sqlx::query(
+        "select id, name, version, registered from workers where left_at is null order by id",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in rows {
+        let id = WorkerId(row.parsed::<Uuid>("id")?);
+        let record = WorkerRecord {
+            id,
+            name: row.try_get("name")?,
+            version: row.try_get("version")?,
+            slots: Vec::new(),
+            registered: row.try_get("registered")?,
+            left: None,
+        };
+        workers.insert(id, record);
+    }
+    let rows = sqlx::query(
+        "select s.worker, s.slot, s.kind, s.threads, s.device
+         from worker_slots s
+         join workers w on w.id = s.worker
+         where w.left_at is null
+         order by s.worker, s.position",
+    )
+    .fetch_all(connection)
+    .await?;
+    for row in rows {
+        if let Some(worker) = workers.get_mut(&WorkerId(row.parsed::<Uuid>("worker")?)) {
+            worker.slots.push(SlotRecord {
+                slot: row.small("slot")?,
+                kind: row.try_get("kind")?,
+                threads: row.small("threads")?,
+                device: row.try_get("device")?,
+            });
+        }
+    }
+    Ok(workers.into_values().collect())
+}
+
+async fn last_cursor(connection: &mut SqliteConnection) -> Result<u64, Error> {
+    let row = sqlx::query("select coalesce(max(cursor), 0) as last from log")
+        .fetch_one(connection)
+        .await?;
+    row.unsigned("last")
+}

@@ -1,0 +1,112 @@
+//! People's own SQL: one statement, read-only, bounded in time and memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::TryStreamExt;
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo, ValueRef};
+
+use super::{lexer, value};
+use crate::store::{QueryError, QueryRows, SqlValue};
+
+/// How long a statement may run.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// Bytes of values in one answer; more counts as over the limit of rows.
+const MAX_BYTES: usize = 64 << 20;
+
+/// Virtual machine instructions between two looks at the clock: some tens of microseconds.
+const OPS_PER_LOOK: i32 = 10_000;
+
+/// Runs `sql` and returns at most `limit` rows.
+pub(super) async fn run(
+    pool: &SqlitePool,
+    sql: &str,
+    limit: usize,
+) -> Result<QueryRows, QueryError> {
+    lexer::check(sql)?;
+    let mut connection = pool.acquire().await.map_err(QueryError::Unavailable)?;
+    // Ends the statement when time is up, and when nobody waits for it any more.
+    let abandoned = Abandoned::default();
+    let flag = abandoned.0.clone();
+    let deadline = Instant::now() + TIME_LIMIT;
+    connection
+        .lock_handle()
+        .await
+        .map_err(QueryError::Unavailable)?
+        .set_progress_handler(OPS_PER_LOOK, move || {
+            !flag.load(Ordering::Relaxed) && Instant::now() < deadline
+        });
+    let result =
+        fetch(&mut connection, sql, limit).await.map_err(|source| match value::code(&source) {
+            Some(value::SQLITE_INTERRUPT) => QueryError::Timeout { seconds: TIME_LIMIT.as_secs() },
+            _ => QueryError::Refused(source),
+        });
+    connection.lock_handle().await.map_err(QueryError::Unavailable)?.remove_progress_handler();
+    result
+}
+
+/// Sets its flag when it is dropped.
+#[derive(Default)]
+struct Abandoned(Arc<AtomicBool>);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+async fn fetch(
+    connection: &mut SqliteConnection,
+    sql: &str,
+    limit: usize,
+) -> Result<QueryRows, sqlx::Error> {
+    // Safe: the lexer let one reading statement through, on a connection that cannot write.
+    let statement = connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await?;
+    let columns = statement.columns().iter().map(|c| c.name().to_owned()).collect();
+    let mut answer = QueryRows { columns, ..QueryRows::default() };
+    let mut bytes = 0;
+    let mut rows = statement.query().persistent(false).fetch(connection);
+    while let Some(row) = rows.try_next().await? {
+        if answer.rows.len() >= limit || bytes > MAX_BYTES {
+            answer.truncated = true;
+            break;
+        }
+        let values = values(&row)?;
+        bytes += values.iter().map(size).sum::<usize>();
+        answer.rows.push(values);
+    }
+    Ok(answer)
+}
+
+fn values(row: &SqliteRow) -> Result<Vec<SqlValue>, sqlx::Error> {
+    (0..row.len())
+        .map(|at| {
+            let raw = row.try_get_raw(at)?;
+            if raw.is_null() {
+                return Ok(SqlValue::Null);
+            }
+            Ok(match raw.type_info().name() {
+                "INTEGER" => SqlValue::Integer(row.try_get_unchecked(at)?),
+                "REAL" => SqlValue::Real(row.try_get_unchecked(at)?),
+                "TEXT" => {
+                    // A file may hold text that is not UTF-8; show what can be shown.
+                    let bytes: Vec<u8> = row.try_get_unchecked(at)?;
+                    SqlValue::Text(String::from_utf8_lossy(&bytes).into_owned())
+                }
+                _ => SqlValue::Blob(row.try_get_unchecked(at)?),
+            })
+        })
+        .collect()
+}
+
+fn size(value: &SqlValue) -> usize {
+    size_of::<SqlValue>()
+        + match value {
+            SqlValue::Text(text) => text.len(),
+            SqlValue::Blob(bytes) => bytes.len(),
+            SqlValue::Null | SqlValue::Integer(_) | SqlValue::Real(_) => 0,
+        }
+}

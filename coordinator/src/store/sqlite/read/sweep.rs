@@ -1,0 +1,118 @@
+//! Sweeps and their counts.
+
+use deptune_sweep::id::{ArtifactHash, SweepId};
+use deptune_sweep::outcome::SweepStatus;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Error, Row};
+
+use super::{failed, one_more, page};
+use crate::store::sqlite::value::{Columns, int};
+use crate::store::{Page, ReadError, SweepFilter, SweepSummary};
+
+pub(in crate::store::sqlite) async fn find(
+    pool: &SqlitePool,
+    text: &str,
+) -> Result<Option<SweepId>, ReadError> {
+    let failed = failed("a sweep's id");
+    let row = sqlx::query(
+        "select id from sweeps where id = $1 or name = $2 order by id = $1 desc, id desc limit 1",
+    )
+    .bind(text.parse::<i64>().unwrap_or(0))
+    .bind(text)
+    .fetch_optional(pool)
+    .await
+    .map_err(&failed)?;
+    row.map(|row| row.unsigned("id").map(SweepId)).transpose().map_err(&failed)
+}
+
+pub(in crate::store::sqlite) async fn one(
+    pool: &SqlitePool,
+    sweep: SweepId,
+) -> Result<Option<SweepSummary>, ReadError> {
+    let failed = failed("a sweep");
+    let row = sqlx::query(
+        "select p.*, s.submitted as submitted_ms, s.finished as finished_ms
+         from sweep_progress p
+         join sweeps s on s.id = p.sweep
+         where p.sweep = $1",
+    )
+    .bind(int(sweep.0))
+    .fetch_optional(pool)
+    .await
+    .map_err(&failed)?;
+    row.map(|row| summary(&row)).transpose().map_err(&failed)
+}
+
+pub(in crate::store::sqlite) async fn list(
+    pool: &SqlitePool,
+    filter: &SweepFilter,
+    before: Option<SweepId>,
+    limit: u32,
+) -> Result<Page<SweepSummary>, ReadError> {
+    let failed = failed("sweeps");
+    let rows = sqlx::query(
+        "select p.*, s.submitted as submitted_ms, s.finished as finished_ms
+         from sweeps s
+         join sweep_progress p on p.sweep = s.id
+         where s.id < $1 and ($2 is null or s.status = $2) and ($3 is null or s.spec_hash = $3)
+         order by s.id desc
+         limit $4",
+    )
+    .bind(before.map_or(i64::MAX, |id| int(id.0)))
+    .bind(filter.status.map(SweepStatus::as_str))
+    .bind(filter.spec_hash.as_ref().map(ArtifactHash::as_str))
+    .bind(one_more(limit))
+    .fetch_all(pool)
+    .await
+    .map_err(&failed)?;
+    page(&rows, limit, summary).map_err(&failed)
+}
+
+fn summary(row: &SqliteRow) -> Result<SweepSummary, Error> {
+    let best: Option<f64> = row.try_get("best")?;
+    let best_trial = row.maybe_parsed("best_trial")?;
+    Ok(SweepSummary {
+        id: SweepId(row.unsigned("sweep")?),
+        name: row.try_get("sweep_name")?,
+        status: row.parsed("status")?,
+        trials: row.unsigned("trials")?,
+        succeeded: row.unsigned("succeeded")?,
+        failed: row.unsigned("failed")?,
+        cancelled: row.unsigned("cancelled")?,
+        pruned: row.unsigned("pruned")?,
+        running: row.unsigned("running")?,
+        pending: row.unsigned("pending")?,
+        metric_name: row.try_get("metric_name")?,
+        goal: row.goal("goal")?,
+        best: best_trial.zip(best),
+        submitted: row.try_get("submitted_ms")?,
+        finished: row.try_get("finished_ms")?,
+        spec_hash: row.parsed("spec_hash")?,
+    })
+}
+
+pub(in crate::store::sqlite) async fn spec(
+    pool: &SqlitePool,
+    sweep: SweepId,
+) -> Result<Option<String>, ReadError> {
+    sqlx::query_scalar("select spec from sweeps where id = $1")
+        .bind(int(sweep.0))
+        .fetch_optional(pool)
+        .await
+        .map_err(failed("a spec"))
+}
+
+pub(in crate::store::sqlite) async fn is_artifact_referenced(
+    pool: &SqlitePool,
+    hash: &ArtifactHash,
+) -> Result<bool, ReadError> {
+    sqlx::query_scalar(
+        "select exists (select 1 from sweep_files where hash = $1)
+             or exists (select 1 from trials where checkpoint_hash = $1)
+             or exists (select 1 from outcomes where adapter = $1)",
+    )
+    .bind(hash.as_str())
+    .fetch_one(pool)
+    .await
+    .map_err(failed("references to an artifact"))
+}

@@ -1,0 +1,89 @@
+//! One function per kind of write. Each checks that it changed the row that it meant.
+
+mod attempt;
+mod evaluation;
+mod outcome;
+mod sweep;
+mod trial;
+mod worker;
+
+use deptune_sweep::id::{Epoch, TrialId};
+use deptune_sweep::record::LogRecord;
+use deptune_sweep::scheduler::Write;
+use sqlx::sqlite::{SqliteConnection, SqliteQueryResult};
+
+use super::commit::refused;
+use super::value::int;
+use crate::store::CommitError;
+
+/// Carries out one write within the transaction that `connection` is in.
+pub(super) async fn one(
+    connection: &mut SqliteConnection,
+    write: &Write,
+) -> Result<(), CommitError> {
+    match write {
+        Write::Sweep(record) => sweep::insert(connection, record).await,
+        Write::NextIndex { sweep, next_index } => {
+            sweep::next_index(connection, *sweep, *next_index).await
+        }
+        Write::SweepStatus { sweep, status, finished } => {
+            sweep::status(connection, *sweep, *status, *finished).await
+        }
+        Write::NewTrial { record, configuration, settings } => {
+            trial::insert(connection, record, *configuration, settings).await
+        }
+        Write::Trial(record) => trial::update(connection, record).await,
+        Write::AttemptStarted(record) => attempt::start(connection, record).await,
+        Write::AttemptProgress { lease, last_step } => {
+            attempt::progress(connection, *lease, *last_step).await
+        }
+        Write::AttemptEnded { lease, end, class, message, at } => {
+            attempt::end(connection, *lease, *end, *class, message, *at).await
+        }
+        Write::Outcome(record) => outcome::insert(connection, record).await,
+        Write::Evaluation { lease, at, evaluation } => {
+            evaluation::put(connection, *lease, *at, evaluation).await
+        }
+        Write::Worker(record) => worker::put(connection, record).await,
+        Write::WorkerLeft { worker, at } => worker::left(connection, *worker, *at).await,
+        Write::StaleReport { lease, worker, report, at } => {
+            attempt::stale(connection, *lease, *worker, report, *at).await
+        }
+        Write::Log(record) => log(connection, record).await,
+    }
+}
+
+/// A write about a trial that changed nothing was fenced off.
+fn fence(
+    result: &SqliteQueryResult,
+    trial: TrialId,
+    epoch: Epoch,
+    what: &'static str,
+) -> Result<(), CommitError> {
+    if result.rows_affected() == 0 {
+        return Err(CommitError::Fenced { trial, epoch, what });
+    }
+    Ok(())
+}
+
+/// A value as JSON text.
+fn json<T: serde::Serialize>(value: &T, what: &'static str) -> Result<String, CommitError> {
+    serde_json::to_string(value)
+        .map_err(|e| CommitError::Other { what, source: sqlx::Error::Encode(Box::new(e)) })
+}
+
+async fn log(connection: &mut SqliteConnection, record: &LogRecord) -> Result<(), CommitError> {
+    const WHAT: &str = "a log entry";
+    sqlx::query(
+        "insert into log (cursor, sweep, trial_index, at, entry) values ($1, $2, $3, $4, $5)",
+    )
+    .bind(int(record.cursor))
+    .bind(int(record.sweep.0))
+    .bind(record.trial.map(|id| int(id.index)))
+    .bind(record.at)
+    .bind(json(&record.what, WHAT)?)
+    .execute(connection)
+    .await
+    .map_err(refused(WHAT))?;
+    Ok(())
+}
