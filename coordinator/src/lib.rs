@@ -1,3 +1,25 @@
-//! placeholder
+//! The coordinator: one process that accepts sweeps, gives their trials to workers, and keeps
+//! what became of them.
+//!
+//! ```text
+//!   grpc (wire) ─► api (what can be asked) ─► runtime (one owner: scheduler, group commit)
+//!                   │                            └─► store (every acknowledged fact)
+//!                   └─► artifact (files by hash, trial logs)
+//! ```
+//!
+//! [`serve`] starts it; the command line embeds it.
 
+pub mod api;
+pub mod artifact;
+pub mod auth;
+mod grpc;
+pub mod runtime;
+mod server;
 pub mod store;
+
+pub use grpc::{DOMAIN, Reason};
+pub use runtime::Handle;
+pub use server::{ADDRESS_FILE, AddressFile, Options, Running, ServeError, TOKEN_FILE, serve};
+
+/// Version of deptune.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

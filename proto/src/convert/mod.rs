@@ -19,4 +19,4 @@ mod worker;
 pub use error::{InvalidField, Problem};
 pub use field::{MAX_MESSAGE, MAX_NAME, MAX_PATH, hash, request_id, worker_id};
 pub use lease::Assignment;
-pub use sweep::{MAX_DATA_FILES, MAX_MODEL_CONFIG, MAX_MODEL_FILES, NewSweep, SweepRef};
+pub use sweep::{MAX_DATA_FILES, MAX_MODEL_CONFIG, MAX_MODEL_FILES, NewSweep, sweep_ref};

@@ -77,7 +77,7 @@ impl From<RunningTrial> for v1::RunningTrial {
             worker: running.worker,
             step: running.step,
             steps: running.steps,
-            loss: running.loss.map(Number::get),
+            loss: running.loss.unwrap_or(Number::NaN).get(),
             steps_per_second: running.steps_per_second,
         }
     }

@@ -1,6 +1,6 @@
 //! Submissions, and how a sweep is named.
 
-use deptune_sweep::id::{RequestId, SweepId};
+use deptune_sweep::id::RequestId;
 use deptune_sweep::record::Submission;
 use deptune_sweep::spec::MAX_SPEC_BYTES;
 
@@ -24,27 +24,12 @@ pub struct NewSweep {
     pub submission: Submission,
 }
 
-/// How a caller names a sweep.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SweepRef {
-    /// By its number.
-    Id(SweepId),
-    /// By its name: the latest of that name.
-    Name(String),
-}
-
-impl SweepRef {
-    /// Reads a name or number. Digits alone are a number.
-    ///
-    /// # Errors
-    /// When it is empty, too long, or holds control characters.
-    pub fn read(value: String, field: &str) -> Result<SweepRef, InvalidField> {
-        let value = field::name(value, field)?;
-        Ok(match value.parse() {
-            Ok(id) => SweepRef::Id(SweepId(field::count(id, field)?)),
-            Err(_) => SweepRef::Name(value),
-        })
-    }
+/// A sweep as a caller names it: by its number, or by its name (the latest of that name).
+///
+/// # Errors
+/// When it is empty, too long, or holds control characters.
+pub fn sweep_ref(value: String, field: &str) -> Result<String, InvalidField> {
+    field::name(value, field)
 }
 
 pub(super) fn optional(value: String) -> Option<String> {
@@ -131,13 +116,5 @@ mod tests {
         outside.model_files =
             vec![v1::FileHash { name: "../../etc/passwd".to_owned(), hash: "0".repeat(64) }];
         assert_eq!(NewSweep::try_from(outside).unwrap_err().field, "model_files[0].name");
-    }
-
-    #[test]
-    fn digits_are_an_id_and_the_rest_is_a_name() {
-        let read = |text: &str| SweepRef::read(text.to_owned(), "sweep").unwrap();
-        assert_eq!(read("12"), SweepRef::Id(SweepId(12)));
-        assert_eq!(read("rte-12"), SweepRef::Name("rte-12".to_owned()));
-        assert!(SweepRef::read(String::new(), "sweep").is_err());
     }
 }

@@ -1,8 +1,10 @@
 //! Read-only looks at the scheduler, for watchers. Never decide anything.
 
+use std::sync::Arc;
+
 use crate::id::{Epoch, SweepId, TrialId};
 use crate::metric::Number;
-use crate::record::Phase;
+use crate::record::{Phase, SweepRecord};
 use crate::scheduler::state::Scheduler;
 
 /// How a sweep stands right now.
@@ -40,6 +42,12 @@ pub struct RunningTrial {
 }
 
 impl Scheduler {
+    /// A sweep as it was submitted.
+    #[must_use]
+    pub fn record(&self, id: SweepId) -> Option<Arc<SweepRecord>> {
+        self.sweeps.get(&id).map(|sweep| sweep.record.clone())
+    }
+
     /// How a sweep stands.
     #[must_use]
     pub fn progress(&self, id: SweepId) -> Option<SweepProgress> {

@@ -1,0 +1,73 @@
+//! Submitting and cancelling sweeps.
+
+use deptune_proto::convert::NewSweep;
+use deptune_sweep::id::SweepId;
+use deptune_sweep::record::{Submission, SubmissionError};
+use deptune_sweep::scheduler::{Event, Reply};
+use deptune_sweep::spec::Spec;
+
+use super::error::{Error, MissingFile};
+use super::{Api, SweepSummary};
+
+impl Api {
+    /// Accepts a sweep: every problem of the spec is named, and everything that its trials will
+    /// fetch by hash must be here.
+    pub(crate) async fn submit(&self, sweep: NewSweep) -> Result<SweepSummary, Error> {
+        let NewSweep { request_id, submission } = sweep;
+        let spec = submission.parse().map_err(|error| match error {
+            SubmissionError::Spec(diagnostics) => Error::Spec(diagnostics),
+            SubmissionError::Model(error) => Error::ModelConfig(error),
+        })?;
+        check_data_listed(&spec, &submission)?;
+        self.check_files(&submission).await?;
+        let event = Event::Submit { request_id, submission, spec: Box::new(spec) };
+        let reply = self.handle.request(event).await?;
+        self.replied_sweep(reply).await
+    }
+
+    /// Cancels a sweep; one that has ended stays as it is.
+    pub(crate) async fn cancel(&self, sweep: &str) -> Result<SweepSummary, Error> {
+        let sweep = self.find(sweep).await?;
+        let reply = self.handle.request(Event::Cancel { sweep }).await?;
+        self.replied_sweep(reply).await
+    }
+
+    async fn replied_sweep(&self, reply: Reply) -> Result<SweepSummary, Error> {
+        let id = if let Reply::Sweep(id) = reply { id } else { SweepId::default() };
+        self.summary(id).await
+    }
+
+    async fn check_files(&self, submission: &Submission) -> Result<(), Error> {
+        let mut missing = Vec::new();
+        for data in &submission.data {
+            // A file of another size under this hash cannot be: the size is part of the claim.
+            if self.artifacts.size(&data.hash).await? != Some(data.size) {
+                missing.push(MissingFile { name: data.name.clone(), hash: data.hash.clone() });
+            }
+        }
+        if submission.model_uploaded {
+            for (at, file) in submission.model_files.iter().enumerate() {
+                let hash = deptune_proto::convert::hash(&file.hash, "hash")
+                    .map_err(|e| e.within(&format!("model_files[{at}]")))?;
+                if self.artifacts.size(&hash).await?.is_none() {
+                    missing.push(MissingFile { name: file.name.clone(), hash });
+                }
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { Err(Error::Missing(missing)) }
+    }
+}
+
+fn check_data_listed(spec: &Spec, submission: &Submission) -> Result<(), Error> {
+    let task = &spec.task;
+    let splits = [("train", &task.train), ("validation", &task.validation), ("test", &task.test)];
+    for (split, names) in splits {
+        let listed = |name: &&String| {
+            submission.data.iter().any(|data| data.split == split && data.name == **name)
+        };
+        if let Some(name) = names.iter().find(|name| !listed(name)) {
+            return Err(Error::DataNotListed { split, name: name.clone() });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! What an artifact is for; decides how large it may be.
+
+use std::fmt;
+
+/// What an artifact is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A task's data file.
+    Data,
+    /// A file of a model.
+    Model,
+    /// The state of a running trial.
+    Checkpoint,
+    /// What a finished trial has learnt.
+    Adapter,
+}
+
+impl Kind {
+    /// The kind with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Kind> {
+        [Kind::Data, Kind::Model, Kind::Checkpoint, Kind::Adapter]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
+
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Data => "data",
+            Kind::Model => "model",
+            Kind::Checkpoint => "checkpoint",
+            Kind::Adapter => "adapter",
+        }
+    }
+
+    /// Most bytes of one file.
+    #[must_use]
+    pub fn limit(self) -> u64 {
+        match self {
+            Kind::Data => 2 << 30,
+            Kind::Model => 64 << 30,
+            Kind::Checkpoint => 16 << 20,
+            Kind::Adapter => 64 << 20,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}

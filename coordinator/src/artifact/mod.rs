@@ -1,0 +1,24 @@
+//! Files by the hash of their content, and trial logs, in the data directory.
+//!
+//! ```text
+//!   <data-dir>/artifacts/ab/cdef…      complete, synced, named by content
+//!   <data-dir>/artifacts/incoming/…    uploads under way; emptied at start
+//!   <data-dir>/logs/<sweep>/<index>-<epoch>.log
+//! ```
+
+mod error;
+mod kind;
+mod log;
+mod retention;
+mod store;
+mod upload;
+
+pub use error::Error;
+pub use kind::Kind;
+pub(crate) use log::{LogKey, Logs};
+pub(crate) use retention::Retention;
+pub(crate) use store::Artifacts;
+pub(crate) use upload::Upload;
+
+/// Largest piece of a file in one message, in bytes.
+pub const CHUNK: usize = 256 << 10;

@@ -1,0 +1,109 @@
+//! The files.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use deptune_sweep::id::ArtifactHash;
+use tokio::fs::{self, File};
+
+use super::error::Error;
+use super::kind::Kind;
+use super::upload::Upload;
+
+/// Bytes that stay free for the database and the logs.
+const RESERVE: u64 = 256 << 20;
+
+/// Files by the hash of their content. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Artifacts {
+    root: PathBuf,
+}
+
+impl Artifacts {
+    /// Opens the directory, makes it if need be, and removes uploads that an earlier run left
+    /// unfinished.
+    pub(crate) async fn open(data_dir: &Path) -> Result<Artifacts, Error> {
+        let artifacts = Artifacts { root: data_dir.join("artifacts") };
+        let incoming = artifacts.incoming();
+        match fs::remove_dir_all(&incoming).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Error::io("empty", incoming)(error));
+            }
+            _ => {}
+        }
+        fs::create_dir_all(&incoming).await.map_err(Error::io("create", &incoming))?;
+        Ok(artifacts)
+    }
+
+    /// Where unfinished uploads lie.
+    pub(super) fn incoming(&self) -> PathBuf {
+        self.root.join("incoming")
+    }
+
+    /// Where the file with this hash lies. The hash is hexadecimal, so that the path stays within
+    /// the directory.
+    pub(super) fn path(&self, hash: &ArtifactHash) -> PathBuf {
+        let (head, tail) = hash.as_str().split_at(2);
+        self.root.join(head).join(tail)
+    }
+
+    /// Bytes of the file with this hash, if it is here.
+    pub(crate) async fn size(&self, hash: &ArtifactHash) -> Result<Option<u64>, Error> {
+        let path = self.path(hash);
+        match fs::metadata(&path).await {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("look for", path)(error)),
+        }
+    }
+
+    /// Opens a file for reading, with its size.
+    pub(crate) async fn read(&self, hash: &ArtifactHash) -> Result<(File, u64), Error> {
+        let path = self.path(hash);
+        match File::open(&path).await {
+            Ok(file) => {
+                let metadata = file.metadata().await.map_err(Error::io("read", &path))?;
+                Ok((file, metadata.len()))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::Unknown(hash.clone())),
+            Err(error) => Err(Error::io("open", path)(error)),
+        }
+    }
+
+    /// Removes a file; one that is not there is no error.
+    pub(crate) async fn remove(&self, hash: &ArtifactHash) -> Result<(), Error> {
+        let path = self.path(hash);
+        match fs::remove_file(&path).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::io("remove", path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins to receive a file.
+    pub(crate) async fn upload(
+        &self,
+        hash: ArtifactHash,
+        size: u64,
+        kind: Kind,
+    ) -> Result<Upload, Error> {
+        let limit = kind.limit();
+        if size > limit {
+            return Err(Error::TooLarge { kind, size, limit });
+        }
+        self.check_space(size)?;
+        Upload::begin(self.clone(), hash, size).await
+    }
+
+    fn check_space(&self, size: u64) -> Result<(), Error> {
+        let io = |errno: nix::Error| Error::io("measure the disk of", &self.root)(errno.into());
+        let disk = nix::sys::statvfs::statvfs(&self.root).map_err(io)?;
+        let available = disk.blocks_available().saturating_mul(disk.fragment_size());
+        let wanted = size.saturating_add(RESERVE);
+        if available < wanted {
+            return Err(Error::NoSpace { available, wanted, directory: self.root.clone() });
+        }
+        Ok(())
+    }
+}

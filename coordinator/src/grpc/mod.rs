@@ -1,0 +1,19 @@
+//! The `deptune.v1` services. A handler has four lines of thought: the gate has authenticated,
+//! convert, ask the [`Api`](crate::api::Api), map. No SQL, no decision about a trial.
+
+mod artifact;
+mod gate;
+mod row;
+mod status;
+mod sweep;
+mod worker;
+
+pub use status::{DOMAIN, Reason};
+
+pub(crate) use artifact::Artifacts;
+pub(crate) use gate::GateLayer;
+pub(crate) use sweep::Sweeps;
+pub(crate) use worker::Workers;
+
+/// Largest message that is accepted, in bytes.
+pub(crate) const MAX_MESSAGE: usize = 4 << 20;

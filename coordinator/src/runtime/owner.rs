@@ -1,0 +1,271 @@
+//! The task that owns the scheduler.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deptune_sweep::scheduler::{
+    Config, Effect, Event, Refusal, Reply, RestoreError, Scheduler, Write,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::clock::Clock;
+use super::handle::{Command, Error, Handle, Health};
+use crate::store::{CommitError, LoadError, Store};
+
+/// Requests that may wait for the owner.
+const QUEUE: usize = 8192;
+/// Events committed together at most.
+const MAX_BATCH: usize = 1024;
+/// First and longest wait between attempts to load the store.
+const RELOAD_WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How the owner works.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// The scheduler's times and bounds.
+    pub(crate) scheduler: Config,
+    /// Time between two looks for expired leases and trials whose wait is over.
+    pub(crate) tick: Duration,
+}
+
+/// Why the owner cannot go on; the process should end.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// Another coordinator has taken over the store.
+    #[error("this coordinator was replaced by another one on the same store")]
+    Deposed(#[source] CommitError),
+    /// The store could not be read at the start.
+    #[error("cannot read the store")]
+    Load(#[source] LoadError),
+    /// The store's content makes no sense to this version.
+    #[error("cannot rebuild the scheduler from the store")]
+    Restore(#[source] RestoreError),
+    /// The owner task died. A defect of deptune.
+    #[error("the owner loop died")]
+    Died(#[source] tokio::task::JoinError),
+}
+
+type Answer = (oneshot::Sender<Result<Reply, Error>>, Result<Reply, Refusal>);
+
+struct Owner {
+    store: Arc<dyn Store>,
+    settings: Settings,
+    clock: Clock,
+    commands: mpsc::Receiver<Command>,
+    work: watch::Sender<u64>,
+    cursor: watch::Sender<u64>,
+    health: watch::Sender<Health>,
+    /// Events to commit together: 1 after a failure, doubled by each success, so that a write
+    /// that the store refuses fails alone and not with a thousand others again and again.
+    batch: usize,
+}
+
+/// How the owner is told to end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ending {
+    /// Who waits for trials is sent away; requests are still carried out.
+    pub(crate) drain: CancellationToken,
+    /// No further requests; those that have arrived are carried out, then the task ends.
+    pub(crate) close: CancellationToken,
+}
+
+/// Restores the scheduler and starts the owner.
+pub(crate) async fn start(
+    store: Arc<dyn Store>,
+    settings: Settings,
+    ending: Ending,
+) -> Result<(Handle, JoinHandle<Result<(), Fatal>>), Fatal> {
+    let clock = Clock::new();
+    let snapshot = store.load().await.map_err(Fatal::Load)?;
+    let last_cursor = snapshot.last_cursor;
+    let scheduler =
+        Scheduler::restore(settings.scheduler, snapshot, clock.now()).map_err(Fatal::Restore)?;
+    let (sender, commands) = mpsc::channel(QUEUE);
+    let (work, work_seen) = watch::channel(0);
+    let (cursor, cursor_seen) = watch::channel(last_cursor);
+    let (health, health_seen) = watch::channel(Health::Serving);
+    let owner = Owner { store, settings, clock, commands, work, cursor, health, batch: MAX_BATCH };
+    let handle =
+        Handle { commands: sender, work: work_seen, cursor: cursor_seen, health: health_seen };
+    Ok((handle, tokio::spawn(owner.run(scheduler, ending))))
+}
+
+impl Owner {
+    async fn run(mut self, mut scheduler: Scheduler, ending: Ending) -> Result<(), Fatal> {
+        let mut ticks = tokio::time::interval(self.settings.tick);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut waiting = Vec::new();
+        loop {
+            let limit = self.batch;
+            tokio::select! {
+                () = ending.drain.cancelled(), if *self.health.borrow() != Health::Stopping => {
+                    self.health.send_replace(Health::Stopping);
+                }
+                () = ending.close.cancelled(), if !self.commands.is_closed() => {
+                    self.commands.close();
+                }
+                _ = ticks.tick() => waiting.push(tick()),
+                count = self.commands.recv_many(&mut waiting, limit) => {
+                    if count == 0 {
+                        return Ok(());
+                    }
+                }
+            }
+            match self.turn(&mut scheduler, &mut waiting).await {
+                Ok(()) => self.batch = (self.batch * 2).min(MAX_BATCH),
+                Err(error @ CommitError::Deposed { .. }) => return Err(Fatal::Deposed(error)),
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "commit failed");
+                    self.batch = 1;
+                    scheduler = self.recover().await?;
+                }
+            }
+        }
+    }
+
+    /// Steps everything in `waiting`, commits once, then answers.
+    async fn turn(
+        &mut self,
+        scheduler: &mut Scheduler,
+        waiting: &mut Vec<Command>,
+    ) -> Result<(), CommitError> {
+        let now = self.clock.now();
+        let mut writes = Vec::new();
+        let mut answers: Vec<Answer> = Vec::new();
+        let mut looks = Vec::new();
+        let mut wakes = false;
+        for command in waiting.drain(..) {
+            let (event, reply) = match command {
+                Command::Look(look) => {
+                    looks.push(look);
+                    continue;
+                }
+                Command::Event { event, reply } => (event, reply),
+            };
+            let Some(event) = without_absent_caller(event, &reply) else { continue };
+            let step = scheduler.step(event, now);
+            writes.extend(step.writes);
+            let mut reply = Some(reply);
+            for effect in step.effects {
+                match effect {
+                    Effect::WorkAvailable => wakes = true,
+                    Effect::Reply(answer) => {
+                        answers.extend(reply.take().map(|reply| (reply, answer)));
+                    }
+                }
+            }
+        }
+        if !writes.is_empty()
+            && let Err(error) = self.store.commit(&writes).await
+        {
+            for (reply, _) in answers {
+                let _ = reply.send(Err(Error::Unavailable));
+            }
+            return Err(error);
+        }
+        for (reply, answer) in answers {
+            // A caller that has gone misses its answer; the request id lets it ask again.
+            let _ = reply.send(answer.map_err(Error::Refused));
+        }
+        if let Some(cursor) = last_cursor(&writes) {
+            self.cursor.send_replace(cursor);
+        }
+        if wakes {
+            self.work.send_modify(|count| *count += 1);
+        }
+        for look in looks {
+            look(scheduler);
+        }
+        Ok(())
+    }
+
+    /// Rebuilds the scheduler from the store, for as long as it takes. Who asks meanwhile hears
+    /// at once that the store is not available.
+    async fn recover(&mut self) -> Result<Scheduler, Fatal> {
+        self.health.send_if_modified(|h| {
+            let serving = *h == Health::Serving;
+            if serving {
+                *h = Health::Recovering;
+            }
+            serving
+        });
+        let mut wait = RELOAD_WAITS.0;
+        loop {
+            let store = self.store.clone();
+            match self.refuse_during(async move { store.load().await }).await {
+                Ok(snapshot) => {
+                    self.cursor.send_replace(snapshot.last_cursor);
+                    let now = self.clock.now();
+                    let scheduler = Scheduler::restore(self.settings.scheduler, snapshot, now)
+                        .map_err(Fatal::Restore)?;
+                    tracing::info!("scheduler rebuilt from the store");
+                    self.health.send_if_modified(|h| {
+                        let recovering = *h == Health::Recovering;
+                        if recovering {
+                            *h = Health::Serving;
+                        }
+                        recovering
+                    });
+                    return Ok(scheduler);
+                }
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot load the store, trying again"
+                    );
+                    self.refuse_during(tokio::time::sleep(wait)).await;
+                    wait = (wait * 2).min(RELOAD_WAITS.1);
+                }
+            }
+        }
+    }
+
+    /// Waits for `work` and answers [`Error::Unavailable`] to everything that arrives meanwhile.
+    async fn refuse_during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                command = self.commands.recv() => match command {
+                    Some(Command::Event { reply, .. }) => {
+                        let _ = reply.send(Err(Error::Unavailable));
+                    }
+                    // A look that is dropped reads as unavailable.
+                    Some(Command::Look(_)) => {}
+                    None => return work.await,
+                },
+            }
+        }
+    }
+}
+
+fn tick() -> Command {
+    let (reply, _) = oneshot::channel();
+    Command::Event { event: Event::Tick, reply }
+}
+
+/// Takes the request for trials out of an exchange whose caller has gone: what it reports is
+/// still recorded, but nothing is leased to nobody.
+fn without_absent_caller(
+    event: Event,
+    reply: &oneshot::Sender<Result<Reply, Error>>,
+) -> Option<Event> {
+    match event {
+        Event::Exchange { reports, .. } if reply.is_closed() && reports.is_empty() => None,
+        Event::Exchange { worker, request_id, reports, .. } if reply.is_closed() => {
+            Some(Event::Exchange { worker, request_id, reports, free_slots: Vec::new() })
+        }
+        event => Some(event),
+    }
+}
+
+fn last_cursor(writes: &[Write]) -> Option<u64> {
+    writes.iter().rev().find_map(|write| match write {
+        Write::Log(record) => Some(record.cursor),
+        _ => None,
+    })
+}
