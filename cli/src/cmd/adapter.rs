@@ -1,0 +1,171 @@
+//! `deptune adapter`.
+
+use std::path::{Path, PathBuf};
+
+use deptune_proto::v1;
+use deptune_sweep::id::{ArtifactHash, TrialId};
+use deptune_sweep::metric::Number;
+use deptune_sweep::model::ModelConfig;
+use deptune_sweep::spec::{Format, Settings, Spec};
+use serde_json::json;
+
+use super::{connect, get_sweep, get_trial};
+use crate::adapter_dir::{FORMAT, MANIFEST, Manifest, WEIGHTS};
+use crate::args::Globals;
+use crate::client::Client;
+use crate::output::error::{Error, Exit};
+use crate::output::{self, json::trial_name, number, say};
+use crate::spec_file::chain;
+
+/// Fetches trained adapters
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    Get(Get),
+}
+
+/// Fetches the adapter of a trial, or of the best trial of a sweep
+///
+/// Writes adapter_model.safetensors and adapter_config.json, which 'deptune predict' and 'deptune
+/// eval' take. The best trial is the one with the best selection metric on the validation split.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  deptune adapter get quickstart --best -o adapter
+  deptune adapter get 3.17 -o adapter")]
+pub(crate) struct Get {
+    /// A sweep, by id or name (with --best), or a trial, as SWEEP.INDEX
+    #[arg(value_name = "SWEEP|TRIAL")]
+    what: String,
+    /// The sweep's best trial
+    #[arg(long)]
+    best: bool,
+    /// Directory to write to; made if it is not there
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+}
+
+/// Fetches.
+pub(super) async fn run(globals: &Globals, command: Command) -> Result<Exit, Error> {
+    let Command::Get(args) = command;
+    let client = connect(globals).await?;
+    let id = match (args.best, args.what.parse::<TrialId>()) {
+        (false, Ok(id)) => id,
+        (false, Err(_)) => {
+            return Err(Error::Usage {
+                what: format!("'{}' is no trial", args.what),
+                hint: format!(
+                    "name one as SWEEP.INDEX, or take the best: deptune adapter get {} --best -o \
+                     {}",
+                    args.what,
+                    args.output.display()
+                ),
+            });
+        }
+        (true, _) => best_trial(&client, &args.what).await?,
+    };
+    let sweep = get_sweep(&client, &id.sweep.to_string()).await?;
+    let trial = get_trial(&client, id).await?;
+    let manifest = manifest(&sweep, &trial, id)?;
+    write(&client, &manifest, &args.output).await?;
+    if globals.json {
+        let path = args.output.display().to_string();
+        output::json_line(&json!({"trial_id": id.to_string(), "directory": path}))?;
+    } else {
+        say(&format!(
+            "wrote the adapter of trial {id} ({} {}) to {}",
+            manifest.metric_name,
+            number::metric(manifest.metric.get()),
+            args.output.display()
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+async fn best_trial(client: &Client, sweep: &str) -> Result<TrialId, Error> {
+    let sweep = get_sweep(client, sweep).await?;
+    let best = sweep.best_trial.ok_or_else(|| Error::Nothing {
+        what: format!("no trial of sweep {} ({}) has succeeded yet", sweep.id, sweep.name),
+        hint: format!("'deptune watch {}' follows the sweep", sweep.id),
+    })?;
+    trial_name(best)
+        .parse()
+        .map_err(|_| Error::Answer { doing: "find the sweep", what: "best trial" })
+}
+
+fn manifest(sweep: &v1::Sweep, trial: &v1::Trial, id: TrialId) -> Result<Manifest, Error> {
+    let result = trial.result.as_ref().filter(|_| !trial.adapter_hash.is_empty());
+    let result = result.ok_or_else(|| Error::Nothing {
+        what: format!("trial {id} has no adapter: it has not succeeded"),
+        hint: format!("'deptune show {id}' shows how it stands"),
+    })?;
+    let (model, settings) = settings(sweep, id)?;
+    let test = result.test.as_ref().and_then(|test| test.metrics.first());
+    Ok(Manifest {
+        format: FORMAT,
+        deptune: env!("CARGO_PKG_VERSION").to_owned(),
+        base_model_name_or_path: model,
+        sweep_name: sweep.name.clone(),
+        trial: id.to_string(),
+        spec_hash: sweep.spec_hash.clone(),
+        adapter_hash: trial.adapter_hash.clone(),
+        metric_name: result.metric_name.clone(),
+        metric: Number::from(result.metric),
+        constant_answer: Number::from(result.constant_metric),
+        test_metric: test.map(|one| Number::from(one.value)),
+        best_step: result.best_step,
+        settings,
+    })
+}
+
+/// The model's path and the trial's settings, computed from the spec as the coordinator does.
+fn settings(sweep: &v1::Sweep, id: TrialId) -> Result<(String, Settings), Error> {
+    let missing = |what| Error::Answer { doing: "find the sweep", what };
+    let model = ModelConfig::parse("config.json", &sweep.model_config)
+        .map_err(|error| {
+            tracing::debug!(error = chain(&error));
+            missing("usable model configuration")
+        })?;
+    let format = sweep.format.parse().unwrap_or(Format::Toml);
+    let spec = Spec::parse(&sweep.spec, format, Some(&model)).map_err(|error| {
+        tracing::debug!(%error);
+        missing("spec that this version understands")
+    })?;
+    let settings = spec.settings(id.index).ok_or(missing("such trial"))?;
+    Ok((spec.model.path, settings))
+}
+
+/// Fetches the numbers, checks their hash, and writes both files; each appears complete or not at
+/// all, the manifest last.
+async fn write(client: &Client, manifest: &Manifest, dir: &Path) -> Result<(), Error> {
+    let request = v1::GetArtifactRequest { hash: manifest.adapter_hash.clone() };
+    let doing = "fetch the adapter";
+    let mut stream = client
+        .call(doing, || {
+            let (mut artifacts, request) = (client.artifacts(), request.clone());
+            async move { artifacts.get_artifact(request).await }
+        })
+        .await?
+        .into_inner();
+    let mut bytes = Vec::new();
+    while let Some(part) =
+        stream.message().await.map_err(|status| client.refused(doing, status))?
+    {
+        bytes.extend_from_slice(&part.chunk);
+    }
+    if ArtifactHash::of(&bytes).as_str() != manifest.adapter_hash {
+        return Err(Error::Answer { doing, what: "content of the announced hash" });
+    }
+    std::fs::create_dir_all(dir)
+        .map_err(|source| Error::Write { path: dir.to_owned(), source })?;
+    put(&dir.join(WEIGHTS), &bytes)?;
+    let mut text = serde_json::to_string_pretty(manifest)
+        .map_err(|source| Error::Task { task: "writing the manifest", source: source.into() })?;
+    text.push('\n');
+    put(&dir.join(MANIFEST), text.as_bytes())
+}
+
+fn put(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let failed = |source| Error::Write { path: path.to_owned(), source };
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, content).map_err(failed)?;
+    std::fs::rename(&partial, path).map_err(failed)
+}

@@ -1,0 +1,130 @@
+//! One module per command.
+
+pub(crate) mod adapter;
+pub(crate) mod best;
+pub(crate) mod cancel;
+pub(crate) mod check;
+pub(crate) mod curves;
+pub(crate) mod eval;
+pub(crate) mod export;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod plan;
+pub(crate) mod predict;
+pub(crate) mod serve;
+pub(crate) mod show;
+pub(crate) mod sql;
+pub(crate) mod submit;
+pub(crate) mod up;
+pub(crate) mod watch;
+pub(crate) mod worker;
+
+use deptune_proto::v1;
+use deptune_sweep::id::TrialId;
+
+use crate::args::{Cli, Command, Globals};
+use crate::client::Client;
+use crate::output::error::{Error, Exit};
+use crate::paths;
+
+/// Carries out the command.
+///
+/// # Errors
+/// Why it could not be carried out.
+pub(crate) async fn run(cli: Cli) -> Result<Exit, Error> {
+    let globals = &cli.globals;
+    match cli.command {
+        Command::Up(args) => up::run(globals, args).await,
+        Command::Serve(args) => serve::run(globals, args).await,
+        Command::Worker(args) => worker::run(globals, args).await,
+        Command::Check(args) => check::run(globals, &args),
+        Command::Plan(args) => plan::run(globals, &args),
+        Command::Submit(args) => submit::run(globals, &args).await,
+        Command::Watch(args) => watch::run(globals, &args).await,
+        Command::List(args) => list::run(globals, &args).await,
+        Command::Show(args) => show::run(globals, &args).await,
+        Command::Best(args) => best::run(globals, &args).await,
+        Command::Curves(args) => curves::run(globals, &args).await,
+        Command::Logs(args) => logs::run(globals, &args).await,
+        Command::Cancel(args) => cancel::run(globals, &args).await,
+        Command::Sql(args) => sql::run(globals, &args).await,
+        Command::Export(args) => export::run(globals, &args).await,
+        Command::Adapter(command) => adapter::run(globals, command).await,
+        Command::Predict(args) => predict::run(globals, &args).await,
+        Command::Eval(args) => eval::run(globals, &args).await,
+    }
+}
+
+/// Connects to the coordinator that the options name.
+async fn connect(globals: &Globals) -> Result<Client, Error> {
+    Client::connect(&paths::target(globals)?).await
+}
+
+/// One sweep, by id or name.
+async fn get_sweep(client: &Client, sweep: &str) -> Result<v1::Sweep, Error> {
+    let answer = client
+        .call("find the sweep", || {
+            let mut sweeps = client.sweeps();
+            let request = v1::GetSweepRequest { sweep: sweep.to_owned() };
+            async move { sweeps.get_sweep(request).await }
+        })
+        .await?;
+    answer.into_inner().sweep.ok_or(Error::Answer { doing: "find the sweep", what: "sweep" })
+}
+
+/// The trials of a sweep that were ever leased or ended, by index.
+async fn list_trials(client: &Client, sweep: &str) -> Result<Vec<v1::Trial>, Error> {
+    let mut trials = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListTrialsRequest {
+            sweep: sweep.to_owned(),
+            page_size: 1000,
+            page_token: page_token.clone(),
+        };
+        let answer = client
+            .call("list the trials", || {
+                let (mut sweeps, request) = (client.sweeps(), request.clone());
+                async move { sweeps.list_trials(request).await }
+            })
+            .await?
+            .into_inner();
+        trials.extend(answer.trials);
+        page_token = answer.next_page_token;
+        if page_token.is_empty() {
+            return Ok(trials);
+        }
+    }
+}
+
+/// One trial.
+async fn get_trial(client: &Client, id: TrialId) -> Result<v1::Trial, Error> {
+    let trials = list_trials(client, &id.sweep.to_string()).await?;
+    let found = trials.into_iter().find(|trial| {
+        trial.id.is_some_and(|known| known.sweep == id.sweep.0 && known.index == id.index)
+    });
+    found.ok_or_else(|| Error::Nothing {
+        what: format!("trial {id} was not started yet, or does not exist"),
+        hint: format!("'deptune show {}' shows the trials of its sweep", id.sweep),
+    })
+}
+
+/// A trial's id on the wire.
+fn wire_id(id: TrialId) -> v1::TrialId {
+    v1::TrialId { sweep: id.sweep.0, index: id.index }
+}
+
+/// How a sweep's end shows in the exit code.
+fn sweep_exit(sweep: &v1::Sweep) -> Exit {
+    if sweep.failed + sweep.cancelled > 0 { Exit::FailedTrials } else { Exit::Done }
+}
+
+/// A configuration's settings on one line: `m 20, r 60, prompt_lr 0.3, lowrank_lr 5e-4`.
+fn configuration_text(m: u32, r: u32, prompt_lr: f64, lowrank_lr: Option<f64>) -> String {
+    use crate::output::number::rate;
+    let mut text = format!("m {m}, r {r}, prompt_lr {}", rate(prompt_lr));
+    if let Some(lowrank_lr) = lowrank_lr {
+        text.push_str(&format!(", lowrank_lr {}", rate(lowrank_lr)));
+    }
+    text
+}

@@ -1,0 +1,228 @@
+//! `deptune plan`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use deptune_sweep::model::ModelConfig;
+use deptune_sweep::space::trainable_parameters;
+use deptune_sweep::spec::Settings;
+use serde_json::{Value, json};
+
+use crate::args::Globals;
+use crate::output::error::{Error, Exit};
+use crate::output::table::{Left, Right, Table, pairs};
+use crate::output::{self, number};
+use crate::spec_file::{Draft, SpecFile};
+
+/// Says what a sweep would cost, without running it
+///
+/// Trials, steps, trained parameters and memory; the time too, if the seconds of a step are
+/// known (the log of an earlier sweep says them).
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  deptune plan sweep.toml
+  deptune plan sweep.toml --seconds-per-step 0.2 --slots 8")]
+pub(crate) struct Args {
+    /// The spec, TOML or JSON
+    #[arg(value_name = "SPEC")]
+    spec: PathBuf,
+    /// The model's config.json, when the model is not on this machine
+    #[arg(long, value_name = "FILE")]
+    model_config: Option<PathBuf>,
+    /// Seconds that one step of one trial takes, for an estimate of the time
+    #[arg(long, value_name = "SECONDS", value_parser = positive)]
+    seconds_per_step: Option<f64>,
+    /// Slots that work at the same time, for the estimate
+    #[arg(long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    slots: u32,
+    /// At most this many configurations in the table
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    top: usize,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if value.is_finite() && value > 0.0 { Ok(value) } else { Err("expected more than 0".to_owned()) }
+}
+
+/// One configuration of the plan.
+struct Row {
+    number: u64,
+    settings: Settings,
+    parameters: u64,
+}
+
+/// What the whole sweep needs.
+struct Totals {
+    trials: u64,
+    configurations: u64,
+    steps: u64,
+    parameters: (u64, u64),
+    /// Bytes of one trial's numbers with both Adam moments.
+    state: u64,
+    /// Bytes of the weights and the largest activations, a rough bound.
+    memory: u64,
+}
+
+/// Plans.
+pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
+    let spec = Draft::read(&args.spec, args.model_config.as_deref())?.finish()?;
+    let totals = totals(&spec);
+    // An estimate for people.
+    #[allow(clippy::cast_precision_loss)]
+    let seconds = args
+        .seconds_per_step
+        .map(|each| each * totals.steps as f64 / f64::from(args.slots).min(totals.trials as f64));
+    if globals.json {
+        output::json_line(&as_json(&spec, &totals, seconds))?;
+        return Ok(Exit::Done);
+    }
+    let mut rows = vec![
+        ("sweep", format!("{} ({})", spec.spec.name, spec.shown)),
+        (
+            "trials",
+            format!(
+                "{} ({} × {})",
+                number::whole(totals.trials),
+                number::count(totals.configurations, "configuration"),
+                number::count(spec.spec.space.seeds.len() as u64, "seed")
+            ),
+        ),
+        ("packs", format!("{}, one trial each", number::whole(totals.trials))),
+        ("steps", format!("{} in all", number::whole(totals.steps))),
+        ("parameters", range(totals.parameters)),
+        ("state", format!("{} per trial, with both Adam moments", number::bytes(totals.state))),
+        ("memory", format!("about {} per pack", number::bytes(totals.memory))),
+    ];
+    rows.push(("time", match seconds {
+        Some(seconds) => format!(
+            "about {} on {} (evaluations not counted)",
+            number::span(seconds),
+            number::count(u64::from(args.slots), "slot")
+        ),
+        None => "unknown; give --seconds-per-step for an estimate".to_owned(),
+    }));
+    output::data(&pairs(&rows))?;
+    output::data(&format!("\n{}", table(&spec, args.top)))?;
+    let left = totals.configurations.saturating_sub(args.top as u64);
+    if left > 0 {
+        output::say(&format!("{} more; --top N shows more", number::whole(left)));
+    }
+    Ok(Exit::Done)
+}
+
+fn range((least, most): (u64, u64)) -> String {
+    if least == most {
+        format!("{} per trial", number::whole(least))
+    } else {
+        format!("{} to {} per trial", number::whole(least), number::whole(most))
+    }
+}
+
+/// The configurations in order, computed one by one.
+fn rows(spec: &SpecFile) -> impl Iterator<Item = Row> {
+    let seeds = (spec.spec.space.seeds.len() as u64).max(1);
+    (0..spec.spec.configurations()).filter_map(move |number| {
+        let settings = spec.spec.settings(number * seeds)?;
+        let parameters = trainable_parameters(
+            settings.prompt_length,
+            settings.rank,
+            settings.train.max_length,
+            spec.model.d_model,
+        );
+        Some(Row { number, settings, parameters })
+    })
+}
+
+fn totals(spec: &SpecFile) -> Totals {
+    let seeds = spec.spec.space.seeds.len() as u64;
+    let mut steps: u64 = 0;
+    let mut parameters = (u64::MAX, 0);
+    let mut memory = 0;
+    for row in rows(spec) {
+        steps = steps.saturating_add(row.settings.train.steps.saturating_mul(seeds));
+        parameters = (parameters.0.min(row.parameters), parameters.1.max(row.parameters));
+        memory = memory.max(pack_bytes(&spec.model, &row));
+    }
+    Totals {
+        trials: spec.spec.total(),
+        configurations: spec.spec.configurations(),
+        steps,
+        parameters: (parameters.0.min(parameters.1), parameters.1),
+        state: parameters.1.saturating_mul(12),
+        memory,
+    }
+}
+
+/// Bytes that a pack of one trial needs, roughly: the weights in fp32; per encoder layer and input
+/// position (m + s of them in each row) the saved activations of attention (queries, keys, values,
+/// output, residual) and feed-forward, and two score matrices per head; the trial's numbers,
+/// gradients and moments. The decoder, with a few tokens per row, is left out.
+fn pack_bytes(model: &ModelConfig, row: &Row) -> u64 {
+    let [d, ff, vocab, heads] =
+        [model.d_model, model.d_ff, model.vocab_size, model.num_heads].map(u64::from);
+    let inner = heads * u64::from(model.d_kv);
+    let [encoder, decoder] = [model.num_layers, model.num_decoder_layers].map(u64::from);
+    let weights = vocab * d
+        + encoder * (4 * d * inner + 2 * d * ff)
+        + decoder * (8 * d * inner + 2 * d * ff);
+    let settings = &row.settings;
+    let positions = u64::from(settings.prompt_length) + u64::from(settings.train.max_length);
+    let rows = u64::from(settings.train.batch_size);
+    let per_position = 4 * inner + 3 * d + 2 * ff;
+    let scores = 2 * heads * positions;
+    let activations = encoder * rows * positions * (per_position + scores);
+    4 * (weights + activations) + 16 * row.parameters
+}
+
+fn table(spec: &SpecFile, top: usize) -> String {
+    let mut table = Table::new([
+        ("configuration", Right),
+        ("prompt_length", Right),
+        ("rank", Right),
+        ("prompt_lr", Right),
+        ("lowrank_lr", Right),
+        ("other settings", Left),
+        ("steps", Right),
+        ("parameters", Right),
+    ]);
+    for row in rows(spec).take(top) {
+        let settings = &row.settings;
+        let other: Vec<String> =
+            varied(spec, settings).iter().map(|(key, value)| format!("{key} {value}")).collect();
+        table.row([
+            row.number.to_string(),
+            settings.prompt_length.to_string(),
+            settings.rank.to_string(),
+            number::rate(settings.prompt_lr),
+            settings.lowrank_lr.map(number::rate).unwrap_or_default(),
+            other.join(", "),
+            number::whole(settings.train.steps),
+            number::whole(row.parameters),
+        ]);
+    }
+    table.render()
+}
+
+/// Training settings that the grid varies.
+fn varied(spec: &SpecFile, settings: &Settings) -> BTreeMap<&'static str, Value> {
+    let all = serde_json::to_value(&settings.train).unwrap_or(Value::Null);
+    let axes = spec.spec.space.train.iter().map(|axis| axis.key()).filter(|key| *key != "steps");
+    axes.map(|key| (key, all.get(key).cloned().unwrap_or(Value::Null))).collect()
+}
+
+fn as_json(spec: &SpecFile, totals: &Totals, seconds: Option<f64>) -> Value {
+    json!({
+        "name": spec.spec.name,
+        "trials": totals.trials,
+        "configurations": totals.configurations,
+        "packs": totals.trials,
+        "steps": totals.steps,
+        "parameters_least": totals.parameters.0,
+        "parameters_most": totals.parameters.1,
+        "state_bytes": totals.state,
+        "memory_bytes": totals.memory,
+        "seconds": seconds,
+    })
+}

@@ -1,0 +1,248 @@
+//! Following a sweep to its end: the live line, and resuming after a break.
+
+use std::time::Duration;
+
+use deptune_proto::v1::log_entry::What;
+use deptune_proto::v1::watch_sweep_response::What as News;
+use deptune_proto::v1::{GetSweepRequest, LogEntry, Progress, Sweep, WatchSweepRequest};
+
+use crate::client::Client;
+use crate::output::error::Error;
+use crate::output::progress::Live;
+use crate::output::{self, json, number, printable};
+use crate::status;
+
+/// Longest wait between two tries to reach the coordinator again.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// For how long an unreachable coordinator is looked for.
+const GIVE_UP: Duration = Duration::from_secs(300);
+
+/// What the live line needs to remember.
+#[derive(Debug, Default)]
+struct Picture {
+    /// The best constant answer on the validation split.
+    constant: Option<f64>,
+    /// Trials that ended without success, told one by one up to a bound.
+    complaints: usize,
+}
+
+/// Failures told one by one; later ones only count.
+const MAX_COMPLAINTS: usize = 20;
+
+/// Follows a sweep until every trial has an outcome, and gives it as it is then. With `as_json`,
+/// all news go to standard output.
+///
+/// # Errors
+/// A refusal, or a coordinator that stays unreachable.
+pub(crate) async fn follow(client: &Client, sweep: &str, as_json: bool) -> Result<Sweep, Error> {
+    let mut live = Live::new(as_json);
+    let result = follow_with(client, sweep, as_json, &mut live).await;
+    live.clear();
+    result
+}
+
+async fn follow_with(
+    client: &Client,
+    sweep: &str,
+    as_json: bool,
+    live: &mut Live,
+) -> Result<Sweep, Error> {
+    let mut cursor = 0;
+    let mut picture = Picture::default();
+    let mut lost_since: Option<tokio::time::Instant> = None;
+    let mut wait = Duration::from_millis(200);
+    loop {
+        let before = cursor;
+        let request = WatchSweepRequest { sweep: sweep.to_owned(), cursor };
+        let broken = match client.sweeps().watch_sweep(request).await {
+            Ok(answer) => {
+                let mut stream = answer.into_inner();
+                loop {
+                    match stream.message().await {
+                        Ok(Some(message)) => {
+                            lost_since = None;
+                            let Some(news) = message.what else { continue };
+                            if as_json {
+                                output::json_line(&json::news(&news))?;
+                            }
+                            if let News::Entry(entry) = &news {
+                                cursor = entry.cursor;
+                            }
+                            show(&news, &mut picture, live);
+                        }
+                        Ok(None) => break None,
+                        Err(status) => break Some(status),
+                    }
+                }
+            }
+            Err(status) => Some(status),
+        };
+        let status = match broken {
+            None => {
+                // The stream ends with the sweep; a coordinator that shuts down ends it early.
+                let found = get(client, sweep).await?;
+                if json::status(found.status) != "running" {
+                    return Ok(found);
+                }
+                tonic::Status::unavailable("the stream ended early")
+            }
+            Some(status) if status::is_transient(&status) => status,
+            Some(status) => return Err(client.refused("watch the sweep", status)),
+        };
+        let now = tokio::time::Instant::now();
+        if lost_since.is_none() {
+            live.note("lost the coordinator; trying to reach it again");
+        }
+        if now.duration_since(*lost_since.get_or_insert(now)) > GIVE_UP {
+            return Err(client.refused("watch the sweep", status));
+        }
+        wait = if cursor > before { Duration::from_millis(200) } else { (wait * 2).min(LONGEST_WAIT) };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+async fn get(client: &Client, sweep: &str) -> Result<Sweep, Error> {
+    let answer = client
+        .call("find the sweep", || {
+            let mut sweeps = client.sweeps();
+            let request = GetSweepRequest { sweep: sweep.to_owned() };
+            async move { sweeps.get_sweep(request).await }
+        })
+        .await?;
+    answer.into_inner().sweep.ok_or(Error::Answer { doing: "find the sweep", what: "sweep" })
+}
+
+fn show(news: &News, picture: &mut Picture, live: &mut Live) {
+    match news {
+        News::Progress(progress) => {
+            if let Some(sweep) = &progress.sweep {
+                live.update(
+                    progress.steps_done,
+                    progress.steps_total,
+                    line(sweep, progress, picture.constant),
+                );
+            }
+        }
+        News::Entry(entry) => {
+            if let Some(text) = complaint(entry, picture) {
+                live.note(&text);
+            }
+        }
+    }
+}
+
+/// What is worth a line of its own.
+fn complaint(entry: &LogEntry, picture: &mut Picture) -> Option<String> {
+    let trial = entry.trial.map(json::trial_name).unwrap_or_default();
+    let text = match entry.what.as_ref()? {
+        What::Evaluated(evaluation) if evaluation.split == "validation" => {
+            if let Some(constant) = evaluation.constant.first() {
+                picture.constant = Some(constant.value);
+            }
+            return None;
+        }
+        What::Requeued(it) if it.end != "released" => {
+            let class = json::failure_class(it.failure_class);
+            format!("trial {trial}: {class}, will be tried again{}", because(&it.message))
+        }
+        What::Ended(it) if json::outcome(it.outcome) == "failed" => {
+            let class = json::failure_class(it.failure_class);
+            format!("trial {trial} failed: {class}{}", because(&it.message))
+        }
+        _ => return None,
+    };
+    picture.complaints += 1;
+    match picture.complaints.cmp(&MAX_COMPLAINTS) {
+        std::cmp::Ordering::Less => Some(text),
+        std::cmp::Ordering::Equal => Some(format!(
+            "{text}\nfurther failures are not told one by one; 'deptune show {}' lists them",
+            entry.trial.map(|id| id.sweep).unwrap_or_default()
+        )),
+        std::cmp::Ordering::Greater => None,
+    }
+}
+
+fn because(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(" ({})", printable(message)) }
+}
+
+/// The live line.
+fn line(sweep: &Sweep, progress: &Progress, constant: Option<f64>) -> String {
+    let done = sweep.succeeded + sweep.failed + sweep.cancelled + sweep.pruned;
+    let mut text = format!(
+        "{}/{} trials done, {} running, {} waiting",
+        number::whole(done),
+        number::whole(sweep.trials),
+        sweep.running,
+        number::whole(sweep.pending)
+    );
+    if sweep.failed > 0 {
+        text.push_str(&format!(", {} failed", number::whole(sweep.failed)));
+    }
+    if let Some(best) = sweep.best {
+        text.push_str(&format!(" · best {} {}", printable(&sweep.metric_name), number::metric(best)));
+        if let Some(constant) = constant {
+            text.push_str(&format!(" (constant answer {})", number::metric(constant)));
+        }
+    }
+    if progress.steps_per_second > 0.0 {
+        text.push_str(&format!(" · {:.1} trial-steps/s", progress.steps_per_second));
+        let left = progress.steps_total.saturating_sub(progress.steps_done);
+        // An estimate for people.
+        #[allow(clippy::cast_precision_loss)]
+        let seconds = left as f64 / progress.steps_per_second;
+        text.push_str(&format!(" · {} left", number::span(seconds)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use deptune_proto::v1;
+
+    #[test]
+    fn the_live_line_has_counts_best_constant_speed_and_time_left() {
+        let sweep = Sweep {
+            trials: 36,
+            succeeded: 10,
+            failed: 1,
+            running: 2,
+            pending: 23,
+            best: Some(88.0),
+            metric_name: "accuracy".to_owned(),
+            ..Sweep::default()
+        };
+        let progress = Progress {
+            steps_per_second: 10.0,
+            steps_done: 1_000,
+            steps_total: 3_000,
+            ..Progress::default()
+        };
+        assert_eq!(
+            line(&sweep, &progress, Some(50.0)),
+            "11/36 trials done, 2 running, 23 waiting, 1 failed · best accuracy 88.00 (constant \
+             answer 50.00) · 10.0 trial-steps/s · 3 min 20 s left"
+        );
+    }
+
+    #[test]
+    fn failures_are_told_but_not_without_end() {
+        let entry = LogEntry {
+            trial: Some(v1::TrialId { sweep: 3, index: 1 }),
+            what: Some(What::Ended(v1::log_entry::Ended {
+                outcome: v1::Outcome::Failed.into(),
+                failure_class: v1::FailureClass::Diverged.into(),
+                message: "the loss is NaN at step 7".to_owned(),
+                result: None,
+            })),
+            ..LogEntry::default()
+        };
+        let mut picture = Picture::default();
+        let told: Vec<String> =
+            (0..100).filter_map(|_| complaint(&entry, &mut picture)).collect();
+        assert_eq!(told.len(), MAX_COMPLAINTS);
+        assert_eq!(told[0], "trial 3.1 failed: diverged (the loss is NaN at step 7)");
+    }
+}

@@ -1,0 +1,42 @@
+//! The command line of deptune.
+
+mod adapter_dir;
+mod args;
+mod client;
+mod cmd;
+mod duration;
+mod follow;
+mod local;
+mod logging;
+mod model_dir;
+mod output;
+mod paths;
+mod query;
+mod spec_file;
+mod status;
+mod stop;
+mod trainer;
+mod upload;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use output::error::Error;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    let color = cli.globals.color.on_stderr();
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Task { task: "the runtime", source: source.into() })
+        .and_then(|runtime| runtime.block_on(cmd::run(cli)));
+    let exit = result.unwrap_or_else(|error| {
+        if !matches!(error, Error::BrokenPipe) {
+            output::say(&error.render(color));
+        }
+        error.exit()
+    });
+    ExitCode::from(exit.code())
+}

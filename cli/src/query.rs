@@ -1,0 +1,97 @@
+//! Rows of the result database.
+
+use deptune_proto::v1::query_response::value::Kind;
+use deptune_proto::v1::query_response::{Row, Value as Cell};
+use deptune_proto::v1::{QueryRequest, QueryResponse};
+use serde_json::{Map, Value, json};
+use tonic::Streaming;
+
+use crate::client::Client;
+use crate::output::error::Error;
+use crate::output::json::real;
+
+/// The answer to a statement, row by row.
+pub(crate) struct Answer {
+    client: Client,
+    stream: Streaming<QueryResponse>,
+    /// Names of the columns; known from the first message on.
+    pub(crate) columns: Vec<String>,
+    /// Whether rows were left out; known at the end.
+    pub(crate) truncated: bool,
+}
+
+/// What is being done, for errors.
+const DOING: &str = "run the query";
+
+impl Answer {
+    /// Sends a statement. The rows come with [`Answer::next`]; `columns` is filled by then.
+    ///
+    /// # Errors
+    /// A refusal, e.g. of a statement that writes.
+    pub(crate) async fn of(client: &Client, sql: &str, limit: u32) -> Result<Answer, Error> {
+        let stream = client
+            .call(DOING, || {
+                let mut sweeps = client.sweeps();
+                let request = QueryRequest { sql: sql.to_owned(), limit };
+                async move { sweeps.query(request).await }
+            })
+            .await?
+            .into_inner();
+        Ok(Answer { client: client.clone(), stream, columns: Vec::new(), truncated: false })
+    }
+
+    /// Some more rows, possibly none; `None` after the last.
+    ///
+    /// # Errors
+    /// A failure of the statement or the connection.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Row>>, Error> {
+        let message = self
+            .stream
+            .message()
+            .await
+            .map_err(|status| self.client.refused(DOING, status))?;
+        Ok(message.map(|message| {
+            if self.columns.is_empty() {
+                self.columns = message.columns;
+            }
+            self.truncated |= message.truncated;
+            message.rows
+        }))
+    }
+}
+
+/// A cell for people and for CSV: empty for null, hexadecimal for bytes.
+pub(crate) fn text(cell: &Cell) -> String {
+    match &cell.kind {
+        None => String::new(),
+        Some(Kind::Integer(number)) => number.to_string(),
+        Some(Kind::Real(number)) => number.to_string(),
+        Some(Kind::Text(text)) => text.clone(),
+        Some(Kind::Blob(bytes)) => hex(bytes),
+    }
+}
+
+/// Whether a cell holds a number.
+pub(crate) fn is_number(cell: &Cell) -> bool {
+    matches!(cell.kind, Some(Kind::Integer(_) | Kind::Real(_)))
+}
+
+/// A row as a JSON object.
+pub(crate) fn object(columns: &[String], row: &Row) -> Value {
+    let pairs = columns.iter().zip(&row.values).map(|(name, cell)| (name.clone(), value(cell)));
+    Value::Object(pairs.collect::<Map<String, Value>>())
+}
+
+fn value(cell: &Cell) -> Value {
+    match &cell.kind {
+        None => Value::Null,
+        Some(Kind::Integer(number)) => json!(number),
+        Some(Kind::Real(number)) => real(*number),
+        Some(Kind::Text(text)) => json!(text),
+        Some(Kind::Blob(bytes)) => json!(hex(bytes)),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

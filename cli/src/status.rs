@@ -1,0 +1,138 @@
+//! The coordinator's refusals in words: what was refused, the exit code, the next step.
+
+use std::path::Path;
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::output::error::Exit;
+
+/// Whether trying the same call again may help.
+pub(crate) fn is_transient(status: &Status) -> bool {
+    if reason(status).as_deref() == Some("DISK_FULL") {
+        return false;
+    }
+    matches!(status.code(), Code::Unavailable | Code::ResourceExhausted | Code::Aborted)
+        || is_broken_connection(status)
+}
+
+/// A connection that broke within a call shows as `UNKNOWN` or `CANCELLED` with a transport error
+/// behind it.
+fn is_broken_connection(status: &Status) -> bool {
+    matches!(status.code(), Code::Unknown | Code::Cancelled | Code::Internal)
+        && std::error::Error::source(status).is_some_and(|source| {
+            source.is::<tonic::transport::Error>() || source.to_string().contains("transport")
+        })
+}
+
+/// The stable reason that the coordinator gave, if it gave one.
+pub(crate) fn reason(status: &Status) -> Option<String> {
+    status.get_details_error_info().map(|info| info.reason)
+}
+
+/// What was refused.
+pub(crate) fn what(doing: &str, status: &Status) -> String {
+    if is_transient(status) && reason(status).is_none() {
+        format!("cannot {doing}: the coordinator cannot be reached")
+    } else {
+        format!("cannot {doing}: {}", status.message())
+    }
+}
+
+/// The exit code that a refusal gives.
+pub(crate) fn exit(status: &Status) -> Exit {
+    match status.code() {
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::OutOfRange
+        | Code::FailedPrecondition => Exit::Usage,
+        Code::Unavailable
+        | Code::Unauthenticated
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::DeadlineExceeded
+        | Code::Aborted => Exit::Refused,
+        _ if is_broken_connection(status) => Exit::Refused,
+        _ => Exit::Internal,
+    }
+}
+
+/// The next step.
+pub(crate) fn hint(address: &str, token: Option<&Path>, status: &Status) -> Option<String> {
+    let by_reason = match reason(status).as_deref() {
+        Some("UNKNOWN_SWEEP") => Some("'deptune list' shows the sweeps"),
+        Some("UNKNOWN_TRIAL") => Some("'deptune show SWEEP' shows the sweep's trials"),
+        Some("REQUEST_REUSED") => Some("leave --request-id out, or give a new one"),
+        Some("ARTIFACT_MISSING" | "HASH_MISMATCH") => Some("submit again"),
+        Some("UNKNOWN_ARTIFACT") => Some("the coordinator no longer has it, or never had"),
+        Some("SQL_REFUSED") => Some(
+            "only one reading statement is allowed; try: deptune sql 'select * from leaderboard'",
+        ),
+        Some("SQL_TIMEOUT") => Some("ask for less, as with 'limit 100' or a where clause"),
+        Some("DISK_FULL") => Some("make room on the coordinator's disk, then try again"),
+        _ => None,
+    };
+    if let Some(hint) = by_reason {
+        return Some(hint.to_owned());
+    }
+    match status.code() {
+        Code::Unauthenticated => Some(match token {
+            Some(file) => format!(
+                "the token used is the one in {}; take the file that the coordinator at \
+                 {address} printed at its start (--token-file)",
+                file.display()
+            ),
+            None => "no token was sent; name the coordinator's token file with --token-file \
+                     (the coordinator prints its path at its start)"
+                .to_owned(),
+        }),
+        Code::PermissionDenied => Some("the token does not allow this".to_owned()),
+        Code::DeadlineExceeded => {
+            Some(format!("the coordinator at {address} is slow; try again in a minute"))
+        }
+        Code::Unimplemented => Some(
+            "the coordinator is of another version; compare 'deptune --version' on both sides"
+                .to_owned(),
+        ),
+        _ if is_transient(status) => {
+            Some(format!("is 'deptune serve' running, and is {address} its address?"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic_types::ErrorDetails;
+
+    #[test]
+    fn an_unreachable_coordinator_is_exit_3_and_names_the_address() {
+        let status = Status::unavailable("tcp connect error");
+        assert_eq!(exit(&status), Exit::Refused);
+        assert!(hint("127.0.0.1:1", None, &status).unwrap().contains("127.0.0.1:1"));
+        assert_eq!(
+            what("list the sweeps", &status),
+            "cannot list the sweeps: the coordinator cannot be reached"
+        );
+    }
+
+    #[test]
+    fn a_wrong_token_names_the_file() {
+        let status = Status::unauthenticated("the token is wrong");
+        let hint = hint("a:1", Some(Path::new("/x/token")), &status).unwrap();
+        assert!(hint.contains("/x/token") && hint.contains("--token-file"), "{hint}");
+        assert_eq!(exit(&status), Exit::Refused);
+    }
+
+    #[test]
+    fn reasons_lead_to_commands() {
+        let mut details = ErrorDetails::new();
+        details.set_error_info("UNKNOWN_SWEEP", "deptune", std::collections::HashMap::new());
+        let status =
+            Status::with_error_details(Code::NotFound, "sweep 'x' is unknown", details);
+        assert_eq!(hint("a:1", None, &status).as_deref(), Some("'deptune list' shows the sweeps"));
+        assert_eq!(exit(&status), Exit::Usage);
+    }
+}
