@@ -69,13 +69,12 @@ impl Adapter {
                 .to_owned(),
             source: source.into(),
         })?;
-        let manifest: Manifest =
-            serde_json::from_str(&text).map_err(|source| Error::Unusable {
-                path: path.clone(),
-                hint: "fetch the adapter again with 'deptune adapter get', of the same version"
-                    .to_owned(),
-                source: source.into(),
-            })?;
+        let manifest: Manifest = serde_json::from_str(&text).map_err(|source| Error::Unusable {
+            path: path.clone(),
+            hint: "fetch the adapter again with 'deptune adapter get', of the same version"
+                .to_owned(),
+            source: source.into(),
+        })?;
         if manifest.format != FORMAT {
             return Err(Error::Usage {
                 what: format!(

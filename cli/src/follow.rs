@@ -97,7 +97,8 @@ async fn follow_with(
         if now.duration_since(*lost_since.get_or_insert(now)) > GIVE_UP {
             return Err(client.refused("watch the sweep", status));
         }
-        wait = if cursor > before { Duration::from_millis(200) } else { (wait * 2).min(LONGEST_WAIT) };
+        wait =
+            if cursor > before { Duration::from_millis(200) } else { (wait * 2).min(LONGEST_WAIT) };
         tokio::time::sleep(wait).await;
     }
 }
@@ -181,7 +182,11 @@ fn line(sweep: &Sweep, progress: &Progress, constant: Option<f64>) -> String {
         text.push_str(&format!(", {} failed", number::whole(sweep.failed)));
     }
     if let Some(best) = sweep.best {
-        text.push_str(&format!(" · best {} {}", printable(&sweep.metric_name), number::metric(best)));
+        text.push_str(&format!(
+            " · best {} {}",
+            printable(&sweep.metric_name),
+            number::metric(best)
+        ));
         if let Some(constant) = constant {
             text.push_str(&format!(" (constant answer {})", number::metric(constant)));
         }
@@ -240,8 +245,7 @@ mod tests {
             ..LogEntry::default()
         };
         let mut picture = Picture::default();
-        let told: Vec<String> =
-            (0..100).filter_map(|_| complaint(&entry, &mut picture)).collect();
+        let told: Vec<String> = (0..100).filter_map(|_| complaint(&entry, &mut picture)).collect();
         assert_eq!(told.len(), MAX_COMPLAINTS);
         assert_eq!(told[0], "trial 3.1 failed: diverged (the loss is NaN at step 7)");
     }

@@ -21,10 +21,10 @@ const MAX_TOKENIZER: u64 = 256 << 20;
 /// What is wrong with the weights and the tokenizer in `dir`, one message each. Reads the
 /// header of the weights only.
 pub(crate) fn problems(dir: &Path, config: &ModelConfig) -> Vec<String> {
-    let checks = [check_weights_file(&dir.join(WEIGHTS_FILE), config), check_tokenizer_file(
-        &dir.join(TOKENIZER_FILE),
-        config,
-    )];
+    let checks = [
+        check_weights_file(&dir.join(WEIGHTS_FILE), config),
+        check_tokenizer_file(&dir.join(TOKENIZER_FILE), config),
+    ];
     checks.into_iter().filter_map(Result::err).collect()
 }
 

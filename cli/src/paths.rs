@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use deptune_coordinator::{ADDRESS_FILE, AddressFile, TOKEN_FILE};
 
 use crate::args::Globals;
 use crate::output::error::Error;
@@ -16,9 +16,8 @@ pub(crate) fn data_dir(globals: &Globals) -> Result<PathBuf, Error> {
     if let Some(dir) = &globals.data_dir {
         return Ok(dir.clone());
     }
-    let from = |name: &str| {
-        std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
-    };
+    let from =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     from("XDG_DATA_HOME")
         .or_else(|| from("HOME").map(|home| home.join(".local/share")))
         .map(|base| base.join("deptune"))
@@ -27,22 +26,6 @@ pub(crate) fn data_dir(globals: &Globals) -> Result<PathBuf, Error> {
             hint: "name one with --data-dir DIR or DEPTUNE_HOME".to_owned(),
         })
 }
-
-/// What a coordinator writes into its data directory for clients on the same machine.
-#[derive(Debug, Deserialize)]
-pub(crate) struct AddressFile {
-    /// `host:port`, or a URL.
-    pub(crate) address: String,
-    /// The token file.
-    #[serde(default)]
-    pub(crate) token_file: Option<PathBuf>,
-}
-
-/// The name of that file.
-pub(crate) const ADDRESS_FILE: &str = "coordinator.json";
-
-/// The name of the token file, where the address file does not say.
-const TOKEN_FILE: &str = "token";
 
 /// Where the coordinator is and which token file opens it.
 #[derive(Debug, Clone)]
@@ -80,11 +63,7 @@ pub(crate) fn target(globals: &Globals) -> Result<Target, Error> {
         hint: "restart the coordinator, which writes it anew, or give --server".to_owned(),
         source: source.into(),
     })?;
-    let token_file = globals
-        .token_file
-        .clone()
-        .or(found.token_file)
-        .or_else(|| local_token(&dir));
+    let token_file = Some(globals.token_file.clone().unwrap_or(found.token_file));
     Ok(Target { addresses: vec![found.address], token_file })
 }
 

@@ -45,11 +45,8 @@ impl Answer {
     /// # Errors
     /// A failure of the statement or the connection.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<Row>>, Error> {
-        let message = self
-            .stream
-            .message()
-            .await
-            .map_err(|status| self.client.refused(DOING, status))?;
+        let message =
+            self.stream.message().await.map_err(|status| self.client.refused(DOING, status))?;
         Ok(message.map(|message| {
             if self.columns.is_empty() {
                 self.columns = message.columns;

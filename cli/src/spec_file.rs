@@ -79,8 +79,7 @@ impl Draft {
         let dir = absolute.parent().unwrap_or(Path::new("/")).to_owned();
         let mut problems = Vec::new();
         let found = model_path(&text, format);
-        let model_dir =
-            found.as_ref().map(|path| dir.join(path)).filter(|path| path.is_dir());
+        let model_dir = found.as_ref().map(|path| dir.join(path)).filter(|path| path.is_dir());
         let model = match find_config(found.as_deref(), model_dir.as_deref(), &dir, model_config) {
             Ok(model) => model,
             Err(Problem { message, hint }) => {

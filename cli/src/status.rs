@@ -130,8 +130,7 @@ mod tests {
     fn reasons_lead_to_commands() {
         let mut details = ErrorDetails::new();
         details.set_error_info("UNKNOWN_SWEEP", "deptune", std::collections::HashMap::new());
-        let status =
-            Status::with_error_details(Code::NotFound, "sweep 'x' is unknown", details);
+        let status = Status::with_error_details(Code::NotFound, "sweep 'x' is unknown", details);
         assert_eq!(hint("a:1", None, &status).as_deref(), Some("'deptune list' shows the sweeps"));
         assert_eq!(exit(&status), Exit::Usage);
     }

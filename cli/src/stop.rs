@@ -13,10 +13,8 @@ use crate::output::say;
 /// When the system refuses to hand over signals.
 pub(crate) fn on_signal(what_happens: &'static str) -> Result<CancellationToken, Error> {
     let listen = |kind| {
-        signal(kind).map_err(|source| Error::Task {
-            task: "listening for signals",
-            source: source.into(),
-        })
+        signal(kind)
+            .map_err(|source| Error::Task { task: "listening for signals", source: source.into() })
     };
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;

@@ -119,11 +119,10 @@ fn manifest(sweep: &v1::Sweep, trial: &v1::Trial, id: TrialId) -> Result<Manifes
 /// The model's path and the trial's settings, computed from the spec as the coordinator does.
 fn settings(sweep: &v1::Sweep, id: TrialId) -> Result<(String, Settings), Error> {
     let missing = |what| Error::Answer { doing: "find the sweep", what };
-    let model = ModelConfig::parse("config.json", &sweep.model_config)
-        .map_err(|error| {
-            tracing::debug!(error = chain(&error));
-            missing("usable model configuration")
-        })?;
+    let model = ModelConfig::parse("config.json", &sweep.model_config).map_err(|error| {
+        tracing::debug!(error = chain(&error));
+        missing("usable model configuration")
+    })?;
     let format = sweep.format.parse().unwrap_or(Format::Toml);
     let spec = Spec::parse(&sweep.spec, format, Some(&model)).map_err(|error| {
         tracing::debug!(%error);
@@ -146,16 +145,13 @@ async fn write(client: &Client, manifest: &Manifest, dir: &Path) -> Result<(), E
         .await?
         .into_inner();
     let mut bytes = Vec::new();
-    while let Some(part) =
-        stream.message().await.map_err(|status| client.refused(doing, status))?
-    {
+    while let Some(part) = stream.message().await.map_err(|status| client.refused(doing, status))? {
         bytes.extend_from_slice(&part.chunk);
     }
     if ArtifactHash::of(&bytes).as_str() != manifest.adapter_hash {
         return Err(Error::Answer { doing, what: "content of the announced hash" });
     }
-    std::fs::create_dir_all(dir)
-        .map_err(|source| Error::Write { path: dir.to_owned(), source })?;
+    std::fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.to_owned(), source })?;
     put(&dir.join(WEIGHTS), &bytes)?;
     let mut text = serde_json::to_string_pretty(manifest)
         .map_err(|source| Error::Task { task: "writing the manifest", source: source.into() })?;

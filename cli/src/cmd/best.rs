@@ -67,10 +67,9 @@ pub(super) async fn fetch(
 /// When that cannot be written.
 pub(super) fn print(globals: &Globals, board: &GetLeaderboardResponse) -> Result<(), Error> {
     if globals.json {
-        return board
-            .rows
-            .iter()
-            .try_for_each(|row| output::json_line(&json::leaderboard_row(row, &board.metric_name)));
+        return board.rows.iter().try_for_each(|row| {
+            output::json_line(&json::leaderboard_row(row, &board.metric_name))
+        });
     }
     if board.rows.is_empty() {
         return Ok(());
@@ -195,10 +194,8 @@ mod tests {
             other_settings: "{\"steps\":100}".to_owned(),
             ..row()
         };
-        let text = table(&GetLeaderboardResponse {
-            rows: vec![one],
-            metric_name: "accuracy".to_owned(),
-        });
+        let text =
+            table(&GetLeaderboardResponse { rows: vec![one], metric_name: "accuracy".to_owned() });
         assert!(!text.contains("lowrank_lr") && !text.contains("test"), "{text}");
         assert!(text.contains("steps 100"), "{text}");
     }

@@ -54,9 +54,8 @@ pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let model = check_model(&mut draft, args.config_only);
     let spec = draft.finish()?;
     let how = data.as_ref().map(|data| data.how).unwrap_or_default();
-    let rows = data.map(|data| {
-        Split::ALL.map(|split| (split.to_string(), data.split(split).len() as u64))
-    });
+    let rows = data
+        .map(|data| Split::ALL.map(|split| (split.to_string(), data.split(split).len() as u64)));
     let rows = rows.unwrap_or_default();
     if globals.json {
         output::json_line(&json!({
@@ -149,9 +148,8 @@ fn add_once(draft: &mut Draft, task: &TaskSpec, error: &DataError) {
 }
 
 fn read(file: &DataFile) -> Result<Vec<u8>, String> {
-    let failed = |error: std::io::Error| {
-        format!("cannot read the data file {}: {error}", shown(&file.path))
-    };
+    let failed =
+        |error: std::io::Error| format!("cannot read the data file {}: {error}", shown(&file.path));
     let size = std::fs::metadata(&file.path).map_err(failed)?.len();
     if size > DataError::MAX_FILE {
         return Err(format!(

@@ -34,14 +34,9 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let adapter = Adapter::open(&args.trainer.adapter)?;
     let mut files = Vec::new();
     for file in &args.data {
-        let path = file
-            .canonicalize()
-            .map_err(|source| Error::Read { path: file.clone(), source })?;
-        files.push(DataFile {
-            split: "test".to_owned(),
-            name: file.display().to_string(),
-            path,
-        });
+        let path =
+            file.canonicalize().map_err(|source| Error::Read { path: file.clone(), source })?;
+        files.push(DataFile { split: "test".to_owned(), name: file.display().to_string(), path });
     }
     let question = Question::Evaluate { files };
     trainer::ask(&args.trainer, adapter, question, globals.verbose > 0, |reply| {

@@ -47,8 +47,7 @@ const LIMIT: u32 = 1_000_000;
 pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let client = connect(globals).await?;
     let id = get_sweep(&client, &args.sweep).await?.id;
-    let statement =
-        format!("select * from trial_results where sweep = {id} order by trial_index");
+    let statement = format!("select * from trial_results where sweep = {id} order by trial_index");
     let mut answer = Answer::of(&client, &statement, LIMIT).await?;
     let mut sink = Sink::open(args.output.clone())?;
     let (mut header, mut count) = (false, 0);

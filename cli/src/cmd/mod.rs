@@ -24,6 +24,7 @@ use deptune_sweep::id::TrialId;
 
 use crate::args::{Cli, Command, Globals};
 use crate::client::Client;
+use crate::logging::{self, Talk};
 use crate::output::error::{Error, Exit};
 use crate::paths;
 
@@ -33,6 +34,9 @@ use crate::paths;
 /// Why it could not be carried out.
 pub(crate) async fn run(cli: Cli) -> Result<Exit, Error> {
     let globals = &cli.globals;
+    if !matches!(cli.command, Command::Up(_) | Command::Serve(_) | Command::Worker(_)) {
+        logging::start(Talk::Client, globals.verbose, globals.color.on_stderr(), None)?;
+    }
     match cli.command {
         Command::Up(args) => up::run(globals, args).await,
         Command::Serve(args) => serve::run(globals, args).await,

@@ -43,7 +43,11 @@ pub(crate) struct Args {
 
 fn positive(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
-    if value.is_finite() && value > 0.0 { Ok(value) } else { Err("expected more than 0".to_owned()) }
+    if value.is_finite() && value > 0.0 {
+        Ok(value)
+    } else {
+        Err("expected more than 0".to_owned())
+    }
 }
 
 /// One configuration of the plan.
@@ -95,14 +99,17 @@ pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
         ("state", format!("{} per trial, with both Adam moments", number::bytes(totals.state))),
         ("memory", format!("about {} per pack", number::bytes(totals.memory))),
     ];
-    rows.push(("time", match seconds {
-        Some(seconds) => format!(
-            "about {} on {} (evaluations not counted)",
-            number::span(seconds),
-            number::count(u64::from(args.slots), "slot")
-        ),
-        None => "unknown; give --seconds-per-step for an estimate".to_owned(),
-    }));
+    rows.push((
+        "time",
+        match seconds {
+            Some(seconds) => format!(
+                "about {} on {} (evaluations not counted)",
+                number::span(seconds),
+                number::count(u64::from(args.slots), "slot")
+            ),
+            None => "unknown; give --seconds-per-step for an estimate".to_owned(),
+        },
+    ));
     output::data(&pairs(&rows))?;
     output::data(&format!("\n{}", table(&spec, args.top)))?;
     let left = totals.configurations.saturating_sub(args.top as u64);
@@ -164,9 +171,8 @@ fn pack_bytes(model: &ModelConfig, row: &Row) -> u64 {
         [model.d_model, model.d_ff, model.vocab_size, model.num_heads].map(u64::from);
     let inner = heads * u64::from(model.d_kv);
     let [encoder, decoder] = [model.num_layers, model.num_decoder_layers].map(u64::from);
-    let weights = vocab * d
-        + encoder * (4 * d * inner + 2 * d * ff)
-        + decoder * (8 * d * inner + 2 * d * ff);
+    let weights =
+        vocab * d + encoder * (4 * d * inner + 2 * d * ff) + decoder * (8 * d * inner + 2 * d * ff);
     let settings = &row.settings;
     let positions = u64::from(settings.prompt_length) + u64::from(settings.train.max_length);
     let rows = u64::from(settings.train.batch_size);

@@ -87,9 +87,11 @@ fn texts(given: &[String]) -> Result<Vec<String>, Error> {
             say("reading texts, one per line, until Ctrl-D");
         }
         let mut input = String::new();
-        std::io::stdin().lock().take(MAX_INPUT).read_to_string(&mut input).map_err(|source| {
-            Error::Read { path: "standard input".into(), source }
-        })?;
+        std::io::stdin()
+            .lock()
+            .take(MAX_INPUT)
+            .read_to_string(&mut input)
+            .map_err(|source| Error::Read { path: "standard input".into(), source })?;
         texts.extend(input.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned));
     }
     if texts.is_empty() {

@@ -190,12 +190,8 @@ async fn show_trial(globals: &Globals, client: &Client, id: TrialId) -> Result<(
 }
 
 fn trial_summary(id: TrialId, trial: &v1::Trial) -> String {
-    let configuration = configuration_text(
-        trial.prompt_length,
-        trial.rank,
-        trial.prompt_lr,
-        trial.lowrank_lr,
-    );
+    let configuration =
+        configuration_text(trial.prompt_length, trial.rank, trial.prompt_lr, trial.lowrank_lr);
     let mut rows = vec![
         ("trial", id.to_string()),
         ("method", trial.method.clone()),
@@ -224,7 +220,10 @@ fn trial_summary(id: TrialId, trial: &v1::Trial) -> String {
                 .iter()
                 .map(|one| format!("{} {}", one.name, number::metric(one.value)))
                 .collect();
-            rows.push(("test", format!("{}, loss {}", metrics.join(", "), number::loss(test.loss))));
+            rows.push((
+                "test",
+                format!("{}, loss {}", metrics.join(", "), number::loss(test.loss)),
+            ));
         }
         rows.push(("parameters", number::whole(result.trainable_parameters)));
         rows.push(("training time", number::span(result.train_seconds)));

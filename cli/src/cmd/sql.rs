@@ -70,7 +70,10 @@ pub(super) fn csv(header: Option<&[String]>, rows: &[Row]) -> String {
     for row in rows {
         let _ = writer.write_record(row.values.iter().map(query::text));
     }
-    writer.into_inner().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    writer
+        .into_inner()
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
 }
 
 fn table(columns: &[String], rows: &[Row]) -> String {

@@ -1,5 +1,6 @@
 //! `deptune up`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use deptune_proto::v1;
@@ -13,7 +14,7 @@ use super::{watch, worker};
 use crate::args::Globals;
 use crate::client::Client;
 use crate::follow::follow;
-use crate::local::Coordinator;
+use crate::local::{Coordinator, listen_address};
 use crate::logging::{self, Talk};
 use crate::output::error::{Error, Exit};
 use crate::output::say;
@@ -40,8 +41,9 @@ pub(crate) struct Args {
     #[arg(long, requires = "spec")]
     keep: bool,
     /// Address to listen on, on this machine [default: a free port]
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0", hide_default_value = true)]
-    listen: String,
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0", hide_default_value = true,
+        value_parser = listen_address)]
+    listen: SocketAddr,
     /// Directory under which models may be opened; the spec's own model always may
     #[arg(long = "model-root", value_name = "DIR")]
     model_roots: Vec<PathBuf>,
@@ -66,43 +68,75 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
         None => None,
     };
     let dir = paths::data_dir(globals)?;
-    std::fs::create_dir_all(&dir)
-        .map_err(|source| Error::Write { path: dir.clone(), source })?;
+    std::fs::create_dir_all(&dir).map_err(|source| Error::Write { path: dir.clone(), source })?;
     let log = (spec.is_some() && globals.verbose == 0).then(|| dir.join(LOG_FILE));
     let color = globals.color.on_stderr();
     logging::start(Talk::Service, globals.verbose, color, log.as_deref())?;
     let stop = stop::on_signal("stopping: trials are checkpointed (Ctrl-C again ends at once)")?;
 
-    let coordinator = Coordinator::start(dir.clone(), &args.listen, false).await?;
+    let serving = deptune_coordinator::Options::new(args.listen, dir.clone());
+    let mut coordinator = Coordinator::start(serving).await?;
     let options = worker_options(&coordinator, &dir, &args, spec.as_ref(), trainer);
     let mut agent = Agent::start(options);
-    let result = match &parcel {
-        Some(parcel) => {
-            let swept = tokio::select! {
-                swept = sweep(globals, &coordinator, parcel) => swept,
-                ended = agent.ended() => Err(ended),
-                () = stop.cancelled() => {
-                    say("run the same command again to go on");
-                    Ok(Exit::Interrupted)
-                }
-            };
-            if args.keep && swept.is_ok() && !stop.is_cancelled() {
-                stay(&coordinator, &mut agent, &stop).await.and(swept)
-            } else {
-                swept
-            }
-        }
-        None => stay(&coordinator, &mut agent, &stop).await.map(|()| Exit::Done),
+    let work = work(globals, &coordinator, parcel.as_ref(), args.keep);
+    let ended = tokio::select! {
+        done = work => Ended::Work(done),
+        error = agent.ended() => Ended::Early(error),
+        () = stop.cancelled() => Ended::Stopped,
+        ended = watch_over(&coordinator) => Ended::Early(ended),
     };
     // The worker first: it delivers its checkpoints to the coordinator.
     agent.stop().await;
-    let database = coordinator.database.clone();
-    let stopped = coordinator.stop().await;
+    coordinator.shut_down();
+    let stopped = coordinator.ended().await;
     if spec.is_some() {
-        say(&format!("results are in {}", database.display()));
+        say(&format!("results are in {}", coordinator.database.display()));
     }
-    let exit = result?;
+    let exit = match ended {
+        Ended::Work(done) => done?,
+        Ended::Early(error) => return Err(stopped.err().unwrap_or(error)),
+        Ended::Stopped if spec.is_some() => {
+            say("run the same command again to go on");
+            Exit::Interrupted
+        }
+        Ended::Stopped => Exit::Done,
+    };
     stopped.map(|()| exit)
+}
+
+/// Why the command comes to its end.
+enum Ended {
+    /// What it was to do is done, or failed.
+    Work(Result<Exit, Error>),
+    /// The worker or the coordinator ended by itself.
+    Early(Error),
+    /// Ctrl-C or SIGTERM.
+    Stopped,
+}
+
+/// Returns when the coordinator has ended by itself.
+async fn watch_over(coordinator: &Coordinator) -> Error {
+    while !coordinator.is_over() {
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    }
+    Error::Coordinator { exit: Exit::Internal, hint: None, source: "it ended by itself".into() }
+}
+
+/// Runs the sweep, if there is one; stays after it with `keep`, and without one.
+async fn work(
+    globals: &Globals,
+    coordinator: &Coordinator,
+    parcel: Option<&Parcel>,
+    keep: bool,
+) -> Result<Exit, Error> {
+    if let Some(parcel) = parcel {
+        let exit = sweep(globals, coordinator, parcel).await?;
+        if !keep {
+            return Ok(exit);
+        }
+    }
+    say(&format!("listening on {}; Ctrl-C stops", coordinator.address));
+    std::future::pending().await
 }
 
 fn worker_options(
@@ -175,19 +209,6 @@ async fn unfinished(client: &Client, parcel: &Parcel) -> Result<Option<v1::Sweep
         })
         .await?;
     Ok(answer.into_inner().sweeps.into_iter().next())
-}
-
-/// Stays until told to stop.
-async fn stay(
-    coordinator: &Coordinator,
-    agent: &mut Agent,
-    stop: &CancellationToken,
-) -> Result<(), Error> {
-    say(&format!("listening on {}; Ctrl-C stops", coordinator.address));
-    tokio::select! {
-        ended = agent.ended() => Err(ended),
-        () = stop.cancelled() => Ok(()),
-    }
 }
 
 /// The worker of this process.

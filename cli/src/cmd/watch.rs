@@ -34,11 +34,7 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
 ///
 /// # Errors
 /// As every call.
-pub(super) async fn to_the_end(
-    globals: &Globals,
-    client: &Client,
-    id: u64,
-) -> Result<Exit, Error> {
+pub(super) async fn to_the_end(globals: &Globals, client: &Client, id: u64) -> Result<Exit, Error> {
     let name = id.to_string();
     let sweep = tokio::select! {
         sweep = follow(client, &name, globals.json) => sweep?,

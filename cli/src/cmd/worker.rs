@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use deptune_worker::{DeviceChoice, Options, SlotOptions, Token};
 
 use crate::args::Globals;
+use crate::logging::{self, Talk};
 use crate::output::error::{Error, Exit};
 use crate::{duration, paths, stop, trainer};
 
@@ -123,13 +124,13 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
     options.drain_timeout = args.drain_timeout;
     options.walltime = args.walltime;
     options.walltime_margin = args.walltime_margin;
+    logging::start(Talk::Service, globals.verbose, globals.color.on_stderr(), None)?;
     let stop = stop::on_signal("stopping: trials are checkpointed and handed back")?;
     match deptune_worker::run(options, stop).await {
         Ok(deptune_worker::Exit::Clean) => Ok(Exit::Done),
-        Ok(deptune_worker::Exit::NeverRegistered) => Err(Error::NeverRegistered {
-            addresses,
-            seconds: args.register_timeout.as_secs(),
-        }),
+        Ok(deptune_worker::Exit::NeverRegistered) => {
+            Err(Error::NeverRegistered { addresses, seconds: args.register_timeout.as_secs() })
+        }
         Err(source) => Err(failure(source)),
     }
 }

@@ -292,9 +292,11 @@ impl Error {
                                      coordinator runs"
                 .to_owned(),
             Error::Coordinator { hint, .. } | Error::Worker { hint, .. } => return hint.clone(),
-            Error::NeverRegistered { .. } => "is 'deptune serve' running there, and does it listen \
+            Error::NeverRegistered { .. } => {
+                "is 'deptune serve' running there, and does it listen \
                                               on that address? --register-timeout waits longer"
-                .to_owned(),
+                    .to_owned()
+            }
             Error::NoTrainer { looked } => {
                 let places: Vec<String> =
                     looked.iter().map(|place| place.display().to_string()).collect();

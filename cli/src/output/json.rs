@@ -102,7 +102,10 @@ pub(crate) fn sweep(sweep: &v1::Sweep) -> Value {
 
 /// A list of metrics as an object.
 fn metrics(list: &[v1::Metric]) -> Value {
-    list.iter().map(|one| (one.name.clone(), real(one.value))).collect::<serde_json::Map<_, _>>().into()
+    list.iter()
+        .map(|one| (one.name.clone(), real(one.value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// An evaluation.

@@ -114,21 +114,15 @@ mod tests {
 
     #[test]
     fn counts_bytes_and_spans_are_grouped() {
-        assert_eq!([0, 999, 1_000, 76_800, 1_234_567].map(whole), [
-            "0",
-            "999",
-            "1,000",
-            "76,800",
-            "1,234,567"
-        ]);
+        assert_eq!(
+            [0, 999, 1_000, 76_800, 1_234_567].map(whole),
+            ["0", "999", "1,000", "76,800", "1,234,567"]
+        );
         assert_eq!(bytes(9_304_488), "9.3 MB");
-        assert_eq!([3.21, 45.4, 200.0, 7_500.0, 273_600.0].map(span), [
-            "3.2 s",
-            "45 s",
-            "3 min 20 s",
-            "2 h 05 min",
-            "3 d 04 h"
-        ]);
+        assert_eq!(
+            [3.21, 45.4, 200.0, 7_500.0, 273_600.0].map(span),
+            ["3.2 s", "45 s", "3 min 20 s", "2 h 05 min", "3 d 04 h"]
+        );
         assert_eq!(span(f64::INFINITY), "unknown");
         assert_eq!(time(0), "1970-01-01 00:00:00Z");
         assert_eq!((count(1, "trial"), count(2, "trial")), ("1 trial".into(), "2 trials".into()));

@@ -86,8 +86,8 @@ fn render(
 
 /// The smallest and the largest, apart from each other.
 fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (low, high) = values
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
+    let (low, high) =
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
     if low < high { (low, high) } else { (low - 1.0, high + 1.0) }
 }
 

@@ -43,8 +43,7 @@ impl Table {
 
     /// Adds a row; texts from elsewhere lose their control characters.
     pub(crate) fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
-        let cells: Vec<String> =
-            cells.into_iter().map(|cell| printable(cell.as_ref())).collect();
+        let cells: Vec<String> = cells.into_iter().map(|cell| printable(cell.as_ref())).collect();
         self.grid.add_row(cells);
     }
 
@@ -62,9 +61,7 @@ impl Table {
 /// Lines of `name  value`, names padded to one width.
 pub(crate) fn pairs(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    rows.iter()
-        .map(|(name, value)| format!("{name:width$}  {}\n", printable(value)))
-        .collect()
+    rows.iter().map(|(name, value)| format!("{name:width$}  {}\n", printable(value))).collect()
 }
 
 #[cfg(test)]
