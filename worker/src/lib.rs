@@ -5,9 +5,14 @@
 //! clock or IO; the runtime carries the decisions out over gRPC, timers and child processes.
 //! Nothing here links libtorch: training happens in the child (`deptune_sweep::child`).
 
+pub mod cache;
 pub mod child;
+#[cfg(test)]
+mod fixture;
 mod options;
+pub mod outbox;
 pub mod protocol;
+mod runtime;
 pub mod slot;
 
 pub use options::{DeviceChoice, Exit, Options, SlotOptions, Token};
@@ -57,6 +62,12 @@ pub enum Error {
 /// # Errors
 /// When the options or the node do not allow an agent to start, or the coordinator refuses it.
 pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Exit, Error> {
-    shutdown.cancelled().await;
-    Err(Error::Options(format!("{options:?}")))
+    runtime::run(options, shutdown).await
+}
+
+/// The node's name.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
 }

@@ -42,8 +42,7 @@ mod tests {
 
     #[test]
     fn only_listed_variables_pass() {
-        let record =
-            SlotRecord { slot: 0, kind: "cpu".into(), threads: 3, device: String::new() };
+        let record = SlotRecord { slot: 0, kind: "cpu".into(), threads: 3, device: String::new() };
         let slot = Slot { record, cuda: None };
         let own = [
             ("PATH", "/bin"),

@@ -60,9 +60,7 @@ mod tests {
 
     #[test]
     fn every_end_has_words_and_a_class() {
-        let say = |raw, ours, oom, last: &str| {
-            describe(ExitStatus::from_raw(raw), ours, oom, last)
-        };
+        let say = |raw, ours, oom, last: &str| describe(ExitStatus::from_raw(raw), ours, oom, last);
         let (class, message) = say(3 << 8, false, false, "no such file");
         assert_eq!(class, FailureClass::Crashed);
         assert_eq!(

@@ -69,11 +69,7 @@ impl Agent {
     }
 
     /// The member of that name which has not ended, and when its pack last got anywhere.
-    fn running(
-        &mut self,
-        slot: u32,
-        trial: TrialId,
-    ) -> Option<(LeaseKey, &mut Held, &mut Millis)> {
+    fn running(&mut self, slot: u32, trial: TrialId) -> Option<(LeaseKey, &mut Held, &mut Millis)> {
         let pack = self.packs.get_mut(&slot)?;
         let key = pack.key_of(trial)?;
         let held = self.trials.get_mut(&key).filter(|h| h.end.is_none())?;

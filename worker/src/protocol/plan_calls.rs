@@ -187,7 +187,7 @@ impl Agent {
         if self.mode != Mode::Working || self.estate.is_some() {
             return Vec::new();
         }
-        let asked = |slot| self.exchanges.values().any(|e| e.free_slots.contains(slot));
+        let asked = |slot: &u32| self.exchanges.values().any(|e| e.free_slots.contains(slot));
         let slots = self.me.slots.iter().map(|s| s.slot);
         slots.filter(|slot| !self.packs.contains_key(slot) && !asked(slot)).collect()
     }

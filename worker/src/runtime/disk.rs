@@ -1,0 +1,94 @@
+//! The thread that writes to the outbox, in the order in which the protocol says so.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use deptune_sweep::scheduler::LeaseKey;
+use tokio::sync::mpsc;
+
+use crate::outbox::{KeepError, Outbox};
+use crate::protocol::{Action, Event, FileKind, Identity, Kept};
+
+/// Checkpoints of a trial that stay in the child's directory.
+const STAY: usize = 2;
+
+/// Starts the thread. It ends when the sender is dropped and all is written.
+pub(super) fn start(
+    outbox: Arc<Outbox>,
+    events: mpsc::Sender<Event>,
+) -> std::io::Result<(Sender<Action>, JoinHandle<()>)> {
+    let (sender, receiver) = channel();
+    let thread = std::thread::Builder::new().name("deptune-disk".to_owned());
+    let thread = thread.spawn(move || serve(&outbox, &receiver, &events))?;
+    Ok((sender, thread))
+}
+
+fn serve(outbox: &Outbox, actions: &Receiver<Action>, events: &mpsc::Sender<Event>) {
+    let mut made: BTreeMap<LeaseKey, VecDeque<PathBuf>> = BTreeMap::new();
+    while let Ok(action) = actions.recv() {
+        let event = match action {
+            Action::KeepCheckpoint { lease, step, path, evaluations } => {
+                let kept = outbox.keep_checkpoint(lease, step, &path, evaluations);
+                let own = made.entry(lease).or_default();
+                own.push_back(path);
+                if own.len() > STAY
+                    && let Some(old) = own.pop_front()
+                {
+                    // The child may have deleted it itself.
+                    let _ = std::fs::remove_file(old);
+                }
+                Some(answer(lease, FileKind::Checkpoint, kept))
+            }
+            Action::KeepAdapter { lease, step, path } => {
+                let kept = outbox.keep_adapter(lease, step, &path);
+                Some(answer(lease, FileKind::Adapter, kept))
+            }
+            Action::SaveReport(report) => {
+                let saved = outbox.save_report(&report);
+                if let Err(error) = &saved {
+                    warn(error);
+                }
+                Some(Event::ReportSaved { lease: report.lease, durable: saved.is_ok() })
+            }
+            Action::SaveLeases { worker, slots, leases } => {
+                if let Err(error) = outbox.save_leases(&Identity { worker, slots }, &leases) {
+                    warn(&error);
+                }
+                None
+            }
+            Action::Forget(lease) => {
+                made.remove(&lease);
+                outbox.forget(lease);
+                None
+            }
+            Action::ForgetCheckpoint { lease, step } => {
+                outbox.forget_checkpoint(lease, step);
+                None
+            }
+            Action::Call(_)
+            | Action::Start { .. }
+            | Action::Stop { .. }
+            | Action::Exit(_)
+            | Action::Fail(_) => None,
+        };
+        if let Some(event) = event {
+            // When the agent has ended, what is left is written for the next one.
+            let _ = events.blocking_send(event);
+        }
+    }
+}
+
+fn answer(lease: LeaseKey, file: FileKind, kept: Result<Kept, KeepError>) -> Event {
+    if let Err(error) = &kept {
+        warn(error);
+    }
+    Event::Kept { lease, file, kept: kept.map_err(|error| error.to_string()) }
+}
+
+fn warn(error: &KeepError) {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    tracing::warn!(%error, cause, "the outbox could not be written");
+}
