@@ -1,0 +1,46 @@
+//! What every store must do, run over each of them; and what the one in SQLite must do besides.
+
+mod bench;
+mod commits;
+mod parity;
+mod reads;
+mod results;
+mod sample;
+mod sqlite;
+
+/// Makes a test of each function for each store.
+macro_rules! over_each_store {
+    ($($module:ident :: $test:ident),+ $(,)?) => {
+        mod in_memory {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$module::$test(super::bench::Bench::memory()).await;
+            })+
+        }
+        mod in_sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$module::$test(super::bench::Bench::sqlite()).await;
+            })+
+        }
+    };
+}
+
+over_each_store!(
+    commits::what_was_written_is_loaded,
+    commits::a_stale_epoch_is_refused,
+    commits::a_trial_has_one_outcome_for_ever,
+    commits::an_ended_trial_needs_its_outcome,
+    commits::an_earlier_coordinator_is_refused,
+    commits::a_commit_is_all_or_nothing,
+    commits::rows_that_contradict_the_store_are_refused,
+    reads::sweeps_are_found_and_listed,
+    reads::pages_neither_repeat_nor_hide,
+    reads::an_evaluation_again_replaces_the_first,
+    reads::numbers_that_are_not_finite_survive,
+    reads::attempts_tell_their_story,
+    reads::artifacts_in_use_are_known,
+    results::progress_counts_every_trial_once,
+    results::the_leaderboard_holds_the_right_numbers,
+    results::the_leaderboard_can_minimise,
+);

@@ -1,0 +1,168 @@
+//! What a real scheduler writes is accepted by every store, and all of them answer alike.
+
+use deptune_coordinator::store::Store;
+use deptune_sweep::id::{ArtifactHash, RequestId, SweepId};
+use deptune_sweep::metric::Number;
+use deptune_sweep::outcome::FailureClass;
+use deptune_sweep::record::CheckpointRef;
+use deptune_sweep::scheduler::{
+    Config, Effect, Event, Grant, LeaseProgress, Now, Reply, Report, ReportEnd, Scheduler,
+    TrialProgress,
+};
+use uuid::Uuid;
+
+use crate::bench::Bench;
+use crate::commits::loaded;
+use crate::sample::{NOW, evaluation, result, submission, worker_id, worker_record};
+
+struct World {
+    scheduler: Scheduler,
+    stores: Vec<std::sync::Arc<dyn Store>>,
+    clock: u64,
+    requests: u128,
+}
+
+impl World {
+    /// One event, committed to every store.
+    async fn step(&mut self, event: Event) -> Option<Reply> {
+        self.clock += 10;
+        let wall = NOW + i64::try_from(self.clock).unwrap();
+        let now = Now { monotonic: self.clock, wall };
+        let step = self.scheduler.step(event, now);
+        for store in &self.stores {
+            store.commit(&step.writes).await.unwrap();
+        }
+        step.effects.into_iter().find_map(|effect| match effect {
+            Effect::Reply(reply) => reply.ok(),
+            Effect::WorkAvailable => None,
+        })
+    }
+
+    async fn exchange(&mut self, worker: u128, reports: Vec<Report>, free: Vec<u32>) -> Vec<Grant> {
+        self.requests += 1;
+        let event = Event::Exchange {
+            worker: worker_id(worker),
+            request_id: RequestId(Uuid::from_u128(1000 + self.requests)),
+            reports,
+            free_slots: free,
+        };
+        match self.step(event).await {
+            Some(Reply::Exchanged { grants, .. }) => grants,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn same(&self) {
+        let [a, b] = &self.stores[..] else { panic!("two stores") };
+        assert_eq!(loaded(&**a).await, loaded(&**b).await);
+        for sweep in [SweepId(1), SweepId(2)] {
+            let summaries = (a.sweep(sweep).await.unwrap(), b.sweep(sweep).await.unwrap());
+            assert_eq!(summaries.0, summaries.1);
+            let (trials, others) =
+                (a.trials(sweep, None, 0).await.unwrap(), b.trials(sweep, None, 0).await.unwrap());
+            assert_eq!(trials, others);
+            for trial in trials.items {
+                let attempts = a.attempts(trial.id).await.unwrap();
+                assert_eq!(attempts, b.attempts(trial.id).await.unwrap());
+            }
+            assert_eq!(
+                a.evaluations(sweep, None, None, 0).await.unwrap(),
+                b.evaluations(sweep, None, None, 0).await.unwrap()
+            );
+            assert_eq!(a.log(sweep, 0, 0).await.unwrap(), b.log(sweep, 0, 0).await.unwrap());
+        }
+    }
+}
+
+fn report(grant: &Grant, end: ReportEnd) -> Report {
+    let evaluations = vec![evaluation(25, "validation", 55.0), evaluation(50, "validation", 66.0)];
+    Report { lease: grant.lease, evaluations, last_step: 50, end }
+}
+
+fn succeeded(metric: f64) -> ReportEnd {
+    ReportEnd::Succeeded { result: result(metric), adapter: ArtifactHash::of(b"adapter") }
+}
+
+fn register(worker: u128) -> Event {
+    let record = worker_record(worker);
+    Event::Register {
+        worker: record.id,
+        name: record.name,
+        version: record.version,
+        slots: record.slots,
+        lost: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_whole_life_of_two_sweeps() {
+    let (memory, sqlite) = (Bench::memory(), Bench::sqlite());
+    let mut world = World {
+        scheduler: Scheduler::new(Config::default()),
+        stores: vec![memory.open().await, sqlite.open().await],
+        clock: 0,
+        requests: 0,
+    };
+    for n in [1, 2] {
+        let submission = submission("");
+        let spec = Box::new(submission.parse().unwrap());
+        let request_id = RequestId(Uuid::from_u128(n));
+        world.step(Event::Submit { request_id, submission, spec }).await;
+        world.step(register(n)).await;
+    }
+    let mine = world.exchange(1, Vec::new(), vec![0, 1]).await;
+    let yours = world.exchange(2, Vec::new(), vec![0, 1]).await;
+    assert_eq!((mine.len(), yours.len()), (2, 2));
+    let progress = Event::Progress {
+        worker: worker_id(1),
+        trials: vec![TrialProgress {
+            lease: mine[0].lease,
+            evaluations: vec![evaluation(25, "validation", f64::NAN)],
+            checkpoint: Some(CheckpointRef { step: 25, hash: ArtifactHash::of(b"c") }),
+        }],
+    };
+    world.step(progress).await;
+    let failed = |class| ReportEnd::Failed { class, message: "said the child".to_owned() };
+    let reports =
+        vec![report(&mine[0], succeeded(81.0)), report(&mine[1], failed(FailureClass::Diverged))];
+    world.exchange(1, reports, Vec::new()).await;
+    world.same().await;
+
+    // Worker 2 is silent for longer than its leases live, then heard again.
+    world.clock += 40_000;
+    world.step(Event::Tick).await;
+    world.same().await;
+    let lease = yours[0].lease;
+    let beat = LeaseProgress { lease, step: 30, loss: Number::NaN, steps_per_second: 2.0 };
+    world.step(Event::Heartbeat { worker: worker_id(2), leases: vec![beat] }).await;
+    // Its other trial is leased to worker 1 first: its report is stale.
+    world.step(register(1)).await;
+    let again = world.exchange(1, Vec::new(), vec![0]).await;
+    assert_eq!(again[0].lease.trial, yours[1].lease.trial);
+    let reports = vec![report(&yours[0], succeeded(82.0)), report(&yours[1], succeeded(83.0))];
+    world.exchange(2, reports, vec![0, 1]).await;
+    world.exchange(1, vec![report(&again[0], failed(FailureClass::Crashed))], Vec::new()).await;
+    world.same().await;
+
+    // A restart: the scheduler is rebuilt from either store.
+    let snapshot = world.stores[1].load().await.unwrap();
+    let now = Now { monotonic: world.clock, wall: NOW };
+    world.scheduler = Scheduler::restore(Config::default(), snapshot, now).unwrap();
+    world.step(Event::Leave { worker: worker_id(2) }).await;
+    world.same().await;
+    world.step(Event::Cancel { sweep: SweepId(2) }).await;
+    world.clock += 60_000;
+    loop {
+        let grants = world.exchange(1, Vec::new(), vec![0, 1]).await;
+        if grants.is_empty() {
+            break;
+        }
+        let reports = grants.iter().map(|g| report(g, succeeded(70.0))).collect();
+        world.exchange(1, reports, Vec::new()).await;
+    }
+    world.same().await;
+    let first = world.stores[1].sweep(SweepId(1)).await.unwrap().unwrap();
+    assert_eq!((first.succeeded, first.failed), (11, 1));
+    let second = world.stores[1].sweep(SweepId(2)).await.unwrap().unwrap();
+    assert_eq!(second.cancelled, 12);
+}
