@@ -76,7 +76,10 @@ impl Axis {
 const PROMPT: u64 = 1 << 32;
 /// Random bits that decide one element.
 const LANE_BITS: u32 = 16;
+const LANE_BYTES: usize = 2;
 const LANES: usize = 4;
+/// Elements that are made at a time.
+const BLOCK: usize = 256;
 
 /// The masks of one update (for one micro-batch or group of rows).
 #[derive(Debug, Clone)]
@@ -194,24 +197,23 @@ impl Filler {
     }
 
     /// Fills one run of consecutive counters that starts at `first` (a multiple of the lanes).
+    /// First the random words, then their lanes: each of the two loops is simple enough for the
+    /// compiler to keep it in registers, the second one with vector instructions.
     fn run(&self, key: u64, first: u64, out: &mut [f32]) {
-        let mut word = first / LANES as u64;
-        let mut chunks = out.chunks_exact_mut(LANES);
-        for chunk in &mut chunks {
-            let lanes = random(key, word);
-            for (lane, value) in chunk.iter_mut().enumerate() {
-                *value = self.value((lanes >> (LANE_BITS * lane as u32)) as u16);
+        let mut words = [0u8; BLOCK * LANE_BYTES];
+        let mut state = key.wrapping_add(WEYL.wrapping_mul(first / LANES as u64));
+        for out in out.chunks_mut(BLOCK) {
+            let (chunks, _) = words.as_chunks_mut::<8>();
+            for bytes in chunks.iter_mut().take(out.len().div_ceil(LANES)) {
+                state = state.wrapping_add(WEYL);
+                *bytes = random(state).to_le_bytes();
             }
-            word += 1;
+            let (lanes, _) = words.as_chunks::<LANE_BYTES>();
+            for (value, &lane) in out.iter_mut().zip(lanes) {
+                let kept = u16::from_le_bytes(lane) >= self.threshold;
+                *value = if kept { self.keep } else { 0.0 };
+            }
         }
-        let lanes = random(key, word);
-        for (lane, value) in chunks.into_remainder().iter_mut().enumerate() {
-            *value = self.value((lanes >> (LANE_BITS * lane as u32)) as u16);
-        }
-    }
-
-    fn value(&self, lane: u16) -> f32 {
-        if lane < self.threshold { 0.0 } else { self.keep }
     }
 }
 
@@ -228,10 +230,12 @@ fn mix(key: u64, counter: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+/// Distance between the states of consecutive words.
+const WEYL: u64 = 0xa076_1d64_78bd_642f;
+
 /// Four 16-bit lanes: one 64 x 64 bit product folded onto itself (Wang Yi's wyrand).
-fn random(key: u64, word: u64) -> u64 {
-    let a = key.wrapping_add(0xa076_1d64_78bd_642f_u64.wrapping_mul(word.wrapping_add(1)));
-    let product = u128::from(a).wrapping_mul(u128::from(a ^ 0xe703_7ed1_a0b4_28db));
+fn random(state: u64) -> u64 {
+    let product = u128::from(state).wrapping_mul(u128::from(state ^ 0xe703_7ed1_a0b4_28db));
     (product >> 64) as u64 ^ product as u64
 }
 
