@@ -271,3 +271,90 @@ pub(crate) fn kind_of(dtype: Dtype) -> Option<Kind> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensors::to_bytes;
+
+    fn write(path: &Path, tensors: &[(&str, Tensor)]) {
+        let named: Vec<_> = tensors.iter().map(|(name, t)| ((*name).to_owned(), t)).collect();
+        std::fs::write(path, to_bytes(&named, None).unwrap()).unwrap();
+    }
+
+    fn open(dir: &Path) -> Result<Weights, WeightsError> {
+        Weights::open(dir, Kind::Float, Device::Cpu)
+    }
+
+    fn values() -> Tensor {
+        Tensor::from_slice(&[1.0f32, -2.5, 3.0, 0.0, 0.5, 8.0]).view([2, 3])
+    }
+
+    #[test]
+    fn half_precision_is_widened_and_unused_tensors_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(MODEL_FILE);
+        let unused = Tensor::zeros([1], (Kind::Double, Device::Cpu));
+        let tensors = [
+            ("bf16", values().to_kind(Kind::BFloat16)),
+            ("fp16", values().to_kind(Kind::Half)),
+            ("encoder.embed_tokens.weight", unused),
+        ];
+        write(&path, &tensors);
+        let weights = open(dir.path()).unwrap();
+        for name in ["bf16", "fp16"] {
+            let tensor = weights.get(name, &[2, 3]).unwrap();
+            assert_eq!(tensor.kind(), Kind::Float);
+            assert!(tensor.equal(&values()) && !tensor.requires_grad());
+        }
+    }
+
+    #[test]
+    fn problems_name_file_tensor_and_shape() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(MODEL_FILE);
+        write(&path, &[("shared.weight", values())]);
+        let weights = open(dir.path()).unwrap();
+        let error = weights.get("lm_head.weight", &[2, 3]).unwrap_err().to_string();
+        for part in [path.to_str().unwrap(), "lm_head.weight", "[2, 3]", "config.json"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let error = weights.get("shared.weight", &[3, 2]).unwrap_err().to_string();
+        assert!(error.contains("[2, 3]") && error.contains("[3, 2]"), "{error}");
+    }
+
+    #[test]
+    fn torn_absent_and_pickled_files_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(MODEL_FILE);
+        assert!(matches!(open(dir.path()), Err(WeightsError::NoFile { .. })));
+        std::fs::write(dir.path().join("pytorch_model.bin"), b"pickle").unwrap();
+        let error = open(dir.path()).err().unwrap().to_string();
+        assert!(error.contains("safe_serialization"), "{error}");
+
+        write(&path, &[("shared.weight", values())]);
+        let whole = std::fs::read(&path).unwrap();
+        for length in [0, 5, whole.len() - 1] {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let error = open(dir.path()).err().unwrap();
+            assert!(matches!(error, WeightsError::Format { .. }), "{length}: {error}");
+            assert!(error.to_string().contains(&format!("{length} bytes")), "{error}");
+        }
+    }
+
+    #[test]
+    fn shards_are_found_by_their_index() {
+        let dir = tempfile::tempdir().unwrap();
+        write(&dir.path().join("a.safetensors"), &[("one", values())]);
+        write(&dir.path().join("b.safetensors"), &[("two", values() * 2)]);
+        let index = |file: &str| {
+            let map = format!(r#"{{"weight_map":{{"one":"a.safetensors","two":"{file}"}}}}"#);
+            std::fs::write(dir.path().join(INDEX_FILE), map).unwrap();
+        };
+        index("b.safetensors");
+        let weights = open(dir.path()).unwrap();
+        assert!(weights.get("two", &[2, 3]).unwrap().equal(&(values() * 2)));
+        index("../b.safetensors");
+        assert!(matches!(open(dir.path()), Err(WeightsError::IndexPath { .. })));
+    }
+}

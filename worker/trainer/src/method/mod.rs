@@ -85,9 +85,4 @@ impl Method {
             Self::PromptTuning { .. } => 0,
         }
     }
-
-    /// Trainable parameters, m*d + r*(s+d).
-    pub fn parameters(self, max_length: usize, d_model: usize) -> usize {
-        self.prompt_length() * d_model + self.rank() * (max_length + d_model)
-    }
 }
