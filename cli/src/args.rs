@@ -36,21 +36,34 @@ pub(crate) struct Globals {
         long,
         global = true,
         env = "DEPTUNE_SERVER",
+        hide_env_values = true,
         value_name = "HOST:PORT",
         value_delimiter = ','
     )]
     pub(crate) server: Vec<String>,
     /// File with the coordinator's token [default: the one in the data directory]
-    #[arg(long, global = true, env = "DEPTUNE_TOKEN_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "DEPTUNE_TOKEN_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub(crate) token_file: Option<PathBuf>,
     /// Directory of the database, the token and the logs [default: ~/.local/share/deptune]
-    #[arg(long, global = true, env = "DEPTUNE_HOME", value_name = "DIR")]
+    #[arg(long, global = true, env = "DEPTUNE_HOME", hide_env_values = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Prints data as JSON, one document per line
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// When to use colours; NO_COLOR is honoured
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    /// When to use colours: auto, always or never; NO_COLOR is honoured
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     pub(crate) color: Color,
     /// Says more about what happens; twice for even more
     #[arg(short, long, global = true, action = ArgAction::Count)]

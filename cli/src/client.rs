@@ -90,7 +90,7 @@ impl Client {
                         doing: "connect",
                         address: address.clone(),
                         token: target.token_file.clone(),
-                        status: Box::new(Status::unavailable(error.to_string())),
+                        status: Box::new(Status::unavailable(innermost(&error))),
                     });
                 }
             }
@@ -156,6 +156,15 @@ impl Client {
             status: Box::new(status),
         }
     }
+}
+
+/// The deepest cause: the others only say that something failed.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
 }
 
 /// Reads a token file: one line.

@@ -33,7 +33,9 @@ pub(crate) fn reason(status: &Status) -> Option<String> {
 /// What was refused.
 pub(crate) fn what(doing: &str, status: &Status) -> String {
     if is_transient(status) && reason(status).is_none() {
-        format!("cannot {doing}: the coordinator cannot be reached")
+        let why = status.message();
+        let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+        format!("cannot {doing}: the coordinator cannot be reached{why}")
     } else {
         format!("cannot {doing}: {}", status.message())
     }
@@ -67,7 +69,8 @@ pub(crate) fn hint(address: &str, token: Option<&Path>, status: &Status) -> Opti
         Some("ARTIFACT_MISSING" | "HASH_MISMATCH") => Some("submit again"),
         Some("UNKNOWN_ARTIFACT") => Some("the coordinator no longer has it, or never had"),
         Some("SQL_REFUSED") => Some(
-            "only one reading statement is allowed; try: deptune sql 'select * from leaderboard'",
+            "docs/results.md describes the views and their columns; try: deptune sql 'select * from \
+             leaderboard'",
         ),
         Some("SQL_TIMEOUT") => Some("ask for less, as with 'limit 100' or a where clause"),
         Some("DISK_FULL") => Some("make room on the coordinator's disk, then try again"),
@@ -114,7 +117,7 @@ mod tests {
         assert!(hint("127.0.0.1:1", None, &status).unwrap().contains("127.0.0.1:1"));
         assert_eq!(
             what("list the sweeps", &status),
-            "cannot list the sweeps: the coordinator cannot be reached"
+            "cannot list the sweeps: the coordinator cannot be reached (tcp connect error)"
         );
     }
 

@@ -35,7 +35,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
     /// The trainer program [default: deptune-trainer beside this program, or in PATH]
-    #[arg(long, env = "DEPTUNE_TRAINER", value_name = "PROGRAM")]
+    #[arg(long, env = "DEPTUNE_TRAINER", hide_env_values = true, value_name = "PROGRAM")]
     trainer: Option<PathBuf>,
 }
 

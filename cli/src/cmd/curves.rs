@@ -58,7 +58,8 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
         .filter(|(_, evaluation)| evaluation.split == "validation")
         .collect();
     let Some((_, first)) = on_validation.first() else {
-        output::say(&format!("no evaluation of {} yet", args.what));
+        let kind = if trial.is_some() { "trial" } else { "sweep" };
+        output::say(&format!("no evaluation of {kind} {} yet", args.what));
         return Ok(Exit::Done);
     };
     let name = match &args.metric {

@@ -48,7 +48,7 @@ pub(crate) struct Args {
     #[arg(long = "model-root", value_name = "DIR")]
     model_roots: Vec<PathBuf>,
     /// The trainer program [default: deptune-trainer beside this program, or in PATH]
-    #[arg(long, env = "DEPTUNE_TRAINER", value_name = "PROGRAM")]
+    #[arg(long, env = "DEPTUNE_TRAINER", hide_env_values = true, value_name = "PROGRAM")]
     trainer: Option<PathBuf>,
 }
 

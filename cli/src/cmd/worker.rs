@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
     /// The trainer program [default: deptune-trainer beside this program, or in PATH]
-    #[arg(long, env = "DEPTUNE_TRAINER", value_name = "PROGRAM")]
+    #[arg(long, env = "DEPTUNE_TRAINER", hide_env_values = true, value_name = "PROGRAM")]
     trainer: Option<PathBuf>,
     /// Allows a plaintext connection to a coordinator that is not on this machine
     #[arg(long)]
