@@ -27,7 +27,7 @@ const WAITING: usize = 64;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum News {
     /// An entry of the log.
-    Entry(LogRecord),
+    Entry(Box<LogRecord>),
     /// How the sweep stands now.
     Progress(Box<(SweepSummary, SweepProgress)>),
 }
@@ -103,7 +103,7 @@ impl Api {
             for record in page.items {
                 *after = record.cursor;
                 let last = matches!(record.what, LogEntry::Finished { .. });
-                let gone = watcher.send(Ok(News::Entry(record))).await.is_err();
+                let gone = watcher.send(Ok(News::Entry(Box::new(record)))).await.is_err();
                 if last || gone {
                     return Ok(Next::Enough);
                 }

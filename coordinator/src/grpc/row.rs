@@ -107,7 +107,7 @@ pub(super) fn evaluation(row: EvaluationRow) -> v1::TrialEvaluation {
 pub(super) fn news(news: News) -> v1::WatchSweepResponse {
     use v1::watch_sweep_response::What;
     let what = match news {
-        News::Entry(record) => What::Entry(record.into()),
+        News::Entry(record) => What::Entry((*record).into()),
         News::Progress(progress) => {
             let (summary, progress) = *progress;
             let mut wire = v1::Progress::from(progress);

@@ -14,6 +14,8 @@
 mod clock;
 mod handle;
 mod owner;
+#[cfg(test)]
+mod tests;
 
 pub use handle::{Error, Exchanged, Handle, Health};
 pub use owner::Fatal;

@@ -1,6 +1,6 @@
 //! A coordinator on port 0 in a temporary directory, and clients for it.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::path::Path;
 use std::time::Duration;

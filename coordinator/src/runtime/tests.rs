@@ -1,0 +1,93 @@
+//! The owner loop over the store in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deptune_sweep::id::{RequestId, WorkerId};
+use deptune_sweep::record::SlotRecord;
+use deptune_sweep::scheduler::{Config, Event, Refusal, Reply};
+use uuid::Uuid;
+
+use super::{Ending, Error, Fatal, Handle, Health, Settings, start};
+use crate::store::{MemoryDatabase, MemoryStore};
+
+type Owner = tokio::task::JoinHandle<Result<(), Fatal>>;
+
+async fn running(database: &MemoryDatabase) -> (Handle, Owner, Ending) {
+    let ending = Ending::default();
+    let settings = Settings { scheduler: Config::default(), tick: Duration::from_millis(10) };
+    let store = Arc::new(MemoryStore::open(database));
+    let (handle, owner) = start(store, settings, ending.clone()).await.unwrap();
+    (handle, owner, ending)
+}
+
+fn register() -> (WorkerId, Event) {
+    let worker = WorkerId(Uuid::new_v4());
+    let slot =
+        SlotRecord { slot: 0, kind: "cpu".to_owned(), threads: 1, device: "test".to_owned() };
+    let event = Event::Register {
+        worker,
+        name: "node1".to_owned(),
+        version: "0.1.0".to_owned(),
+        slots: vec![slot],
+        lost: Vec::new(),
+    };
+    (worker, event)
+}
+
+#[tokio::test]
+async fn many_callers_at_once_are_all_answered() {
+    let (handle, owner, ending) = running(&MemoryDatabase::default()).await;
+    let calls = (0..2000).map(|_| {
+        let handle = handle.clone();
+        tokio::spawn(async move { handle.request(register().1).await })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        assert_eq!(call.await.unwrap(), Ok(Reply::Registered));
+    }
+    assert_eq!(handle.look(|scheduler| scheduler.capacity()).await, Ok((2000, 2000)));
+    ending.close.cancel();
+    owner.await.unwrap().unwrap();
+    assert_eq!(handle.request(register().1).await, Err(Error::Stopping));
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_its_caller_only() {
+    let (handle, _owner, _ending) = running(&MemoryDatabase::default()).await;
+    let stranger = WorkerId(Uuid::new_v4());
+    let (leave, (_, known)) = (Event::Leave { worker: stranger }, register());
+    let (refused, registered) = tokio::join!(handle.request(leave), handle.request(known));
+    assert_eq!(refused, Err(Error::Refused(Refusal::UnknownWorker(stranger))));
+    assert_eq!(registered, Ok(Reply::Registered));
+}
+
+#[tokio::test]
+async fn a_coordinator_whose_store_was_taken_over_ends() {
+    let database = MemoryDatabase::default();
+    let (old, owner, _ending) = running(&database).await;
+    assert_eq!(old.request(register().1).await, Ok(Reply::Registered));
+    let (new, _owner, _ending) = running(&database).await;
+    assert_eq!(old.request(register().1).await, Err(Error::Unavailable));
+    assert!(matches!(owner.await.unwrap(), Err(Fatal::Deposed(_))));
+    assert_eq!(new.request(register().1).await, Ok(Reply::Registered));
+}
+
+#[tokio::test]
+async fn draining_sends_those_away_who_wait_for_trials() {
+    let (handle, _owner, ending) = running(&MemoryDatabase::default()).await;
+    let (worker, event) = register();
+    handle.request(event).await.unwrap();
+    let waiting = handle.clone();
+    let exchange = tokio::spawn(async move {
+        let request_id = RequestId(Uuid::new_v4());
+        let patience = Duration::from_secs(60);
+        waiting.exchange(worker, request_id, Vec::new(), vec![0], patience).await
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!exchange.is_finished());
+    ending.drain.cancel();
+    assert!(exchange.await.unwrap().unwrap().grants.is_empty());
+    assert_eq!(*handle.health().borrow(), Health::Stopping);
+    // What is under way is still carried out.
+    assert_eq!(handle.request(register().1).await, Ok(Reply::Registered));
+}
