@@ -150,6 +150,8 @@ create table trials (
     check ((checkpoint_step is null) = (checkpoint_hash is null))
 ) without rowid;
 
+-- The seeds of a configuration.
+create index trials_by_configuration on trials (sweep, configuration);
 -- Counts by outcome and phase.
 create index trials_by_state on trials (sweep, outcome, phase);
 create index trials_by_checkpoint on trials (checkpoint_hash) where checkpoint_hash is not null;

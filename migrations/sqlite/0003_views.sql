@@ -67,51 +67,70 @@ left join workers w
 
 create view leaderboard as
 with
--- Every success beside the means of its configuration. A mean over a number that is not finite
--- would lie, so there is none then.
-success as (
+-- A mean over a number that is not finite would lie, so there is none then.
+configuration as (
     select
-        t.sweep, t.configuration, t.method, t.prompt_length, t.rank, t.prompt_lr, t.lowrank_lr,
-        t.steps, t.batch_size, t.gradient_accumulation, t.max_length, t.warmup_steps, t.dropout,
-        o.metric, o.test_metric, o.constant_metric, o.test_constant, o.trainable_parameters,
-        o.best_step, o.train_seconds,
-        case
-            when count(*) over configuration = count(o.metric) over configuration
-            then avg(o.metric) over configuration
-        end as mean,
-        case
-            when count(*) over configuration = count(o.test_metric) over configuration
-            then avg(o.test_metric) over configuration
-        end as test_mean
+        t.sweep as sweep, t.configuration as configuration,
+        -- The same for all trials of a configuration.
+        min(t.method) as method, min(t.prompt_length) as prompt_length, min(t.rank) as rank,
+        min(t.prompt_lr) as prompt_lr, min(t.lowrank_lr) as lowrank_lr, min(t.steps) as steps,
+        min(t.batch_size) as batch_size,
+        min(t.gradient_accumulation) as gradient_accumulation,
+        min(t.max_length) as max_length, min(t.warmup_steps) as warmup_steps,
+        min(t.dropout) as dropout,
+        min(o.constant_metric) as constant_answer,
+        min(o.test_constant) as test_constant_answer,
+        max(o.trainable_parameters) as trainable_parameters,
+        count(*) as seeds,
+        case when count(*) = count(o.metric) then avg(o.metric) end as mean,
+        case when count(*) = count(o.test_metric) then avg(o.test_metric) end as test_mean,
+        avg(o.best_step) as best_step,
+        avg(o.train_seconds) as train_seconds
     from trials t
     join outcomes o on o.sweep = t.sweep and o.trial_index = t.trial_index
     where o.outcome = 'succeeded'
-    window configuration as (partition by t.sweep, t.configuration)
+    group by t.sweep, t.configuration
 ),
--- Divided by zero for one seed, which SQL answers with null.
-spread as (
+-- Ranked before the rest is worked out, so that reading the first places costs no more than they.
+ranked as (
     select
-        sweep, configuration,
-        -- The same for all trials of a configuration.
-        min(method) as method, min(prompt_length) as prompt_length, min(rank) as rank,
-        min(prompt_lr) as prompt_lr, min(lowrank_lr) as lowrank_lr, min(steps) as steps,
-        min(batch_size) as batch_size, min(gradient_accumulation) as gradient_accumulation,
-        min(max_length) as max_length, min(warmup_steps) as warmup_steps,
-        min(dropout) as dropout, min(mean) as mean, min(test_mean) as test_mean,
-        min(constant_metric) as constant_answer, min(test_constant) as test_constant_answer,
-        max(trainable_parameters) as trainable_parameters,
-        count(*) as seeds,
-        sum((metric - mean) * (metric - mean)) / (count(*) - 1) as variance,
-        sum((test_metric - test_mean) * (test_metric - test_mean)) / (count(*) - 1)
-            as test_variance,
-        avg(best_step) as best_step,
-        avg(train_seconds) as train_seconds
-    from success
-    group by sweep, configuration
+        c.*, s.name as sweep_name, s.metric_name as metric_name, s.goal as goal,
+        s.varied_settings as varied,
+        row_number() over (
+            partition by c.sweep
+            order by
+                c.mean is null,
+                case s.goal when 'minimize' then c.mean else -c.mean end,
+                c.configuration
+        ) as place
+    from configuration c
+    join sweeps s on s.id = c.sweep
+),
+-- Distinct changes nothing here, but keeps SQLite from putting these sums into each place that
+-- mentions them. For one seed they divide by zero, which SQLite answers with null.
+spread as (
+    select distinct
+        r.*,
+        (
+            select sum((o.metric - r.mean) * (o.metric - r.mean)) / (r.seeds - 1)
+            from trials t
+            join outcomes o on o.sweep = t.sweep and o.trial_index = t.trial_index
+            where t.sweep = r.sweep and t.configuration = r.configuration
+                and o.outcome = 'succeeded'
+        ) as variance,
+        (
+            select sum((o.test_metric - r.test_mean) * (o.test_metric - r.test_mean))
+                / (r.seeds - 1)
+            from trials t
+            join outcomes o on o.sweep = t.sweep and o.trial_index = t.trial_index
+            where t.sweep = r.sweep and t.configuration = r.configuration
+                and o.outcome = 'succeeded'
+        ) as test_variance
+    from ranked r
 ),
 deviation as (
-    select
-        *,
+    select distinct
+        d.*,
         case when variance = 0 then 0.0 when variance > 0 then (
             with recursive newton (x) as (
                 select (variance + 1) / 2
@@ -141,56 +160,48 @@ deviation as (
         ) * (
             select t975 from student_t where df <= seeds - 1 order by df desc limit 1
         ) end as half_width
-    from spread
+    from spread d
 )
 select
-    d.sweep as sweep,
-    row_number() over (
-        partition by d.sweep
-        order by
-            d.mean is null,
-            case s.goal when 'minimize' then d.mean else -d.mean end,
-            d.configuration
-    ) as place,
-    d.method as method,
-    d.prompt_length as prompt_length,
-    d.rank as rank,
-    d.prompt_lr as prompt_lr,
-    d.lowrank_lr as lowrank_lr,
-    d.seeds as seeds,
-    d.mean as mean,
-    d.std as std,
-    d.mean - d.half_width as ci_low,
-    d.mean + d.half_width as ci_high,
-    d.constant_answer as constant_answer,
-    d.trainable_parameters as trainable_parameters,
-    s.name as sweep_name,
-    d.configuration as configuration,
-    s.metric_name as metric_name,
-    s.goal as goal,
-    d.test_mean as test_mean,
-    d.test_std as test_std,
-    d.test_constant_answer as test_constant_answer,
-    d.best_step as best_step,
-    d.train_seconds as train_seconds,
+    sweep,
+    place,
+    method,
+    prompt_length,
+    rank,
+    prompt_lr,
+    lowrank_lr,
+    seeds,
+    mean,
+    std,
+    mean - half_width as ci_low,
+    mean + half_width as ci_high,
+    constant_answer,
+    trainable_parameters,
+    sweep_name,
+    configuration,
+    metric_name,
+    goal,
+    test_mean,
+    test_std,
+    test_constant_answer,
+    best_step,
+    train_seconds,
     -- A JSON object, put together by hand.
     '{' || substr(
-        case when instr(s.varied_settings, ',steps,') > 0
-            then ',"steps":' || d.steps else '' end
-        || case when instr(s.varied_settings, ',batch_size,') > 0
-            then ',"batch_size":' || d.batch_size else '' end
-        || case when instr(s.varied_settings, ',gradient_accumulation,') > 0
-            then ',"gradient_accumulation":' || d.gradient_accumulation else '' end
-        || case when instr(s.varied_settings, ',max_length,') > 0
-            then ',"max_length":' || d.max_length else '' end
-        || case when instr(s.varied_settings, ',warmup_steps,') > 0
-            then ',"warmup_steps":' || d.warmup_steps else '' end
-        || case when instr(s.varied_settings, ',dropout,') > 0
-            then ',"dropout":' || coalesce(d.dropout, 'null') else '' end,
+        case when instr(varied, ',steps,') > 0 then ',"steps":' || steps else '' end
+        || case when instr(varied, ',batch_size,') > 0
+            then ',"batch_size":' || batch_size else '' end
+        || case when instr(varied, ',gradient_accumulation,') > 0
+            then ',"gradient_accumulation":' || gradient_accumulation else '' end
+        || case when instr(varied, ',max_length,') > 0
+            then ',"max_length":' || max_length else '' end
+        || case when instr(varied, ',warmup_steps,') > 0
+            then ',"warmup_steps":' || warmup_steps else '' end
+        || case when instr(varied, ',dropout,') > 0
+            then ',"dropout":' || coalesce(dropout, 'null') else '' end,
         2
     ) || '}' as other_settings
-from deviation d
-join sweeps s on s.id = d.sweep;
+from deviation;
 
 create view learning_curves as
 select

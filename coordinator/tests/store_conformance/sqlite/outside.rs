@@ -40,10 +40,12 @@ while True:
         break
 connection = sqlite3.connect(sys.argv[1])
 print(rounds)
-for row in connection.execute("select place, mean, std, ci_low, ci_high from leaderboard"):
+for row in connection.execute("select place, mean, std, ci_low, ci_high from leaderboard"
+        " order by place"):
     print(*row)
 for row in connection.execute(
-        "select trial_id, outcome, metric, worker, started, finished from trial_results limit 2"):
+        "select trial_id, outcome, metric, worker, started, finished from trial_results"
+        " order by trial_index limit 2"):
     print(*row)
 for row in connection.execute(
         "select trial_id, step, split, metric_name, metric, constant_answer from learning_curves"

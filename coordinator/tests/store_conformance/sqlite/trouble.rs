@@ -11,7 +11,6 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
 use crate::bench::{Bench, identity};
-use crate::commits::loaded;
 use crate::sample::{first_lease, logged, sweep, trial_id, worker};
 
 #[tokio::test]
@@ -39,9 +38,7 @@ async fn an_abandoned_commit_is_whole_or_not_at_all() {
     let bench = Bench::sqlite();
     let store = bench.open().await;
     store.commit(&[worker(1), sweep(1)]).await.unwrap();
-    let mut trials = 0;
     for index in 0..12 {
-        let before = loaded(&*store).await;
         let writes = first_lease(trial_id(1, index));
         // Polled a few times, more each round, then dropped.
         let commit = store.commit(&writes);
@@ -54,15 +51,10 @@ async fn an_abandoned_commit_is_whole_or_not_at_all() {
         let attempts = store.attempts(trial_id(1, index)).await.unwrap().len();
         assert_eq!(attempts, usize::from(there));
         assert!(there || result.is_err(), "an acknowledged commit is there");
-        if there {
-            trials += 1;
-        } else {
-            assert_eq!(loaded(&*store).await.contains("node-2"), true);
-            assert!(before.len() <= loaded(&*store).await.len());
+        if !there {
             store.commit(&writes).await.unwrap();
         }
     }
-    assert!(trials <= 12);
     assert_eq!(store.load().await.unwrap().trials.len(), 12);
 }
 
@@ -98,7 +90,6 @@ async fn on_a_full_disk() {
     let path = std::path::Path::new(&directory).join("deptune.db");
     let store = SqliteStore::open(&path, &identity()).await.unwrap();
     store.commit(&[worker(1), sweep(1)]).await.unwrap();
-    let filler = path.with_file_name("filler");
     let mut cursor = 0;
     let mut entry = || {
         cursor += 1;
@@ -121,5 +112,4 @@ async fn on_a_full_disk() {
     let (_, write) = entry();
     assert!(matches!(store.commit(&[write]).await, Err(CommitError::Full(_))));
     assert_eq!(store.load().await.unwrap().last_cursor, acknowledged);
-    assert!(!filler.exists());
 }

@@ -14,12 +14,13 @@ pub(in crate::store::sqlite) async fn list(
     limit: u32,
 ) -> Result<Vec<LeaderboardRow>, ReadError> {
     let failed = failed("the leaderboard");
-    let rows = sqlx::query("select * from leaderboard where sweep = $1 order by place limit $2")
-        .bind(int(sweep.0))
-        .bind(page_limit(limit))
-        .fetch_all(pool)
-        .await
-        .map_err(&failed)?;
+    let rows =
+        sqlx::query("select * from leaderboard where sweep = $1 and place <= $2 order by place")
+            .bind(int(sweep.0))
+            .bind(page_limit(limit))
+            .fetch_all(pool)
+            .await
+            .map_err(&failed)?;
     rows.iter().map(configuration).collect::<Result<_, _>>().map_err(&failed)
 }
 
