@@ -1,0 +1,124 @@
+//! A sweep with the real trainer, while its trainer, its worker and its coordinator are killed one
+//! after the other: it ends as if nothing had happened, to the last bit.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use deptune_tests::{Coordinator, Database, Process, Project, World, quickstart, trainer, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Longer than each part of it may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const EVAL_EVERY: i64 = 5;
+const STEPS: i64 = 30;
+
+fn project(world: &World) -> Project {
+    world
+        .project("project")
+        .with("seeds = [42]", "seeds = [42, 43]")
+        .with("steps = 6", &format!("steps = {STEPS}"))
+        .with("eval_every = 3", &format!("eval_every = {EVAL_EVERY}"))
+}
+
+fn worker(world: &World, trainer: &Path) -> Process {
+    world.worker("node", trainer, &[&quickstart()], &[])
+}
+
+/// What a sweep ended with, without times and places.
+fn results(database: &mut Database) -> Vec<Vec<Vec<String>>> {
+    [
+        "select trial_index, outcome, metric_name, metric, metric_state, best_step,
+            constant_metric, test_metric, test_metric_state, test_constant, steps,
+            trainable_parameters, adapter
+         from outcomes order by trial_index",
+        "select trial_index, step, split, loss, loss_state, train_loss, rows
+         from evaluations order by trial_index, step, split",
+        "select trial_index, step, split, source, position, name, value
+         from evaluation_metrics order by trial_index, step, split, source, position",
+    ]
+    .map(|sql| database.rows(sql))
+    .into()
+}
+
+/// The results of a sweep that nobody disturbed.
+fn undisturbed(trainer: &Path) -> Vec<Vec<Vec<String>>> {
+    let world = World::new();
+    let coordinator = world.serve();
+    let _worker = worker(&world, trainer);
+    world.run_within(PATIENCE, &["submit", &project(&world).spec(), "--wait"]).code(0);
+    let mut database = coordinator.database();
+    database.assert_sound();
+    results(&mut database)
+}
+
+/// Waits until a trial runs whose attempt has made a checkpoint and has steps before it.
+fn until_amid(database: &mut Database) {
+    until("an attempt is between its first checkpoint and its end", PATIENCE, || {
+        let amid = database.number(
+            "select count(*) from trials t
+             join attempts a on a.sweep = t.sweep and a.trial_index = t.trial_index
+                and a.epoch = t.epoch
+             where t.phase = 'leased' and t.checkpoint_step > a.first_step
+                and t.checkpoint_step < t.steps",
+        );
+        (amid > 0).then_some(())
+    });
+}
+
+#[test]
+fn kills_change_nothing_but_the_time_it_takes() {
+    let Some(trainer): Option<PathBuf> = trainer() else { return };
+    let expected = undisturbed(&trainer);
+    assert_eq!(expected[0].len(), 2, "two trials have outcomes");
+
+    let world = World::new();
+    let Coordinator { process: mut serve, address, .. } = world.serve();
+    let mut node = worker(&world, &trainer);
+    let spec = project(&world).spec();
+    let sweep = world.run(&["submit", &spec]).code(0).stdout.trim().to_owned();
+    let mut database = Database::open(&world.data_dir().join("deptune.db"));
+
+    // The trainer.
+    until_amid(&mut database);
+    let children = node.children();
+    assert_eq!(children.len(), 1, "one slot, one trainer");
+    kill(Pid::from_raw(i32::try_from(children[0]).unwrap()), Signal::SIGKILL).unwrap();
+    until("the trainer's end is recorded", PATIENCE, || {
+        let sql = "select count(*) from attempts where ending = 'failed'";
+        (database.number(sql) == 1).then_some(())
+    });
+
+    // The worker, and with it its trainer.
+    until_amid(&mut database);
+    let orphan = node.children();
+    node.kill();
+    for pid in orphan {
+        let gone = || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(());
+        until("the trainer died with its worker", PATIENCE, gone);
+    }
+    node = worker(&world, &trainer);
+
+    // The coordinator.
+    until_amid(&mut database);
+    serve.kill();
+    let coordinator = world.serve_at(&address, &[]);
+
+    let finished = world.run_within(PATIENCE, &["watch", &sweep]);
+    finished.code(0);
+    let kills = 3;
+    let rows = database.rows(&format!(
+        "select trial_index, count(*), sum(last_step - first_step) from attempts
+         group by trial_index having sum(last_step - first_step) > {STEPS} + {kills} * {EVAL_EVERY}"
+    ));
+    assert!(rows.is_empty(), "more steps were made than the kills explain: {rows:?}");
+    let attempts = database.number("select count(*) from attempts");
+    assert!(attempts >= 4, "two kills cost an attempt each, there are only {attempts} attempts");
+    database.assert_sound();
+    let found = results(&mut database);
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found, expected);
+    }
+    drop((coordinator, node));
+}
