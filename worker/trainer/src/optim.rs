@@ -65,3 +65,64 @@ pub(crate) fn finite(losses: &Tensor, norms: &Tensor) -> Result<Tensor, TchError
     let losses = losses.f_view([-1, 1])?.f_isfinite()?;
     norms.f_isfinite()?.f_logical_and(&losses)?.f_to_kind(Kind::Bool)
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    fn row(values: &[f64]) -> Tensor {
+        Tensor::from_slice(values).view([-1, 2])
+    }
+
+    /// The update rule written out for one number.
+    fn expected(gradients: &[f64], rate: f64) -> f64 {
+        let (mut p, mut m, mut v) = (0.0, 0.0, 0.0f64);
+        for (g, t) in gradients.iter().zip(1..) {
+            m = BETA1 * m + (1.0 - BETA1) * g;
+            v = BETA2 * v + (1.0 - BETA2) * g * g;
+            let correction = (1.0 - BETA2.powi(t)).sqrt() / (1.0 - BETA1.powi(t));
+            p -= rate * correction * m / (v.sqrt() + EPSILON);
+        }
+        p
+    }
+
+    #[test]
+    fn each_trial_is_clipped_by_its_own_norm_and_stopped_ones_stand_still() {
+        // Norms 5 and 0.5 and not a number; the last trial is not alive.
+        let grads = row(&[3.0, 4.0, 0.3, 0.4, f64::NAN, 1.0]);
+        let rates = row(&[0.1, 0.2, 0.1, 0.2, 0.1, 0.2]);
+        let mut params = Tensor::zeros([3, 2], (Kind::Double, Device::Cpu));
+        let mut optim = AdamW::new(rates, 1.0).unwrap();
+        let losses = Tensor::from_slice(&[1.0, 1.0, 1.0]);
+        let norms = AdamW::norms(&grads).unwrap();
+        let alive = finite(&losses, &norms).unwrap();
+        for step in 1..=3 {
+            optim.update(&mut params, &grads, &norms, &alive, step, 0.5).unwrap();
+        }
+        let clipped = 1.0 / (5.0 + 1e-6);
+        let wanted = [
+            expected(&[3.0 * clipped; 3], 0.05),
+            expected(&[4.0 * clipped; 3], 0.1),
+            expected(&[0.3; 3], 0.05),
+            expected(&[0.4; 3], 0.1),
+            0.0,
+            0.0,
+        ];
+        let difference = (&params - row(&wanted)).abs().max().double_value(&[]);
+        assert!(difference < 1e-12, "{params:?} {wanted:?}");
+        // The step hardly shows a common factor of the gradients; the moments do.
+        let moments = optim.exp_avg.get(0) / (1.0 - BETA1.powi(3));
+        let difference = (moments - row(&[3.0 * clipped, 4.0 * clipped]).get(0)).abs().max();
+        assert!(difference.double_value(&[]) < 1e-12);
+        assert_eq!(optim.exp_avg_sq.get(2).abs().max().double_value(&[]), 0.0);
+    }
+
+    #[test]
+    fn a_loss_that_is_not_finite_stops_its_trial() {
+        let norms = Tensor::from_slice(&[1.0, f64::INFINITY, 1.0]).view([3, 1]);
+        let alive = finite(&Tensor::from_slice(&[1.0, 1.0, f64::NAN]), &norms).unwrap();
+        assert_eq!(Vec::<bool>::try_from(alive.view([-1])).unwrap(), [true, false, false]);
+    }
+}
