@@ -36,10 +36,16 @@ pub(super) async fn routes(
     api: &Api,
     token: Token,
 ) -> Result<Router<Stack<GateLayer, Identity>>, ServeError> {
+    // Both versions describe each other too, so that either lists all that is served.
     let reflection = || {
         tonic_reflection::server::Builder::configure()
+            .include_reflection_service(false)
             .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(
+                tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+            )
     };
     let latest = reflection().build_v1().map_err(ServeError::Reflection)?;
     let older = reflection().build_v1alpha().map_err(ServeError::Reflection)?;
