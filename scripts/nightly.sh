@@ -24,6 +24,9 @@ for script in tests/python/*.sh; do
     part "$script" bash "$script"
 done
 
+# Workers as jobs of a real Slurm, which the script starts for itself.
+part slurm tests/slurm/run.sh target/debug
+
 if cargo deny --version >/dev/null 2>&1; then
     part deny cargo deny --locked check licenses bans sources
     # The advisories come from a git repository that not every machine can reach.

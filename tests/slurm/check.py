@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 class Sweep:
-    """One sweep, as the views show it."""
+    """One sweep, as the views show it (or one worker, by its name)."""
 
     def __init__(self, database: str, name: str) -> None:
         self.connection = sqlite3.connect(f"{Path(database).as_uri()}?mode=ro", uri=True)
@@ -105,6 +105,17 @@ def verify(sweep: Sweep, trials: str, eval_every: str, kills: str) -> bool:
     return True
 
 
+def slots(worker: Sweep, wanted: str) -> bool:
+    """Whether the worker of that name has one slot, of that kind or with that in its device's name."""
+    found = worker.rows(
+        "select kind, device from worker_slots s join workers w on w.id = s.worker where w.name = ?"
+    )
+    if len(found) != 1 or wanted not in (found[0]["kind"], *found[0]["device"].split()):
+        return False
+    print(f"worker {worker.name}: one slot, {found[0]['kind']}, {found[0]['device']}")
+    return True
+
+
 def show(sweep: Sweep) -> bool:
     columns = ("trial_id", "epoch", "worker", "first_step", "last_step", "ending", "seconds")
     lines = [columns] + [tuple(str(a[c] if a[c] is not None else "-") for c in columns) for a in sweep.attempts()]
@@ -125,6 +136,7 @@ QUESTIONS = {
     "expired": expired,
     "finished": finished,
     "verify": verify,
+    "slots": slots,
     "show": show,
 }
 

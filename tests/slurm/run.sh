@@ -55,6 +55,14 @@ await() {
     done
 }
 
+# A trainer works in a directory below its worker's state, so this finds one that outlived it.
+no_trainer_is_left() {
+    local cwd
+    for cwd in /proc/[0-9]*/cwd; do
+        [[ $(readlink "$cwd" 2>/dev/null) != "$DEPTUNE_HOME"/* ]] || return 1
+    done
+}
+
 check() { python3 "$here/check.py" "$DEPTUNE_HOME/deptune.db" "$@"; }
 queue_is_empty() { [[ -z $(squeue --noheader) ]]; }
 field() { scontrol --oneliner show job "$1" | grep -o " $2=[^ ]*" | cut -d= -f2; }
@@ -134,6 +142,7 @@ job --time=10
 await 120 "every slot is in mid-trial" check midway sweep
 scancel --signal=KILL --batch "$job"
 await 60 "the job is gone" queue_is_empty
+await 10 "its trainers are gone" no_trainer_is_left
 await $((TTL + 30)) "the leases expire" check expired sweep
 
 say "an array of workers finishes"
@@ -142,8 +151,37 @@ job --time=30 --array=1-2
 await 900 "the sweep is finished" check finished sweep
 scancel --name=deptune-worker
 await 60 "the queue is empty" queue_is_empty
+check slots "slurm-$job" cpu
 check show sweep
 check verify sweep "$TRIALS" "$EVAL_EVERY" 1
 deptune best sweep
+
+say "GPUs: only those of the job"
+mkdir "$work/nvidia"
+cat >"$work/nvidia/nvidia-smi" <<'SMI'
+#!/bin/sh
+echo "GPU 0: Some GPU (UUID: GPU-0000)"
+echo "GPU 1: Some GPU (UUID: GPU-1111)"
+SMI
+chmod +x "$work/nvidia/nvidia-smi"
+PATH=$work/nvidia:$PATH
+
+# computes_on WHAT OPTIONS…: a job with these options has one slot, on that.
+computes_on() {
+    local what=$1
+    shift
+    job --time=10 "$@"
+    await 60 "worker slurm-$job is here" check slots "slurm-$job" "$what"
+}
+
+computes_on GPU-0000 --gres=gpu:1
+# The first job keeps its GPU while the second one asks, if there is a CPU for it.
+(($(nproc) < 2)) || computes_on GPU-1111 --gres=gpu:1
+scancel --name=deptune-worker
+await 60 "the queue is empty" queue_is_empty
+computes_on cpu
+scancel --name=deptune-worker
+await 60 "the queue is empty" queue_is_empty
+
 echo
 echo "tests/slurm: passed"

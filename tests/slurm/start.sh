@@ -2,8 +2,9 @@
 # A one-node Slurm of our own, for tests: start.sh DIR [KILL_WAIT_SECONDS]
 #
 # Runs munged, slurmctld and slurmd as the calling user on loopback, with all keys, ports, state
-# and logs below DIR (which must not exist yet), beside whatever else the machine runs. Afterwards
-# `source DIR/env` makes sbatch, squeue and scancel talk to it. stop.sh DIR ends it.
+# and logs below DIR (which must not exist yet), beside whatever else the machine runs. The node
+# claims two GPUs, which Slurm hands out without looking at them. Afterwards `source DIR/env` makes
+# sbatch, squeue and scancel talk to it. stop.sh DIR ends it.
 set -euo pipefail
 
 dir=$(realpath -m "${1:?usage: start.sh DIR [KILL_WAIT_SECONDS]}")
@@ -50,9 +51,13 @@ MpiDefault=none
 ReturnToService=2
 KillWait=$kill_wait
 OverTimeLimit=0
-NodeName=node1 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
+GresTypes=gpu
+NodeName=node1 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$(nproc) Gres=gpu:2 State=UNKNOWN
 PartitionName=test Nodes=node1 Default=YES MaxTime=60 State=UP
 CONF
+
+# Any devices will do for handing them out.
+echo "NodeName=node1 Name=gpu File=/dev/null,/dev/zero" >"$dir/gres.conf"
 
 cat >"$dir/env" <<ENV
 export SLURM_CONF='$dir/slurm.conf'
