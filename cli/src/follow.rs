@@ -1,6 +1,6 @@
 //! Following a sweep to its end: the live line, and resuming after a break.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deptune_proto::v1::log_entry::What;
 use deptune_proto::v1::watch_sweep_response::What as News;
@@ -18,9 +18,14 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// For how long an unreachable coordinator is looked for.
 const GIVE_UP: Duration = Duration::from_secs(300);
 
+/// Less than this says nothing about the speed.
+const LEAST_SEEN: Duration = Duration::from_secs(10);
+
 /// What the live line needs to remember.
 #[derive(Debug, Default)]
 struct Picture {
+    /// When the first progress was seen, and how many steps were done then.
+    start: Option<(Instant, u64)>,
     /// The best constant answer on the validation split.
     constant: Option<f64>,
     /// Trials that ended without success, told one by one up to a bound.
@@ -118,10 +123,11 @@ fn show(news: &News, picture: &mut Picture, live: &mut Live) {
     match news {
         News::Progress(progress) => {
             if let Some(sweep) = &progress.sweep {
+                let left = picture.seconds_left(progress);
                 live.update(
                     progress.steps_done,
                     progress.steps_total,
-                    line(sweep, progress, picture.constant),
+                    line(sweep, progress, picture.constant, left),
                 );
             }
         }
@@ -168,8 +174,32 @@ fn because(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(" ({})", printable(message)) }
 }
 
+impl Picture {
+    /// Seconds left at the mean speed since the watching began, evaluations and pauses between
+    /// trials included; `None` while too little was seen to say.
+    fn seconds_left(&mut self, progress: &Progress) -> Option<f64> {
+        let now = Instant::now();
+        let (at, done) = *self.start.get_or_insert((now, progress.steps_done));
+        let made = progress.steps_done.saturating_sub(done);
+        let seconds = now.duration_since(at).as_secs_f64();
+        if made == 0 || seconds < LEAST_SEEN.as_secs_f64() {
+            return None;
+        }
+        let left = progress.steps_total.saturating_sub(progress.steps_done);
+        // An estimate for people.
+        #[allow(clippy::cast_precision_loss)]
+        let estimate = left as f64 * seconds / made as f64;
+        Some(estimate)
+    }
+}
+
 /// The live line.
-fn line(sweep: &Sweep, progress: &Progress, constant: Option<f64>) -> String {
+fn line(
+    sweep: &Sweep,
+    progress: &Progress,
+    constant: Option<f64>,
+    seconds_left: Option<f64>,
+) -> String {
     let done = sweep.succeeded + sweep.failed + sweep.cancelled + sweep.pruned;
     let mut text = format!(
         "{}/{} trials done, {} running, {} waiting",
@@ -193,10 +223,8 @@ fn line(sweep: &Sweep, progress: &Progress, constant: Option<f64>) -> String {
     }
     if progress.steps_per_second > 0.0 {
         text.push_str(&format!(" · {:.1} trial-steps/s", progress.steps_per_second));
-        let left = progress.steps_total.saturating_sub(progress.steps_done);
-        // An estimate for people.
-        #[allow(clippy::cast_precision_loss)]
-        let seconds = left as f64 / progress.steps_per_second;
+    }
+    if let Some(seconds) = seconds_left {
         text.push_str(&format!(" · {} left", number::span(seconds)));
     }
     text
@@ -219,14 +247,9 @@ mod tests {
             metric_name: "accuracy".to_owned(),
             ..Sweep::default()
         };
-        let progress = Progress {
-            steps_per_second: 10.0,
-            steps_done: 1_000,
-            steps_total: 3_000,
-            ..Progress::default()
-        };
+        let progress = Progress { steps_per_second: 10.0, ..Progress::default() };
         assert_eq!(
-            line(&sweep, &progress, Some(50.0)),
+            line(&sweep, &progress, Some(50.0), Some(200.0)),
             "11/36 trials done, 2 running, 23 waiting, 1 failed · best accuracy 88.00 (constant \
              answer 50.00) · 10.0 trial-steps/s · 3 min 20 s left"
         );

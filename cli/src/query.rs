@@ -9,6 +9,7 @@ use tonic::Streaming;
 use crate::client::Client;
 use crate::output::error::Error;
 use crate::output::json::real;
+use crate::output::number;
 
 /// The answer to a statement, row by row.
 pub(crate) struct Answer {
@@ -57,7 +58,7 @@ impl Answer {
     }
 }
 
-/// A cell for people and for CSV: empty for null, hexadecimal for bytes.
+/// A cell in full: empty for null, hexadecimal for bytes.
 pub(crate) fn text(cell: &Cell) -> String {
     match &cell.kind {
         None => String::new(),
@@ -65,6 +66,14 @@ pub(crate) fn text(cell: &Cell) -> String {
         Some(Kind::Real(number)) => number.to_string(),
         Some(Kind::Text(text)) => text.clone(),
         Some(Kind::Blob(bytes)) => hex(bytes),
+    }
+}
+
+/// A cell in a table: as [`text`], reals with six digits.
+pub(crate) fn shown(cell: &Cell) -> String {
+    match cell.kind {
+        Some(Kind::Real(value)) => number::real(value),
+        _ => text(cell),
     }
 }
 

@@ -84,7 +84,7 @@ fn table(columns: &[String], rows: &[Row]) -> String {
     let mut table =
         Table::new(columns.iter().enumerate().map(|(at, name)| (name.as_str(), side(at))));
     for row in rows {
-        table.row(row.values.iter().map(query::text));
+        table.row(row.values.iter().map(query::shown));
     }
     table.render()
 }

@@ -26,6 +26,27 @@ pub(crate) fn rate(value: f64) -> String {
     }
 }
 
+/// Any number, six significant digits: `91.25`, `1.76777`, `5e-4`.
+pub(crate) fn real(value: f64) -> String {
+    let size = value.abs();
+    if !value.is_finite() {
+        return odd(value);
+    }
+    if size != 0.0 && !(1e-3..1e9).contains(&size) {
+        let text = format!("{value:.5e}");
+        let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+        return format!("{}e{power}", trim(digits));
+    }
+    // How many digits stand before the point.
+    let before = format!("{size:.0}").len();
+    trim(&format!("{value:.*}", 6_usize.saturating_sub(before))).to_owned()
+}
+
+/// Without zeros at the end of a fraction.
+fn trim(text: &str) -> &str {
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
+}
+
 /// A loss, four digits after the point.
 pub(crate) fn loss(value: f64) -> String {
     if value.is_finite() { format!("{value:.4}") } else { odd(value) }
@@ -110,6 +131,12 @@ mod tests {
     #[test]
     fn rates_look_as_in_the_spec() {
         assert_eq!([0.3, 5e-4, 1e-4, 0.05, 2.0].map(rate), ["0.3", "5e-4", "1e-4", "0.05", "2"]);
+    }
+
+    #[test]
+    fn any_number_has_six_digits() {
+        let numbers = [91.25, 1.767_766_952_966_368_9, 5e-4, 0.0, -12_345.678, 1e12, 0.1];
+        assert_eq!(numbers.map(real), ["91.25", "1.76777", "5e-4", "0", "-12345.7", "1e12", "0.1"]);
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Small line plots in text.
 
-use super::number;
-
 /// Columns and rows of the drawing area.
 const WIDTH: usize = 64;
 const HEIGHT: usize = 14;
@@ -60,7 +58,9 @@ fn render(
     y_name: &str,
 ) -> String {
     let middle = f64::midpoint(y_low, y_high);
-    let labels = [y_high, middle, y_low].map(number::metric);
+    // As many digits as it takes to tell them apart.
+    let digits = if y_high - y_low < 1.0 { 4 } else { 2 };
+    let labels = [y_high, middle, y_low].map(|y| format!("{y:.digits$}"));
     let width = labels.iter().map(String::len).max().unwrap_or(0);
     let mut text = format!("{y_name}\n");
     for (at, row) in area.iter().enumerate() {
