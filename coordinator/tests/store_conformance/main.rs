@@ -1,5 +1,12 @@
 //! What every store must do, run over each of them; and what the one in SQLite must do besides.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests are tests as well"
+)]
+
 mod bench;
 mod commits;
 mod parity;

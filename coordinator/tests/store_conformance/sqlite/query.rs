@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use deptune_coordinator::store::{QueryError, SqlValue, Store};
+use deptune_coordinator::store::{QueryError, SqlValue};
 
 use crate::bench::Bench;
 use crate::sample::{end, first_lease, success, sweep, trial_id, worker};
