@@ -82,7 +82,9 @@ impl Agent {
             self.discard(report.lease, out);
         }
         self.accept(leases, now, out);
-        self.ask_at = now + self.dice.jitter(retry_after.max(MIN_RETRY));
+        if exchange.free_slots.iter().any(|slot| !self.packs.contains_key(slot)) {
+            self.ask_at = now + self.dice.jitter(retry_after.max(MIN_RETRY));
+        }
     }
 
     /// Starts what was leased; hands back what cannot be started.

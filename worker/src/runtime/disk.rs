@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use deptune_sweep::scheduler::LeaseKey;
 use tokio::sync::mpsc;
 
+use super::held::Held;
 use crate::outbox::{KeepError, Outbox};
 use crate::protocol::{Action, Event, FileKind, Identity, Kept};
 
@@ -18,15 +19,16 @@ const STAY: usize = 2;
 /// Starts the thread. It ends when the sender is dropped and all is written.
 pub(super) fn start(
     outbox: Arc<Outbox>,
+    held: Arc<Held>,
     events: mpsc::Sender<Event>,
 ) -> std::io::Result<(Sender<Action>, JoinHandle<()>)> {
     let (sender, receiver) = channel();
     let thread = std::thread::Builder::new().name("deptune-disk".to_owned());
-    let thread = thread.spawn(move || serve(&outbox, &receiver, &events))?;
+    let thread = thread.spawn(move || serve(&outbox, &held, &receiver, &events))?;
     Ok((sender, thread))
 }
 
-fn serve(outbox: &Outbox, actions: &Receiver<Action>, events: &mpsc::Sender<Event>) {
+fn serve(outbox: &Outbox, held: &Held, actions: &Receiver<Action>, events: &mpsc::Sender<Event>) {
     let mut made: BTreeMap<LeaseKey, VecDeque<PathBuf>> = BTreeMap::new();
     while let Ok(action) = actions.recv() {
         let event = match action {
@@ -62,6 +64,7 @@ fn serve(outbox: &Outbox, actions: &Receiver<Action>, events: &mpsc::Sender<Even
             Action::Forget(lease) => {
                 made.remove(&lease);
                 outbox.forget(lease);
+                held.remove(lease);
                 None
             }
             Action::ForgetCheckpoint { lease, step } => {

@@ -101,6 +101,8 @@ async fn bring(
             }
         }
         if over && arrived {
+            // The child's files may not be in the outbox yet.
+            shared.held.gone(members).await;
             if let Err(error) = fs::remove_dir_all(dir) {
                 tracing::warn!(dir = %dir.display(), %error, "cannot delete");
             }

@@ -8,6 +8,7 @@ mod attempt;
 mod calls;
 mod client;
 mod disk;
+mod held;
 mod logs;
 mod pack;
 mod setup;
@@ -31,6 +32,7 @@ use crate::slot::{self, Slot};
 use crate::{Error, Exit, Options};
 
 use client::Client;
+use held::Held;
 use logs::Logs;
 use pack::Run;
 use setup::Setup;
@@ -46,6 +48,7 @@ struct Shared {
     cache: Cache,
     spawner: Spawner,
     logs: Logs,
+    held: Arc<Held>,
 }
 
 /// See [`crate::run`].
@@ -76,9 +79,11 @@ pub(crate) async fn run(options: Options, shutdown: CancellationToken) -> Result
     );
     let agent = Agent::new(config, me, estate, 0);
     let (events, received) = mpsc::channel(WAITING);
-    let (disk, writer) = disk::start(Arc::clone(&outbox), events.clone()).map_err(thread)?;
+    let held = Arc::new(Held::default());
+    let (disk, writer) =
+        disk::start(Arc::clone(&outbox), Arc::clone(&held), events.clone()).map_err(thread)?;
     let logs = Logs::default();
-    let shared = Arc::new(Shared { setup, client, outbox, cache, spawner, logs });
+    let shared = Arc::new(Shared { setup, client, outbox, cache, spawner, logs, held });
     shared.logs.inherit(&shared);
     let tasks = JoinSet::new();
     let stops = BTreeMap::new();
@@ -166,6 +171,7 @@ impl Node {
             }
             Action::Start { slot, run, pack } => {
                 let Some(slot) = self.slots.iter().find(|s| s.record.slot == slot) else { return };
+                self.shared.held.add(pack.iter().map(|lease| lease.lease));
                 let (sender, stop) = watch::channel(None);
                 self.stops.insert(slot.record.slot, (run, sender));
                 let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
