@@ -31,7 +31,7 @@ pub(crate) fn problems(dir: &Path, config: &ModelConfig) -> Vec<String> {
 fn check_weights_file(path: &PathBuf, config: &ModelConfig) -> Result<(), String> {
     let name = shown(path);
     let io = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => format!("{name} is missing"),
+        std::io::ErrorKind::NotFound => missing(&name),
         _ => format!("cannot read {name}: {error}"),
     };
     let mut file = File::open(path).map_err(io)?;
@@ -44,10 +44,14 @@ fn check_weights_file(path: &PathBuf, config: &ModelConfig) -> Result<(), String
     check_weights(&name, &header, length, config).map_err(|error| chain(&error))
 }
 
+fn missing(name: &str) -> String {
+    format!("{name} is missing; a model is a directory with {}", FILES.join(", "))
+}
+
 fn check_tokenizer_file(path: &PathBuf, config: &ModelConfig) -> Result<(), String> {
     let name = shown(path);
     let io = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => format!("{name} is missing"),
+        std::io::ErrorKind::NotFound => missing(&name),
         _ => format!("cannot read {name}: {error}"),
     };
     let length = std::fs::metadata(path).map_err(io)?.len();

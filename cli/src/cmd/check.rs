@@ -43,14 +43,7 @@ pub(crate) struct Args {
 /// Checks.
 pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let mut draft = Draft::read(&args.spec, args.model_config.as_deref())?;
-    let data = match draft.task() {
-        Some((task, recipe)) => match task.resolve(recipe) {
-            Ok(def) => check_data(&mut draft, &task, &def),
-            // The spec's own checks have named it.
-            Err(_) => None,
-        },
-        None => None,
-    };
+    let data = look_at_data(&mut draft);
     let model = check_model(&mut draft, args.config_only);
     let spec = draft.finish()?;
     let how = data.as_ref().map(|data| data.how).unwrap_or_default();
@@ -88,7 +81,14 @@ pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// Reads all data files; problems go into the draft.
+/// Reads all data files of a draft whose task makes sense; problems go into the draft.
+pub(super) fn look_at_data(draft: &mut Draft) -> Option<Dataset> {
+    let (task, recipe) = draft.task()?;
+    // What is wrong with the task itself, the spec's own checks have named.
+    let def = task.resolve(recipe).ok()?;
+    check_data(draft, &task, &def)
+}
+
 fn check_data(draft: &mut Draft, task: &TaskSpec, def: &TaskDef) -> Option<Dataset> {
     let files = data_files(task, &draft.dir);
     let mut rows = BTreeMap::new();

@@ -1,5 +1,8 @@
 //! The program as people run it, without a coordinator: help, exit codes, messages.
 
+// Helpers outside of #[test] functions are test code, too.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod check;
 mod help;
 mod manners;
