@@ -60,7 +60,7 @@ fn launch(dir: &Path, orders: &str, resume: Option<PathBuf>) -> Launch {
     let scratch = dir.join("scratch");
     fs::create_dir_all(&scratch).unwrap();
     Launch {
-        program: PathBuf::from(env!("CARGO_BIN_EXE_fake_trainer")),
+        program: PathBuf::from(env!("CARGO_BIN_EXE_fake-trainer")),
         environment: vec![("DEPTUNE_FAKE".into(), OsString::from(orders))],
         dir: dir.to_owned(),
         job: Job {

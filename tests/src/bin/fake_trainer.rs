@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     if std::env::args().nth(1).as_deref() != Some("run") {
-        bail!("usage: fake_trainer run < JOB");
+        bail!("usage: fake-trainer run < JOB");
     }
     let stopped = listen()?;
     let mut line = String::new();
