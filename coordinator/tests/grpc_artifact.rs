@@ -1,5 +1,7 @@
 //! Files by hash, and trial logs.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 mod common;
 
 use common::{Server, reason};
@@ -31,7 +33,7 @@ async fn a_file_comes_back_as_it_was_sent() {
     let absent = ArtifactHash::of(b"absent").to_string();
     let request = v1::FindMissingRequest { hashes: vec![hash, absent.clone()] };
     let missing = server.artifacts().find_missing(request).await.unwrap().into_inner().missing;
-    assert_eq!(missing, [absent.clone()]);
+    assert_eq!(missing, std::slice::from_ref(&absent));
     let status = server.artifacts().get_artifact(v1::GetArtifactRequest { hash: absent }).await;
     let status = status.unwrap_err();
     assert_eq!((status.code(), reason(&status)), (Code::NotFound, "UNKNOWN_ARTIFACT".to_owned()));
@@ -61,7 +63,7 @@ async fn a_file_that_changed_after_it_was_hashed_is_refused() {
     }
     let request = v1::FindMissingRequest { hashes: vec![announced.clone()] };
     let missing = server.artifacts().find_missing(request).await.unwrap().into_inner().missing;
-    assert_eq!(missing, [announced.clone()]);
+    assert_eq!(missing, std::slice::from_ref(&announced));
 
     let status = server.put(&announced, 1 << 40, "checkpoint", b"").await.unwrap_err();
     assert_eq!(reason(&status), "TOO_LARGE");

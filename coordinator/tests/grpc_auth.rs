@@ -1,5 +1,7 @@
 //! Who may speak to the coordinator, and how it stands and falls.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Submitting, reading and following sweeps.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 mod common;
 
 use common::{SPEC, Server, evaluation, new_id, reason, submission};

@@ -1,5 +1,7 @@
 //! What agents say and are told.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 mod common;
 
 use std::time::{Duration, Instant};

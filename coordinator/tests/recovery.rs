@@ -1,5 +1,7 @@
 //! What happens when the store does not take a commit.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 mod common;
 
 use std::time::Duration;

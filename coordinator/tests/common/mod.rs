@@ -1,5 +1,6 @@
 //! A coordinator on port 0 in a temporary directory, and clients for it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::path::Path;
