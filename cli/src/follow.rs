@@ -127,7 +127,8 @@ fn show(news: &News, picture: &mut Picture, live: &mut Live) {
                 live.update(
                     progress.steps_done,
                     progress.steps_total,
-                    line(sweep, progress, picture.constant, left),
+                    counts(sweep),
+                    more(sweep, progress, picture.constant, left),
                 );
             }
         }
@@ -193,13 +194,8 @@ impl Picture {
     }
 }
 
-/// The live line.
-fn line(
-    sweep: &Sweep,
-    progress: &Progress,
-    constant: Option<f64>,
-    seconds_left: Option<f64>,
-) -> String {
+/// How many trials are where.
+fn counts(sweep: &Sweep) -> String {
     let done = sweep.succeeded + sweep.failed + sweep.cancelled + sweep.pruned;
     let mut text = format!(
         "{}/{} trials done, {} running, {} waiting",
@@ -211,23 +207,31 @@ fn line(
     if sweep.failed > 0 {
         text.push_str(&format!(", {} failed", number::whole(sweep.failed)));
     }
+    text
+}
+
+/// The best so far, the speed, the time left.
+fn more(
+    sweep: &Sweep,
+    progress: &Progress,
+    constant: Option<f64>,
+    seconds_left: Option<f64>,
+) -> String {
+    let mut parts = Vec::new();
     if let Some(best) = sweep.best {
-        text.push_str(&format!(
-            " · best {} {}",
-            printable(&sweep.metric_name),
-            number::metric(best)
-        ));
-        if let Some(constant) = constant {
-            text.push_str(&format!(" (constant answer {})", number::metric(constant)));
-        }
+        let name = printable(&sweep.metric_name);
+        let beside = constant
+            .map(|constant| format!(" (constant answer {})", number::metric(constant)))
+            .unwrap_or_default();
+        parts.push(format!("best {name} {}{beside}", number::metric(best)));
     }
     if progress.steps_per_second > 0.0 {
-        text.push_str(&format!(" · {:.1} trial-steps/s", progress.steps_per_second));
+        parts.push(format!("{:.1} trial-steps/s", progress.steps_per_second));
     }
     if let Some(seconds) = seconds_left {
-        text.push_str(&format!(" · {} left", number::span(seconds)));
+        parts.push(format!("{} left", number::span(seconds)));
     }
-    text
+    parts.join(" · ")
 }
 
 #[cfg(test)]
@@ -248,10 +252,10 @@ mod tests {
             ..Sweep::default()
         };
         let progress = Progress { steps_per_second: 10.0, ..Progress::default() };
+        assert_eq!(counts(&sweep), "11/36 trials done, 2 running, 23 waiting, 1 failed");
         assert_eq!(
-            line(&sweep, &progress, Some(50.0), Some(200.0)),
-            "11/36 trials done, 2 running, 23 waiting, 1 failed · best accuracy 88.00 (constant \
-             answer 50.00) · 10.0 trial-steps/s · 3 min 20 s left"
+            more(&sweep, &progress, Some(50.0), Some(200.0)),
+            "best accuracy 88.00 (constant answer 50.00) · 10.0 trial-steps/s · 3 min 20 s left"
         );
     }
 

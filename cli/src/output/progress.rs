@@ -68,22 +68,25 @@ impl Live {
             return Live::Lines(None);
         }
         let bar = ProgressBar::new(0);
-        if let Ok(style) = ProgressStyle::with_template("[{bar:24}] {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("[{bar:24}] {prefix}\n{wide_msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
         Live::Bar(bar)
     }
 
-    /// How it stands: `done` of `total`, and a line about it.
-    pub(crate) fn update(&mut self, done: u64, total: u64, text: String) {
+    /// How it stands: `done` of `total`, in words, and what else there is to say (it may be cut
+    /// off where a terminal is narrow).
+    pub(crate) fn update(&mut self, done: u64, total: u64, counts: String, more: String) {
         match self {
             Live::Quiet => {}
             Live::Bar(bar) => {
                 bar.set_length(total);
                 bar.set_position(done);
-                bar.set_message(text);
+                bar.set_prefix(counts);
+                bar.set_message(more);
             }
             Live::Lines(last) => {
+                let text = if more.is_empty() { counts } else { format!("{counts} · {more}") };
                 let now = Instant::now();
                 let due = last.as_ref().is_none_or(|(at, before)| {
                     now.duration_since(*at) >= LINE_EVERY && *before != text
