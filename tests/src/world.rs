@@ -122,19 +122,36 @@ impl World {
         }
     }
 
-    /// Starts a worker with one slot of one thread. Its state directory is its name's, so that a
+    /// Starts a worker with one slot of one thread, unless `args` say otherwise. Its state directory is its name's, so that a
     /// second worker of the same name is the same agent again.
     #[must_use]
     pub fn worker(&self, name: &str, trainer: &Path, roots: &[&Path], args: &[&str]) -> Process {
+        self.worker_with("", name, trainer, roots, args)
+    }
+
+    /// The same with orders for the child that only pretends to train (see its source).
+    #[must_use]
+    pub fn worker_with(
+        &self,
+        orders: &str,
+        name: &str,
+        trainer: &Path,
+        roots: &[&Path],
+        args: &[&str],
+    ) -> Process {
         let mut command = self.command(&["worker", "--name", name]);
+        if !args.contains(&"--slots") {
+            command.args(["--slots", "1"]);
+        }
         command
-            .args(["--slots", "1", "--threads", "1", "--device", "cpu"])
+            .args(["--threads", "1", "--device", "cpu"])
             .arg("--state-dir")
             .arg(self.path(&format!("state-{name}")))
             .arg("--cache-dir")
             .arg(self.path("cache"))
             .arg("--trainer")
-            .arg(trainer);
+            .arg(trainer)
+            .env("DEPTUNE_FAKE", orders);
         for root in roots {
             command.arg("--model-root").arg(root);
         }

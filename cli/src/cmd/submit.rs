@@ -7,7 +7,7 @@ use deptune_sweep::child::FileHash;
 use deptune_sweep::record::{DataRef, Submission};
 use uuid::Uuid;
 
-use super::{connect, watch};
+use super::{check, connect, watch};
 use crate::args::Globals;
 use crate::client::Client;
 use crate::model_dir;
@@ -45,7 +45,7 @@ pub(crate) struct Args {
 
 /// Submits.
 pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
-    let spec = Draft::read(&args.spec, args.model_config.as_deref())?.finish()?;
+    let spec = read(&args.spec, args.model_config.as_deref())?;
     let parcel = pack(&spec, args.upload_model).await?;
     let client = connect(globals).await?;
     let request_id = args.request_id.unwrap_or_else(Uuid::new_v4);
@@ -63,6 +63,16 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
         say(&format!("follow it with: deptune watch {}", sweep.id));
     }
     Ok(Exit::Done)
+}
+
+/// Reads a spec and all rows of its data: a bad row would fail every trial, one after the other.
+///
+/// # Errors
+/// Every problem of the spec and its data.
+pub(super) fn read(spec: &Path, model_config: Option<&Path>) -> Result<SpecFile, Error> {
+    let mut draft = Draft::read(spec, model_config)?;
+    check::look_at_data(&mut draft);
+    draft.finish()
 }
 
 /// `sweep 3 (name) submitted: 36 trials`.

@@ -19,7 +19,7 @@ use crate::logging::{self, Talk};
 use crate::output::error::{Error, Exit};
 use crate::output::say;
 use crate::paths::{self, Target};
-use crate::spec_file::{Draft, SpecFile};
+use crate::spec_file::SpecFile;
 use crate::{stop, trainer};
 
 /// Runs a coordinator and a worker here, and a sweep on them
@@ -59,7 +59,7 @@ const LOG_FILE: &str = "deptune.log";
 pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
     // Whatever can be wrong with the input shows before anything is started.
     let spec = match &args.spec {
-        Some(file) => Some(Draft::read(file, None)?.finish()?),
+        Some(file) => Some(submit::read(file, None)?),
         None => None,
     };
     let trainer = trainer::find(args.trainer.as_deref())?;

@@ -1,25 +1,25 @@
 //! What goes wrong when trials already run: it becomes their recorded outcome, and the sweep goes
 //! on.
 
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::time::Duration;
 
-use deptune_tests::{World, trainer};
-
-use super::fake_worker;
+use deptune_tests::{Process, World, fake_trainer, quickstart, trainer};
 
 /// Longer than a small sweep takes.
 const SWEEP: Duration = Duration::from_secs(90);
+
+/// A worker whose children do as they are told.
+fn worker(world: &World, orders: &str) -> Process {
+    world.worker_with(orders, "fake", &fake_trainer(), &[&quickstart()], &[])
+}
 
 #[test]
 fn a_diverged_trial_is_an_outcome_and_the_sweep_goes_on() {
     let world = World::new();
     let coordinator = world.serve();
-    let _worker = fake_worker(&world, &[]);
+    let _worker = worker(&world, "fault=diverged index=2 at=4");
     let project = world.project("diverged").with("[42]", "[1, 2, 3, 4, 5]");
-    let mut data = File::options().append(true).open(project.dir.join("train.jsonl")).unwrap();
-    data.write_all(b"fake: fault=diverged index=2 at=4\n").unwrap();
     world.run_within(SWEEP, &["submit", &project.spec(), "--wait"]).code(1);
 
     let mut database = coordinator.database();
@@ -43,10 +43,8 @@ fn a_diverged_trial_is_an_outcome_and_the_sweep_goes_on() {
 fn measures_that_are_no_numbers_are_stored_and_shown() {
     let world = World::new();
     let coordinator = world.serve();
-    let _worker = fake_worker(&world, &[]);
+    let _worker = worker(&world, "fault=nan index=1 at=2");
     let project = world.project("nan").with("[42]", "[1, 2]");
-    let mut data = File::options().append(true).open(project.dir.join("train.jsonl")).unwrap();
-    data.write_all(b"fake: fault=nan index=1 at=2\n").unwrap();
     world.run_within(SWEEP, &["submit", &project.spec(), "--wait"]).code(0);
     let mut database = coordinator.database();
     assert_eq!(
@@ -76,8 +74,7 @@ fn a_model_file_that_changed_after_submit_fails_the_trial_with_its_name() {
         content[last] ^= 1;
         fs::write(&file, content).unwrap();
 
-        let trainer = deptune_tests::fake_trainer();
-        let _worker = world.worker("fake", &trainer, &[&project.dir], &[]);
+        let _worker = world.worker("fake", &fake_trainer(), &[&project.dir], &[]);
         world.run_within(SWEEP, &["watch", "1"]).code(1);
         let mut database = coordinator.database();
         let sql = "select outcome, failure_class, attempts, message from trial_results";
@@ -103,7 +100,7 @@ fn a_model_outside_of_the_roots_is_never_opened() {
     world.run(&["submit", &project.spec()]).code(0);
     let roots = world.path("roots");
     fs::create_dir(&roots).unwrap();
-    let _worker = world.worker("fake", &deptune_tests::fake_trainer(), &[&roots], &[]);
+    let _worker = world.worker("fake", &fake_trainer(), &[&roots], &[]);
     world.run_within(SWEEP, &["watch", "1"]).code(1);
     let mut database = coordinator.database();
     let rows = database.rows("select outcome, failure_class, message from trial_results");
@@ -119,7 +116,7 @@ fn a_real_trial_diverges_and_the_next_one_succeeds() {
     let Some(trainer) = trainer() else { return };
     let world = World::new();
     let coordinator = world.serve();
-    let _worker = world.worker("real", &trainer, &[&deptune_tests::quickstart()], &[]);
+    let _worker = world.worker("real", &trainer, &[&quickstart()], &[]);
     // A rate with which the first updates overflow, and a sensible one.
     let project = world
         .project("project")
