@@ -98,7 +98,7 @@ pub(super) struct ReportFile {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 enum End {
-    Succeeded { result: TrialResult, adapter: ArtifactHash },
+    Succeeded { result: Box<TrialResult>, adapter: ArtifactHash },
     Failed { class: FailureClass, message: String },
     Released {},
 }
@@ -107,7 +107,7 @@ impl ReportFile {
     pub(super) fn new(report: &Report) -> ReportFile {
         let end = match &report.end {
             ReportEnd::Succeeded { result, adapter } => {
-                End::Succeeded { result: result.clone(), adapter: adapter.clone() }
+                End::Succeeded { result: Box::new(result.clone()), adapter: adapter.clone() }
             }
             ReportEnd::Failed { class, message } => {
                 End::Failed { class: *class, message: message.clone() }
@@ -125,7 +125,7 @@ impl ReportFile {
 
     pub(super) fn read(self) -> Report {
         let end = match self.end {
-            End::Succeeded { result, adapter } => ReportEnd::Succeeded { result, adapter },
+            End::Succeeded { result, adapter } => ReportEnd::Succeeded { result: *result, adapter },
             End::Failed { class, message } => ReportEnd::Failed { class, message },
             End::Released {} => ReportEnd::Released,
         };

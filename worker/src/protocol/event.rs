@@ -337,7 +337,7 @@ pub enum Action {
         path: PathBuf,
     },
     /// Put a report into the outbox, durably. Answered by [`Event::ReportSaved`].
-    SaveReport(Report),
+    SaveReport(Box<Report>),
     /// Write down which leases this worker holds.
     SaveLeases {
         /// The worker.

@@ -176,7 +176,7 @@ impl Agent {
 
 /// Puts a report into the outbox.
 pub(super) fn save(held: &mut Held, report: Report, out: &mut Vec<Action>) {
-    out.push(Action::SaveReport(report.clone()));
+    out.push(Action::SaveReport(Box::new(report.clone())));
     held.end = Some(Ending::Saving { report, adapter: None });
 }
 

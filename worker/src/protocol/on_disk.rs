@@ -42,7 +42,7 @@ impl Agent {
                         let adapter = kept.hash.clone();
                         let end = ReportEnd::Succeeded { result, adapter };
                         let report = held.report(lease, end);
-                        out.push(Action::SaveReport(report.clone()));
+                        out.push(Action::SaveReport(Box::new(report.clone())));
                         let adapter = Some(Parcel::new(kept));
                         held.end = Some(Ending::Saving { report, adapter });
                     }

@@ -241,7 +241,7 @@ impl Play {
     /// Saves the report that is due, and gives it back.
     fn save(&mut self) -> Report {
         let report = self.one("report to save", |a| match a {
-            Action::SaveReport(report) => Some(report.clone()),
+            Action::SaveReport(report) => Some(Report::clone(report)),
             _ => None,
         });
         self.event(Event::ReportSaved { lease: report.lease, durable: true });

@@ -47,7 +47,7 @@ pub(super) async fn put(
             let mut chunk = Vec::with_capacity(CHUNK);
             match (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).await {
                 Ok(n) if n > 0 => {
-                    if sender.send(message(Part::Chunk(chunk.into()))).await.is_err() {
+                    if sender.send(message(Part::Chunk(chunk))).await.is_err() {
                         return;
                     }
                 }
@@ -106,7 +106,7 @@ pub(super) async fn append_log(
         trial: Some(lease.trial.into()),
         epoch: lease.epoch.0,
         offset,
-        text: text.into(),
+        text,
     };
     let mut service = client.artifacts()?;
     let request = client.request(content, SHORT)?;
