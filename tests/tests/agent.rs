@@ -1,6 +1,13 @@
 //! The worker as a process: told to go, killed, stopped, cut off, and what the next one inherits.
 //! Its children only pretend to train, and write down every step that they make.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "this is test code: what goes wrong here ends the test that asked for it"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,13 @@
 //! The agent's children: every way in which one can go wrong ends in a class and in words, takes
 //! bounded memory, and leaves no process behind.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "this is test code: what goes wrong here ends the test that asked for it"
+)]
+
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};

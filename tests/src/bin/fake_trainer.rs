@@ -274,12 +274,8 @@ impl Trial<'_> {
             let step = self.state.step + 1;
             match orders.fault(trial, step) {
                 Some(Fault::Nan) => nan = true,
-                Some(fault) => {
-                    if suffer(fault, trial, orders, stopped)? {
-                        return Ok(());
-                    }
-                }
-                None => {}
+                Some(fault) if suffer(fault, trial, orders, stopped)? => return Ok(()),
+                _ => {}
             }
             std::thread::sleep(orders.step);
             self.state.step = step;
