@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use deptune_tests::{PATIENCE, World};
+use deptune_tests::{PATIENCE, World, fake_trainer};
 
 use super::{assert_untouched, fake_worker, wrong_token};
 
@@ -27,6 +27,9 @@ fn a_second_coordinator_on_the_same_database_names_the_first() {
         "hint:",
         "--data-dir",
     ]);
+    let trainer = fake_trainer().display().to_string();
+    let up = ["up", "--trainer", &trainer];
+    world.run(&up).code(3).says(&["is in use by the coordinator", &pid, address, "hint:"]);
     // The first one's address file is still the first one's.
     world.run(&["list"]).code(0);
     assert_untouched(&world, coordinator);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use deptune_tests::{Project, World, quickstart};
+use deptune_tests::{Project, World, fake_trainer, quickstart};
 
 use super::{assert_untouched, refused};
 
@@ -120,4 +120,21 @@ fn data_that_cannot_be_used_are_named_with_file_and_line() {
     expect(&project, "train = ", &["cannot read the data file", "train.jsonl"]);
 
     assert_untouched(&world, coordinator);
+}
+
+#[test]
+fn up_refuses_bad_input_before_it_starts_anything() {
+    let world = World::new();
+    let project = world.project("rows");
+    project.file(
+        "train.jsonl",
+        "{\"text\": \"no label\"}\n{\"text\": \"a\", \"sentiment\": \"positive\"}\n",
+    );
+    let trainer = fake_trainer().display().to_string();
+    let says = ["train.jsonl:1: no label in column 'sentiment'", &project.at("train = ")];
+    world.run(&["up", &project.spec(), "--trainer", &trainer]).code(2).says(&says);
+    let absent = world.path("absent").display().to_string();
+    let up = ["up", &world.project("fine").spec(), "--trainer", &absent];
+    world.run(&up).says(&["deptune-trainer", "hint:"]);
+    assert!(!world.data_dir().exists(), "something was started");
 }

@@ -2,6 +2,7 @@
 //! on.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use deptune_tests::{Process, World, fake_trainer, quickstart, trainer};
@@ -111,23 +112,35 @@ fn a_model_outside_of_the_roots_is_never_opened() {
     database.assert_sound();
 }
 
+/// Makes the first number of a tensor not a number.
+fn spoil(weights: &Path, tensor: &str) {
+    let mut content = fs::read(weights).unwrap();
+    let (length, rest) = content.split_first_chunk::<8>().unwrap();
+    let length = usize::try_from(u64::from_le_bytes(*length)).unwrap();
+    let header: serde_json::Value = serde_json::from_slice(&rest[..length]).unwrap();
+    assert_eq!(header[tensor]["dtype"], "BF16", "{tensor}");
+    let start = header[tensor]["data_offsets"][0].as_u64().unwrap();
+    let at = 8 + length + usize::try_from(start).unwrap();
+    content[at..at + 2].copy_from_slice(&0x7fc0_u16.to_le_bytes());
+    fs::write(weights, content).unwrap();
+}
+
 #[test]
-fn a_real_trial_diverges_and_the_next_one_succeeds() {
+fn real_trials_that_diverge_are_outcomes_and_the_sweep_goes_on() {
     let Some(trainer) = trainer() else { return };
     let world = World::new();
     let coordinator = world.serve();
-    let _worker = world.worker("real", &trainer, &[&quickstart()], &[]);
-    // A rate with which the first updates overflow, and a sensible one.
-    let project = world
-        .project("project")
-        .with("prompt_lr = [0.3]", "prompt_lr = [1000, 0.3]")
-        .with("lowrank_lr = [1e-3]", "lowrank_lr = [1000]")
-        .with("steps = 6", "steps = 12");
-    world.run_within(SWEEP, &["submit", &project.spec(), "--wait"]);
+    let project = world.project("project").with_own_model().with("[42]", "[1, 2]");
+    spoil(&project.dir.join("model/model.safetensors"), "encoder.final_layer_norm.weight");
+    let _worker = world.worker("real", &trainer, &[&project.dir], &[]);
+    world.run_within(SWEEP, &["submit", &project.spec(), "--wait"]).code(1);
     let mut database = coordinator.database();
-    let rows =
-        database.rows("select prompt_lr, outcome, failure_class, message from trial_results");
-    eprintln!("{rows:?}");
+    let rows = database.rows("select outcome, failure_class, attempts, message from trial_results");
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert_eq!(row[..3], ["failed", "diverged", "1"], "{row:?}");
+        assert!(row[3].contains("step"), "{row:?}");
+    }
     assert_eq!(database.rows("select status from sweep_progress"), [["finished"]]);
     database.assert_sound();
 }
