@@ -1,6 +1,8 @@
 //! A thousand trials over four workers of which one is killed: what is recorded is exactly the
 //! grid of the spec, each point once. The children only pretend to train.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

@@ -111,6 +111,7 @@ pub struct Report {
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one per finished trial, never kept in lists")]
 pub enum ReportEnd {
     /// The trial is finished.
     Succeeded {

@@ -4,6 +4,8 @@
 //!
 //! That no program panicked is checked by the harness whenever one ends.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 mod address;
 mod files;
 mod moving;
