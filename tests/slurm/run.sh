@@ -74,7 +74,7 @@ job() {
     (($#)) && shift
     job=$(sbatch --parsable --chdir="$work" --cpus-per-task="$cpus" "${options[@]}" \
         "$root/deploy/slurm/worker.sbatch" "$@")
-    echo "job $job: sbatch ${options[*]} worker.sbatch $*"
+    echo "job $job: sbatch --cpus-per-task=$cpus ${options[*]} worker.sbatch $*"
 }
 
 # ended STATE: the job has left the queue, and ended like this.
