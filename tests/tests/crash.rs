@@ -1,6 +1,14 @@
 //! A sweep with the real trainer, while its trainer, its worker and its coordinator are killed one
 //! after the other: it ends as if nothing had happened, to the last bit.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests fail the test that calls them"
+)]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -1,7 +1,13 @@
 //! Holds the tree together: which crate may use which, that no file knows the machine it was
 //! written on, and that the documents' links lead somewhere.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
