@@ -55,7 +55,9 @@ struct Shared {
 pub(crate) async fn run(options: Options, shutdown: CancellationToken) -> Result<Exit, Error> {
     let setup = Setup::resolve(&options)?;
     let slot_options = options.slots;
-    let discovered = tokio::task::spawn_blocking(move || slot::discover(&slot_options)).await;
+    let trainer = setup.trainer.clone();
+    let discover = move || slot::discover(&slot_options, &trainer);
+    let discovered = tokio::task::spawn_blocking(discover).await;
     let slots = discovered.map_err(|error| Error::Options(error.to_string()))??;
     let outbox = Arc::new(Outbox::open(&setup.state_dir)?);
     let cache = Cache::open(&setup.cache_dir, &options.model_roots)?;

@@ -1,12 +1,14 @@
 //! Which CUDA devices the process was given.
 
 use std::io::Read;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Longest wait for `nvidia-smi`, which hangs when a device has fallen off the bus.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait for a program that looks at devices: `nvidia-smi` hangs when one has fallen off
+/// the bus.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +39,25 @@ pub(super) fn devices() -> Vec<Gpu> {
 }
 
 fn listing() -> Option<String> {
-    let mut child = Command::new("nvidia-smi")
-        .arg("-L")
+    let mut command = Command::new("nvidia-smi");
+    command.arg("-L");
+    output(command)
+}
+
+/// CUDA devices that a trainer's libtorch can use; `None` when it does not say.
+pub(super) fn usable_by(trainer: &Path) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    struct Devices {
+        cuda: u32,
+    }
+    let mut command = Command::new(trainer);
+    command.arg("devices");
+    serde_json::from_str::<Devices>(output(command)?.trim()).ok().map(|devices| devices.cuda)
+}
+
+/// What a command prints, if it ends well and in time.
+fn output(mut command: Command) -> Option<String> {
+    let mut child = command
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .stdout(Stdio::piped())

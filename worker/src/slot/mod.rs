@@ -4,6 +4,8 @@
 mod cpu;
 mod cuda;
 
+use std::path::Path;
+
 use deptune_sweep::child::Device;
 use deptune_sweep::record::SlotRecord;
 
@@ -33,16 +35,26 @@ impl Slot {
     }
 }
 
-/// Finds the slots. Blocks for as long as `nvidia-smi` takes.
+/// Finds the slots. CUDA devices count only when the trainer's libtorch can use them. Blocks for
+/// as long as `nvidia-smi` and the trainer take.
 ///
 /// # Errors
 /// When the options ask for devices that are not there, or for no slot or thread at all.
-pub fn discover(options: &SlotOptions) -> Result<Vec<Slot>, Error> {
+pub fn discover(options: &SlotOptions, trainer: &Path) -> Result<Vec<Slot>, Error> {
     let cpus = cpu::available();
-    let gpus = match options.device {
+    let mut gpus = match options.device {
         DeviceChoice::Cpu => Vec::new(),
         DeviceChoice::Auto | DeviceChoice::Cuda => cuda::devices(),
     };
+    if !gpus.is_empty() && cuda::usable_by(trainer).unwrap_or(0) == 0 {
+        let reason = "the trainer's libtorch cannot use this node's CUDA devices; build with \
+                      `make libtorch CUDA=1`, or install a driver for CUDA 13";
+        if options.device == DeviceChoice::Cuda {
+            return Err(Error::Options(format!("{reason}; or use --device cpu")));
+        }
+        tracing::warn!(devices = gpus.len(), "{reason}; using the CPU");
+        gpus.clear();
+    }
     if options.device == DeviceChoice::Cuda && gpus.is_empty() {
         return Err(Error::Options(
             "no CUDA device is visible to this process; check `nvidia-smi -L` and \

@@ -1,7 +1,7 @@
 //! `deptune-trainer`: the child process that agents and the command line spawn. People use
 //! `deptune`.
 
-use std::io::BufRead;
+use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,6 +19,8 @@ use serde::de::DeserializeOwned;
 enum Command {
     /// Train one pack: reads a job (one JSON line) from standard input, answers in JSON lines
     Run,
+    /// Say which devices this trainer can use, as one JSON line
+    Devices,
     /// Apply an adapter: reads a request (one JSON line) from standard input, answers in JSON
     /// lines
     Answer,
@@ -26,12 +28,30 @@ enum Command {
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    load_cuda();
     match execute(&Command::parse()) {
         Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::from(4)
         }
+    }
+}
+
+/// One binary serves nodes with and without CUDA: it links libtorch's CPU part alone, and loads
+/// the CUDA part, where it is installed, before libtorch is first asked for a device.
+#[expect(unsafe_code, reason = "loading a library runs its initialisers")]
+fn load_cuda() {
+    // SAFETY: a library of the libtorch that this program links; no other thread runs yet.
+    let loaded = unsafe {
+        libloading::os::unix::Library::open(
+            Some("libtorch_cuda.so"),
+            libloading::os::unix::RTLD_NOW | libloading::os::unix::RTLD_GLOBAL,
+        )
+    };
+    // Absent on most nodes. Kept for the life of the process where it is there.
+    if let Ok(library) = loaded {
+        std::mem::forget(library);
     }
 }
 
@@ -45,6 +65,12 @@ fn execute(command: &Command) -> anyhow::Result<ExitCode> {
                     .context("cannot listen for signals")?;
             }
             run::run(&job, &mut Emitter::new(std::io::stdout()), &stop)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Devices => {
+            let cuda = if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
+            let line = serde_json::json!({ "cuda": cuda });
+            writeln!(std::io::stdout(), "{line}").context("cannot write to standard output")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Answer => {
