@@ -30,8 +30,13 @@ struct Packages {
 impl Packages {
     fn read() -> Packages {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let version = Command::new(&cargo).arg("-vV").output().unwrap();
+        let version = String::from_utf8(version.stdout).unwrap();
+        let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+        // Packages for other platforms are not needed and were never downloaded.
         let output = Command::new(cargo)
-            .args(["metadata", "--format-version", "1", "--offline", "--locked"])
+            .args(["metadata", "--format-version", "1", "--locked"])
+            .args(["--filter-platform", host])
             .current_dir(root())
             .output()
             .unwrap();
