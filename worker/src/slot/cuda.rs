@@ -57,12 +57,8 @@ pub(super) fn usable_by(trainer: &Path) -> Option<u32> {
 
 /// What a command prints, if it ends well and in time.
 fn output(mut command: Command) -> Option<String> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .ok()?;
+    let mut child =
+        command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped()).spawn().ok()?;
     let stdout = child.stdout.take()?;
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
