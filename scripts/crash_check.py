@@ -196,7 +196,11 @@ def kill_worker(run: Run) -> None:
     run.programs.kill(run.worker)
     gone = lambda: not any(Path(f"/proc/{pid}").exists() for pid in trainers)
     run.wait("the trainers died with their worker", gone)
+    sql = "select count(*) from attempts"
+    (before,) = run.rows(sql)[0]
     run.work()
+    # Until then the dead worker's leases look as if its trials were under way.
+    run.wait("the new worker has trials", lambda: run.rows(f"{sql} having count(*) > {before}"))
 
 
 def kill_coordinator(run: Run) -> None:
