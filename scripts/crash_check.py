@@ -116,12 +116,7 @@ class Run:
             self.command("serve", "--listen", listen), self.environment, self.home / "serve.log"
         )
 
-        def ready() -> bool:
-            if self.coordinator.poll() is not None:
-                raise Failed(f"the coordinator ended; see {self.home / 'serve.log'}")
-            return address_file.exists()
-
-        self.wait("the coordinator is ready", ready)
+        self.wait("the coordinator is ready", address_file.exists)
         self.address = json.loads(address_file.read_text())["address"]
 
     def work(self) -> None:
@@ -147,6 +142,9 @@ class Run:
 
     def wait(self, what: str, probe) -> object:
         while True:
+            for process in self.programs.running:
+                if process.poll() is not None:
+                    raise Failed(f"{process.args[1]} ended; see the logs in {self.home}")
             found = probe()
             if found:
                 return found

@@ -106,7 +106,11 @@ fn kills_change_nothing_but_the_time_it_takes() {
         let gone = || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(());
         until("the trainer died with its worker", PATIENCE, gone);
     }
+    // Until the new one is known, the trials look as if the old one had them.
     node = worker(&world, &trainer);
+    until("the worker is known again", PATIENCE, || {
+        (database.number("select count(*) from workers") == 2).then_some(())
+    });
 
     // The coordinator.
     until_amid(&mut database);
