@@ -4,11 +4,13 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use deptune_coordinator::store::OpenError;
-use deptune_coordinator::{Options, ServeError, serve};
+use deptune_coordinator::{ADDRESS_FILE, DATABASE_FILE, Options, ServeError, serve};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::args::Globals;
 use crate::output::error::{Error, Exit};
+use crate::paths;
 
 /// A running coordinator.
 pub(crate) struct Coordinator {
@@ -37,6 +39,23 @@ impl Coordinator {
             shutdown,
             task: tokio::spawn(running.wait()),
         })
+    }
+
+    /// Starts one for the length of a command that reads results, where none runs on the data
+    /// directory and there is a database in it.
+    ///
+    /// # Errors
+    /// Why it cannot start.
+    pub(crate) async fn for_reading(globals: &Globals) -> Result<Option<Coordinator>, Error> {
+        if !globals.server.is_empty() {
+            return Ok(None);
+        }
+        let dir = paths::data_dir(globals)?;
+        if dir.join(ADDRESS_FILE).exists() || !dir.join(DATABASE_FILE).is_file() {
+            return Ok(None);
+        }
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        Coordinator::start(Options::new(any_port, dir)).await.map(Some)
     }
 
     /// Waits until it ends, for a reason of its own or because of [`Coordinator::shut_down`].

@@ -19,7 +19,9 @@ pub mod store;
 
 pub use grpc::{DOMAIN, Reason};
 pub use runtime::Handle;
-pub use server::{ADDRESS_FILE, AddressFile, Options, Running, ServeError, TOKEN_FILE, serve};
+pub use server::{
+    ADDRESS_FILE, AddressFile, DATABASE_FILE, Options, Running, ServeError, TOKEN_FILE, serve,
+};
 
 /// Version of deptune.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

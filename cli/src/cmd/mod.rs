@@ -24,6 +24,7 @@ use deptune_sweep::id::TrialId;
 
 use crate::args::{Cli, Command, Globals};
 use crate::client::Client;
+use crate::local::Coordinator;
 use crate::logging::{self, Talk};
 use crate::output::error::{Error, Exit};
 use crate::paths;
@@ -37,7 +38,33 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Error> {
     if !matches!(cli.command, Command::Up(_) | Command::Serve(_) | Command::Worker(_)) {
         logging::start(Talk::Client, globals.verbose, globals.color.on_stderr(), None)?;
     }
-    match cli.command {
+    let own = if reads(&cli.command) { Coordinator::for_reading(globals).await? } else { None };
+    let done = carry_out(globals, cli.command).await;
+    if let Some(mut coordinator) = own {
+        coordinator.shut_down();
+        coordinator.ended().await?;
+    }
+    done
+}
+
+/// Whether a command only reads results, so that it needs no running coordinator where the
+/// database lies on this machine.
+fn reads(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::List(_)
+            | Command::Show(_)
+            | Command::Best(_)
+            | Command::Curves(_)
+            | Command::Logs(_)
+            | Command::Sql(_)
+            | Command::Export(_)
+            | Command::Adapter(_)
+    )
+}
+
+async fn carry_out(globals: &Globals, command: Command) -> Result<Exit, Error> {
+    match command {
         Command::Up(args) => up::run(globals, args).await,
         Command::Serve(args) => serve::run(globals, args).await,
         Command::Worker(args) => worker::run(globals, args).await,

@@ -26,8 +26,8 @@ pub use options::Options;
 
 /// Name of the token file in the data directory.
 pub const TOKEN_FILE: &str = "token";
-/// Name of the database in the data directory.
-const DATABASE: &str = "deptune.db";
+/// Name of the SQLite database in the data directory, where no other is named.
+pub const DATABASE_FILE: &str = "deptune.db";
 
 /// Why the coordinator did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +137,7 @@ pub async fn serve(
         .local_addr()
         .map_err(|source| ServeError::Listen { address: options.listen, source })?;
 
-    let database = options.database.clone().unwrap_or_else(|| options.data_dir.join(DATABASE));
+    let database = options.database.clone().unwrap_or_else(|| options.data_dir.join(DATABASE_FILE));
     let store = Arc::new(SqliteStore::open(&database, &identity(address)).await?);
     let database = store.path().to_owned();
     let artifacts = Artifacts::open(&options.data_dir).await?;
