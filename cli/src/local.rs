@@ -110,7 +110,7 @@ fn failure(error: ServeError) -> Error {
 /// What was expected.
 pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let resolved = text.to_socket_addrs().map_err(|error| {
-        format!("expected HOST:PORT, as in 127.0.0.1:7077 or 0.0.0.0:7077 ({error})")
+        format!("expected HOST:PORT, as in 127.0.0.1:7077 or login1:7077 ({error})")
     })?;
     // 127.0.0.1 rather than ::1 where a name means both.
     let mut addresses: Vec<SocketAddr> = resolved.collect();

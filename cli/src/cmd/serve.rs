@@ -21,7 +21,7 @@ use crate::{duration, paths, stop};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   deptune serve --data-dir ~/sweeps
-  deptune serve --listen 0.0.0.0:7077 --insecure      for workers on other nodes")]
+  deptune serve --listen login1:7077 --insecure       for workers on other nodes")]
 pub(crate) struct Args {
     /// Address to listen on
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7077",

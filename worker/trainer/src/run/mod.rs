@@ -78,6 +78,14 @@ fn fail<W: Write>(out: &mut Emitter<W>, member: &Member, failure: &Failure) -> R
     out.send(&Message::Failed { trial, class, message })
 }
 
+/// An evaluation as a line of the log.
+fn words(evaluation: &Evaluation) -> String {
+    let Evaluation { step, split, loss, rows, .. } = evaluation;
+    let metrics: Vec<String> =
+        evaluation.metrics.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    format!("step {step}, {split} ({rows} rows): {}, loss {loss}", metrics.join(", "))
+}
+
 /// Why training ended early.
 enum Interrupt {
     Gone(Gone),
@@ -139,6 +147,10 @@ impl<'a, W: Write> Run<'a, W> {
             device_name: trial::device_name(self.prepared.pack.model().device()),
             first_steps: vec![first; self.trials.len()],
         })?;
+        for trial in &self.trials {
+            let trial = trial.member.trial;
+            tracing::info!(%trial, steps, "trains from step {first}");
+        }
         self.clock = Instant::now();
         for step in first + 1..=steps {
             if stop.load(Ordering::Relaxed) {
@@ -225,6 +237,7 @@ impl<'a, W: Write> Run<'a, W> {
                 ));
             }
             let trial = trial.member.trial;
+            tracing::info!(%trial, "{}", words(&evaluation));
             self.out.send(&Message::Eval { trial, evaluation })?;
         }
         Ok(())
@@ -266,6 +279,7 @@ impl<'a, W: Write> Run<'a, W> {
             let test = test.map(|test| Evaluation { step: best.step, ..test });
             if let Some(evaluation) = test.clone() {
                 let trial = trial.member.trial;
+                tracing::info!(%trial, "{}", words(&evaluation));
                 self.out.send(&Message::Eval { trial, evaluation })?;
             }
             let result = TrialResult {
