@@ -185,11 +185,16 @@ fn check_model(draft: &mut Draft, config_only: bool) -> String {
 }
 
 fn describe(config: &ModelConfig) -> String {
+    let layers = match config {
+        ModelConfig::T5(config) => {
+            format!("{} + {}", config.num_layers, config.num_decoder_layers)
+        }
+        ModelConfig::Gpt2(_) | ModelConfig::Llama(_) => config.layers().to_string(),
+    };
     format!(
-        "T5 with d = {}, {} + {} layers, {} tokens",
-        config.d_model,
-        config.num_layers,
-        config.num_decoder_layers,
-        number::whole(u64::from(config.vocab_size))
+        "{} with d = {}, {layers} layers, {} tokens",
+        config.architecture(),
+        config.hidden_size(),
+        number::whole(u64::from(config.vocab_size()))
     )
 }

@@ -295,7 +295,7 @@ fn grid(
             Ranks::List(values.iter().map(|one| one.value).collect())
         }
         (RankAxis::EqualParameters { to, rounding, .. }, Method::Dept) => {
-            let hidden = model?.d_model;
+            let hidden = model?.hidden_size();
             Ranks::EqualParameters { to: *to, hidden, rounding: *rounding }
         }
     };
