@@ -47,7 +47,7 @@ impl Pack {
     }
 
     fn greedy(&self, encoded: &Encoded, most: usize) -> Result<Generated, TchError> {
-        let (model, k, b) = (self.model(), self.trials(), encoded.rows);
+        let (model, k, b) = (&encoded.model, self.trials(), encoded.rows);
         let memory = encoded.memory();
         let mut progress = model.start();
         let options = (Kind::Int64, model.device());
@@ -55,7 +55,7 @@ impl Pack {
         let mut texts = vec![Vec::new(); (k * b) as usize];
         let mut ended = vec![false; texts.len()];
         for _ in 0..most {
-            let states = model.advance(&tokens, &memory, &mut progress)?;
+            let states = model.advance(&tokens, &memory, &mut progress, encoded.pass(None))?;
             tokens = model.logits(&states)?.f_argmax(-1, false)?;
             let next = Vec::<i64>::try_from(tokens.f_flatten(0, -1)?)?;
             for ((text, ended), token) in texts.iter_mut().zip(&mut ended).zip(next) {

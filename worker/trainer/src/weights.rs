@@ -2,6 +2,7 @@
 //!
 //! Reading a pickle file runs code from that file, so `pytorch_model.bin` is never opened.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -131,10 +132,14 @@ struct Shard {
     map: Mmap,
 }
 
-/// The weight files of one model directory.
+/// The weight files of one model directory, or weights that are being trained.
 pub struct Weights {
     dir: PathBuf,
     shards: Vec<Shard>,
+    /// Tensors that are not in files.
+    tensors: BTreeMap<String, Tensor>,
+    /// What has been asked for, in order, each name once.
+    asked: RefCell<Vec<(String, Vec<i64>)>>,
     kind: Kind,
     device: Device,
 }
@@ -168,7 +173,24 @@ impl Weights {
             SafeTensors::deserialize(&map).map_err(format)?;
             shards.push(Shard { path, map });
         }
-        Ok(Self { dir: dir.to_owned(), shards, kind, device })
+        let (tensors, asked) = (BTreeMap::new(), RefCell::default());
+        Ok(Self { dir: dir.to_owned(), shards, tensors, asked, kind, device })
+    }
+
+    /// Weights that are being trained: tensors as they are, with their gradients' history.
+    pub(crate) fn of_tensors(
+        tensors: BTreeMap<String, Tensor>,
+        kind: Kind,
+        device: Device,
+    ) -> Self {
+        let (dir, asked) = (PathBuf::new(), RefCell::default());
+        Self { dir, shards: Vec::new(), tensors, asked, kind, device }
+    }
+
+    /// Names and shapes of all tensors that were asked for so far: the weights of the models
+    /// that were built from here.
+    pub(crate) fn asked(&self) -> Vec<(String, Vec<i64>)> {
+        self.asked.borrow().clone()
     }
 
     /// The number format that tensors are converted to.
@@ -186,6 +208,12 @@ impl Weights {
     /// # Errors
     /// [`WeightsError`] when it is absent, of another shape, or of an unknown format.
     pub fn get(&self, name: &str, shape: &[i64]) -> Result<Tensor, WeightsError> {
+        if self.asked.borrow().iter().all(|(known, _)| known != name) {
+            self.asked.borrow_mut().push((name.to_owned(), shape.to_vec()));
+        }
+        if let Some(tensor) = self.tensors.get(name).filter(|tensor| tensor.size() == shape) {
+            return Ok(tensor.shallow_clone());
+        }
         for shard in &self.shards {
             let length = shard.map.len() as u64;
             let file = SafeTensors::deserialize(&shard.map).map_err(|source| {

@@ -149,6 +149,11 @@ impl Layout {
         self.size
     }
 
+    /// Place among the segments of the one of a name.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.segments.iter().position(|segment| segment.name == name)
+    }
+
     /// Names of the segments in order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().map(|segment| segment.name.as_str())
@@ -163,14 +168,11 @@ impl Layout {
     }
 
     /// One buffer [K, N] of values [K, ...] per segment; zero where there is none.
-    pub(crate) fn join(&self, parts: &[Tensor], like: &Tensor) -> Result<Tensor, TchError> {
+    pub(crate) fn join(&self, parts: &[Option<Tensor>], like: &Tensor) -> Result<Tensor, TchError> {
         let trials = like.size2()?.0;
-        let row = |(segment, part): (&Segment, &Tensor)| {
-            if part.defined() {
-                part.f_reshape([trials, segment.size()])
-            } else {
-                Tensor::f_zeros([trials, segment.size()], (like.kind(), like.device()))
-            }
+        let row = |(segment, part): (&Segment, &Option<Tensor>)| match part {
+            Some(part) => part.f_reshape([trials, segment.size()]),
+            None => Tensor::f_zeros([trials, segment.size()], (like.kind(), like.device())),
         };
         let rows: Vec<Tensor> =
             self.segments.iter().zip(parts).map(row).collect::<Result<_, _>>()?;
@@ -263,7 +265,7 @@ mod tests {
         let leaves = layout.leaves(&flat).unwrap();
         assert_eq!(leaves[0].size(), [2, 2, 3]);
         assert_eq!(leaves[1].size(), [2, 4, 2]);
-        let parts: Vec<Tensor> = leaves.iter().map(Tensor::detach).collect();
+        let parts: Vec<Option<Tensor>> = leaves.iter().map(|leaf| Some(leaf.detach())).collect();
         assert!(layout.join(&parts, &flat).unwrap().equal(&flat));
         let second = layout.views(&flat, 1, methods[1]).unwrap();
         let shapes: Vec<Vec<i64>> = second.named().map(|(_, tensor)| tensor.size()).collect();

@@ -4,6 +4,7 @@
 //! Hidden states are [K, B, T, d] throughout: K trials of a pack, B rows of a batch, T
 //! positions. Masks and biases have size 1 along K when the trials share them.
 
+mod pass;
 mod t5;
 
 use std::path::{Path, PathBuf};
@@ -11,9 +12,11 @@ use std::path::{Path, PathBuf};
 use deptune_sweep::model::{CONFIG_FILE, ModelConfig, ModelError};
 use tch::{Device, Kind, TchError, Tensor};
 
+pub(crate) use pass::Pass;
 pub(crate) use t5::{Memory, Progress, lowest};
 
-use crate::dropout::{Axis, Masks};
+use crate::dropout::Axis;
+use crate::method::Module;
 use crate::weights::{Weights, WeightsError};
 use t5::T5;
 
@@ -120,6 +123,14 @@ impl Model {
         }
     }
 
+    /// The maps that LoRA goes beside.
+    pub(crate) fn lora_modules(&self) -> Vec<Module> {
+        match &self.config {
+            ModelConfig::T5(config) => T5::lora_modules(config),
+            _ => Vec::new(),
+        }
+    }
+
     /// Embedding rows of token ids of any shape: [..., d].
     pub(crate) fn embed(&self, ids: &Tensor) -> Result<Tensor, TchError> {
         Tensor::f_embedding(&self.embedding, ids, -1, false, false)
@@ -132,10 +143,10 @@ impl Model {
         inputs: &Tensor,
         mask: Option<&Tensor>,
         axis: Axis,
-        masks: Option<&Masks<'_>>,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
         match &self.body {
-            Body::T5(t5) => t5.encode(inputs, mask, axis, masks),
+            Body::T5(t5) => t5.encode(inputs, mask, axis, pass),
         }
     }
 
@@ -144,11 +155,11 @@ impl Model {
         &self,
         ids: &Tensor,
         memory: &Memory<'_>,
-        masks: Option<&Masks<'_>>,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
         let inputs = self.embed(ids)?.f_unsqueeze(0)?;
         match &self.body {
-            Body::T5(t5) => t5.decode(&inputs, memory, masks),
+            Body::T5(t5) => t5.decode(&inputs, memory, pass),
         }
     }
 
@@ -165,10 +176,11 @@ impl Model {
         ids: &Tensor,
         memory: &Memory<'_>,
         progress: &mut Progress,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
         let input = self.embed(ids)?;
         match &self.body {
-            Body::T5(t5) => t5.advance(&input, memory, progress),
+            Body::T5(t5) => t5.advance(&input, memory, progress, pass.still()),
         }
     }
 

@@ -1,17 +1,22 @@
 //! From a batch to the losses of all trials.
 
+use std::rc::Rc;
+
 use tch::{Kind, TchError, Tensor, no_grad};
 
 use super::{Doing, Error, Pack, numbers};
 use crate::batch::{Batch, Collated, Example};
 use crate::dropout::{Axis, Masks};
-use crate::method::{Layout, Method};
-use crate::model::{Memory, lowest};
+use crate::method::{LOWRANK_A_KEY, LOWRANK_B_KEY, Layout, Lora, Method, PROMPT_KEY};
+use crate::model::{Memory, Model, Pass, lowest};
 
 /// A batch that has passed the encoder.
 pub struct Encoded {
     /// Last hidden states [K, B, m + L, d], with the longest prompt of the pack as m.
     pub states: Tensor,
+    /// The model that it passed, with the weights of that moment.
+    pub(crate) model: Rc<Model>,
+    lora: Option<Lora>,
     mask: Option<Tensor>,
     axis: Axis,
     pub(crate) rows: i64,
@@ -21,6 +26,10 @@ pub struct Encoded {
 impl Encoded {
     pub(crate) fn memory(&self) -> Memory<'_> {
         Memory { states: &self.states, mask: self.mask.as_ref(), axis: self.axis }
+    }
+
+    pub(crate) fn pass<'a>(&'a self, masks: Option<&'a Masks<'a>>) -> Pass<'a> {
+        Pass { masks, lora: self.lora.as_ref() }
     }
 }
 
@@ -32,7 +41,8 @@ impl Pack {
     pub fn encode(&self, batch: &Batch) -> Result<Encoded, Error> {
         batch.check(&self.model, self.settings.max_length)?;
         let examples: Vec<&Example> = batch.examples.iter().collect();
-        no_grad(|| self.forward(&examples, None)).doing("encode a batch")
+        let model = no_grad(|| self.current())?;
+        no_grad(|| self.forward(model, &examples, None)).doing("encode a batch")
     }
 
     /// Logits [K, n, vocabulary] of the n label tokens of a batch, row by row.
@@ -64,38 +74,48 @@ impl Pack {
 
     pub(super) fn forward(
         &self,
+        model: Rc<Model>,
         examples: &[&Example],
         masks: Option<&Masks<'_>>,
     ) -> Result<Encoded, TchError> {
-        let (model, s) = (&*self.model, self.settings.max_length);
-        let batch = Collated::new(examples, self.settings.padding, s, model)?;
+        let s = self.settings.max_length;
+        let batch = Collated::new(examples, self.settings.padding, s, &model)?;
         let (rows, text) = batch.input_ids.size2()?;
         let axis = Axis { prompt: self.layout.prompt_length as usize, text: text as usize };
         let mask = self.key_mask(batch.mask.as_ref(), rows, text)?;
-        let inputs = self.inputs(&batch.input_ids)?;
-        let states = model.encode(&inputs, mask.as_ref(), axis, masks)?;
-        Ok(Encoded { states, mask, axis, rows, batch })
+        let inputs = self.inputs(&model, &batch.input_ids)?;
+        let lora = self.lora()?;
+        let pass = Pass { masks, lora: lora.as_ref() };
+        let states = model.encode(&inputs, mask.as_ref(), axis, pass)?;
+        Ok(Encoded { states, model, lora, mask, axis, rows, batch })
+    }
+
+    /// LoRA's pairs of all trials, if there are any.
+    fn lora(&self) -> Result<Option<Lora>, TchError> {
+        if self.layout.lora_rank == 0 {
+            return Ok(None);
+        }
+        let first = self.modules.first().and_then(|module| self.layout.place(&module.a_key()));
+        let pairs = self.leaves.get(first.unwrap_or_default()..).unwrap_or_default();
+        Lora::new(&self.modules, pairs, &self.lora_scaling).map(Some)
     }
 
     /// Encoder inputs [K, B, m + L, d]: the prompt, then embeddings plus scaling * A B at every
     /// position, padding included. Position i of the text takes row i of A.
-    fn inputs(&self, ids: &Tensor) -> Result<Tensor, TchError> {
-        let Layout { prompt_length, rank, d_model, .. } = self.layout;
+    fn inputs(&self, model: &Model, ids: &Tensor) -> Result<Tensor, TchError> {
+        let Layout { prompt_length, d_model, .. } = self.layout;
         let (rows, text) = ids.size2()?;
-        let words = self.model.embed(ids)?.f_unsqueeze(0)?;
-        let prompt = self
-            .layout
-            .prompt(&self.params)?
-            .f_unsqueeze(1)?
-            .f_expand([self.trials(), rows, prompt_length, d_model], false)?;
-        let words = if rank > 0 {
-            let a = self.layout.lowrank_a(&self.params)?.f_narrow(1, 0, text)?;
-            let offset = a.f_bmm(&self.layout.lowrank_b(&self.params)?)?.f_mul(&self.scaling)?;
+        let words = model.embed(ids)?.f_unsqueeze(0)?;
+        let (a, b) = (self.leaf(LOWRANK_A_KEY), self.leaf(LOWRANK_B_KEY));
+        let words = if let (Some(a), Some(b)) = (a, b) {
+            let offset = a.f_narrow(1, 0, text)?.f_bmm(b)?.f_mul(&self.scaling)?;
             words.f_add(&offset.f_unsqueeze(1)?)?
         } else {
             words.f_expand([self.trials(), rows, text, d_model], false)?
         };
-        Tensor::f_cat(&[prompt, words], 2)
+        let Some(prompt) = self.leaf(PROMPT_KEY) else { return Ok(words) };
+        let shape = [self.trials(), rows, prompt_length, d_model];
+        Tensor::f_cat(&[prompt.f_unsqueeze(1)?.f_expand(shape, false)?, words], 2)
     }
 
     /// Additive mask [K or 1, B, 1, 1, m + L] of prompt and text; none when nothing is hidden.
@@ -122,9 +142,9 @@ impl Pack {
     }
 
     fn logits(&self, encoded: &Encoded, masks: Option<&Masks<'_>>) -> Result<Tensor, TchError> {
-        let hidden = self.model.decode(&encoded.batch.decoder_ids, &encoded.memory(), masks)?;
+        let hidden = encoded.model.decode(&encoded.batch.decoder_ids, &encoded.memory(), encoded.pass(masks))?;
         let hidden = hidden.f_flatten(1, 2)?.f_index_select(1, &encoded.batch.label_places)?;
-        self.model.logits(&hidden)
+        encoded.model.logits(&hidden)
     }
 
     /// Cross-entropies [K] summed over label tokens.

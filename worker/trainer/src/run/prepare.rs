@@ -129,6 +129,7 @@ pub(crate) fn common(settings: &spec::Settings, dropout: f64) -> pack::Settings 
         dropout,
         padding: Padding::Longest { multiple: PAD_MULTIPLE },
         groups: GROUPS,
+        ..pack::Settings::default()
     }
 }
 
@@ -139,12 +140,8 @@ pub(crate) fn pack_member(settings: &spec::Settings) -> pack::Member {
     } else {
         Method::Dept { prompt_length, rank: settings.rank as usize }
     };
-    pack::Member {
-        method,
-        prompt_lr: settings.prompt_lr,
-        lowrank_lr: settings.lowrank_lr.unwrap_or(0.0),
-        seed: settings.seed,
-    }
+    let lowrank_lr = settings.lowrank_lr.unwrap_or(0.0);
+    pack::Member::prompt(method, settings.prompt_lr, lowrank_lr, settings.seed)
 }
 
 pub(crate) fn device(device: &JobDevice) -> Result<Device, Failure> {

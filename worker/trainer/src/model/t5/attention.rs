@@ -6,6 +6,7 @@ use tch::{TchError, Tensor};
 
 use super::layers::{Linear, Norm, Place, stack_rows};
 use crate::dropout::{Axis, Site};
+use crate::method::Lora;
 use crate::weights::{Weights, WeightsError};
 
 /// Keys and values [K, B, H, t, d_kv] of the tokens decoded so far.
@@ -14,6 +15,8 @@ pub(crate) struct Cache(Option<(Tensor, Tensor)>);
 
 /// Self-attention sublayer with its norm and residual connection.
 pub(crate) struct SelfAttention {
+    /// Its name in the model's files.
+    name: String,
     norm: Norm,
     qkv: Linear,
     out: Linear,
@@ -32,6 +35,7 @@ impl SelfAttention {
             |part: &str| Linear::load(weights, &format!("{name}.SelfAttention.{part}"), inner, d);
         let parts = [load("q")?, load("k")?, load("v")?];
         Ok(Self {
+            name: format!("{name}.SelfAttention"),
             norm: Norm::load(weights, &format!("{name}.layer_norm"), config)?,
             qkv: stack_rows(weights, &parts, name)?,
             out: Linear::load(weights, &format!("{name}.SelfAttention.o"), d, inner)?,
@@ -49,8 +53,12 @@ impl SelfAttention {
         cache: Option<&mut Cache>,
         place: &Place<'_>,
     ) -> Result<Tensor, TchError> {
-        let (k, b, t, _) = x.size4()?;
-        let qkv = self.qkv.forward(&self.norm.forward(x)?)?;
+        let normed = self.norm.forward(x)?;
+        let mut qkv = self.qkv.forward(&normed)?;
+        if let Some(lora) = place.pass.lora {
+            qkv = self.add_pairs(lora, &normed, qkv)?;
+        }
+        let (k, b, t, _) = qkv.size4()?;
         // One copy that lays out [3, K, B, H, T, d_kv]; the parts are views of it.
         let parts = qkv
             .f_view([k, b, t, 3, self.heads, self.d_kv])?
@@ -77,6 +85,13 @@ impl SelfAttention {
         let out = place.drop_hidden(self.out.forward(&context)?, Site::SelfOutput)?;
         x.f_add(&out)
     }
+
+    /// Adds LoRA's pairs beside query and value to the joint map's output.
+    fn add_pairs(&self, lora: &Lora, x: &Tensor, qkv: Tensor) -> Result<Tensor, TchError> {
+        let delta = |part: &str| lora.delta(&format!("{}.{part}", self.name), x);
+        let (Some(query), Some(value)) = (delta("q")?, delta("v")?) else { return Ok(qkv) };
+        qkv.f_add(&Tensor::f_cat(&[&query, &query.f_zeros_like()?, &value], -1)?)
+    }
 }
 
 impl Cache {
@@ -99,6 +114,8 @@ impl Cache {
 /// decoder token and encoder position, but saves 2·H·d_kv·d per encoder position: a gain below
 /// some 70 decoder tokens (T5-base), and labels have two to twenty.
 pub(crate) struct CrossAttention {
+    /// Its name in the model's files.
+    name: String,
     norm: Norm,
     query: Linear,
     /// W_k as [H, d_kv, d].
@@ -134,6 +151,7 @@ impl CrossAttention {
         let key = load("k")?.0.f_view(split).map_err(fail)?;
         let value = load("v")?.0.f_view(split).and_then(|v| v.f_transpose(-1, -2)).map_err(fail)?;
         Ok(Self {
+            name: format!("{name}.EncDecAttention"),
             norm: Norm::load(weights, &format!("{name}.layer_norm"), config)?,
             query: load("q")?,
             key,
@@ -151,12 +169,18 @@ impl CrossAttention {
         memory: &Memory<'_>,
         place: &Place<'_>,
     ) -> Result<Tensor, TchError> {
-        let (kx, b, t, _) = x.size4()?;
         let (k, _, keys, d) = memory.states.size4()?;
+        let normed = self.norm.forward(x)?;
+        let mut query = self.query.forward(&normed)?;
+        let pairs = |part: &str| format!("{}.{part}", self.name);
+        if let Some(lora) = place.pass.lora
+            && let Some(delta) = lora.delta(&pairs("q"), &normed)?
+        {
+            query = query.f_add(&delta)?;
+        }
+        let (kx, b, t, _) = query.size4()?;
         // The heads lead in the products with W_k and W_v, so that neither is copied per row.
-        let query = self
-            .query
-            .forward(&self.norm.forward(x)?)?
+        let query = query
             .f_view([kx * b * t, self.heads, self.d_kv])?
             .f_transpose(0, 1)?
             .f_bmm(&self.key)?
@@ -173,16 +197,41 @@ impl CrossAttention {
         let weights = scores.f_softmax(-1, None)?;
         let heads = self.heads as usize;
         let weights = place.drop_weights(weights, Site::CrossWeights, heads, memory.axis)?;
-        let context = weights
-            .f_view([k, b, self.heads * t, keys])?
-            .f_matmul(memory.states)?
+        // The weighted sums of states [K, B, H, T, d], and W_v on them.
+        let sums = weights.f_view([k, b, self.heads * t, keys])?.f_matmul(memory.states)?;
+        let mut context = sums
             .f_view([k * b, self.heads, t, d])?
             .f_transpose(0, 1)?
             .f_reshape([self.heads, k * b * t, d])?
             .f_bmm(&self.value)?
             .f_transpose(0, 1)?
             .f_reshape([k, b, t, self.heads * self.d_kv])?;
+        if let Some(lora) = place.pass.lora
+            && let Some((a, into)) = lora.pair(&pairs("v"))?
+        {
+            let delta = self.value_delta(&sums, t, &a, into)?;
+            context = context.f_add(&delta)?;
+        }
         let out = place.drop_hidden(self.out.forward(&context)?, Site::CrossOutput)?;
         x.f_add(&out)
+    }
+
+    /// LoRA's pair beside W_v, applied after the weighted sums [K, B, H·T, d] like W_v itself:
+    /// every head's sum goes through A [K, d, r] and the head's columns of B [K, r, H·d_kv].
+    /// Gives [K, B, T, H·d_kv].
+    fn value_delta(
+        &self,
+        sums: &Tensor,
+        t: i64,
+        a: &Tensor,
+        b: &Tensor,
+    ) -> Result<Tensor, TchError> {
+        let (k, rows, _, d) = sums.size4()?;
+        let rank = a.size3()?.2;
+        let inner = sums.f_reshape([k, rows * self.heads * t, d])?.f_bmm(a)?;
+        let inner = inner.f_view([k, rows, self.heads, t, rank])?;
+        // B's columns by head: [K, 1, H, r, d_kv].
+        let b = b.f_reshape([k, rank, self.heads, self.d_kv])?.f_transpose(1, 2)?.f_unsqueeze(1)?;
+        inner.f_matmul(&b)?.f_transpose(2, 3)?.f_reshape([k, rows, t, self.heads * self.d_kv])
     }
 }

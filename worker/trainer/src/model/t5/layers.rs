@@ -3,7 +3,8 @@
 use deptune_sweep::model::{FeedForward as Form, T5Config};
 use tch::{TchError, Tensor};
 
-use crate::dropout::{Axis, Masks, Site, Stack};
+use crate::dropout::{Axis, Site, Stack};
+use crate::model::Pass;
 use crate::weights::{Weights, WeightsError};
 
 /// RMS norm without mean and bias: x / sqrt(mean(x²) + eps) * weight.
@@ -55,14 +56,14 @@ pub(crate) struct Place<'a> {
     pub(crate) layer: usize,
     /// Positions of the hidden states.
     pub(crate) axis: Axis,
-    /// None outside of training.
-    pub(crate) masks: Option<&'a Masks<'a>>,
+    /// Dropout and LoRA.
+    pub(crate) pass: Pass<'a>,
 }
 
 impl Place<'_> {
     /// Drops elements of hidden states [K, B, T, channels].
     pub(crate) fn drop_hidden(&self, x: Tensor, site: Site) -> Result<Tensor, TchError> {
-        let Some(masks) = self.masks else { return Ok(x) };
+        let Some(masks) = self.pass.masks else { return Ok(x) };
         let channels = x.size().last().map_or(0, |&size| size as usize);
         x.f_mul(&masks.hidden(self.stack, site, self.layer, self.axis, channels)?)
     }
@@ -75,7 +76,7 @@ impl Place<'_> {
         heads: usize,
         keys: Axis,
     ) -> Result<Tensor, TchError> {
-        let Some(masks) = self.masks else { return Ok(x) };
+        let Some(masks) = self.pass.masks else { return Ok(x) };
         x.f_mul(&masks.weights(self.stack, site, self.layer, heads, self.axis, keys)?)
     }
 }
