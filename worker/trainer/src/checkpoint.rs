@@ -315,8 +315,9 @@ mod tests {
             assert_eq!(read.to_bytes().unwrap(), written.to_bytes().unwrap());
             assert_eq!(read.counters, written.counters);
             assert_eq!(read.best.is_some(), best);
-            let moment =
-                |of: &Checkpoint| of.state.optimizer.get("exp_avg.prompt_embeddings").unwrap().copy();
+            let moment = |of: &Checkpoint| {
+                of.state.optimizer.get("exp_avg.prompt_embeddings").unwrap().copy()
+            };
             assert!(moment(&read).equal(&moment(&written)));
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no partial files stay");

@@ -62,7 +62,8 @@ pub fn initial(
     if rank == 0 {
         return Ok(Adapter::dept(prompt, None));
     }
-    let values = uniform(&mut stream(LOWRANK, seed, ""), max_length * rank, 1.0 / (rank as f64).sqrt());
+    let values =
+        uniform(&mut stream(LOWRANK, seed, ""), max_length * rank, 1.0 / (rank as f64).sqrt());
     let a = tensor(&values, &[max_length as i64, rank as i64], like)?;
     let b = Tensor::f_zeros([rank as i64, d_model], (like.kind(), like.device()))?;
     Ok(Adapter::dept(prompt, Some(LowRank { a, b })))
@@ -138,10 +139,7 @@ fn normal(stream: &mut blake3::OutputReader, count: usize) -> Vec<f64> {
 }
 
 fn tensor(values: &[f64], shape: &[i64], like: &Tensor) -> Result<Tensor, TchError> {
-    Tensor::f_from_slice(values)?
-        .f_view(shape)?
-        .f_to_kind(like.kind())?
-        .f_to_device(like.device())
+    Tensor::f_from_slice(values)?.f_view(shape)?.f_to_kind(like.kind())?.f_to_device(like.device())
 }
 
 #[cfg(test)]

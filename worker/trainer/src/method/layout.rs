@@ -162,8 +162,7 @@ impl Layout {
     /// Views [K, ...] of all segments of a buffer [K, N] that share its memory, but not its
     /// history: leaves of a graph, so that each gets a gradient of its own size.
     pub(crate) fn leaves(&self, flat: &Tensor) -> Result<Vec<Tensor>, TchError> {
-        let leaf =
-            |segment: &Segment| segment.view(flat)?.f_detach()?.f_set_requires_grad(true);
+        let leaf = |segment: &Segment| segment.view(flat)?.f_detach()?.f_set_requires_grad(true);
         self.segments.iter().map(leaf).collect()
     }
 

@@ -44,18 +44,20 @@ impl Lora {
     ) -> Result<Lora, TchError> {
         let transposed = |(module, pair): (&Module, &[Tensor])| match pair {
             [a, b] => {
-                Ok((module.name.clone(), (a.f_transpose(1, 2)?, b.f_transpose(1, 2)?)))
+                let name = bare(&module.name).to_owned();
+                Ok((name, (a.f_transpose(1, 2)?, b.f_transpose(1, 2)?)))
             }
             _ => Err(TchError::Shape(format!("the pair beside {}", module.name))),
         };
-        let pairs = modules.iter().zip(pairs.chunks(2)).map(transposed).collect::<Result<_, _>>()?;
+        let pairs =
+            modules.iter().zip(pairs.chunks(2)).map(transposed).collect::<Result<_, _>>()?;
         Ok(Lora { pairs, scaling: scaling.shallow_clone() })
     }
 
     /// (α/r) B A x: what the map `name` gets on top for inputs x [K or 1, B, T, inputs], as
     /// [K, B, T, outputs].
     pub(crate) fn delta(&self, name: &str, x: &Tensor) -> Result<Option<Tensor>, TchError> {
-        let Some((a, b)) = self.pairs.get(name) else { return Ok(None) };
+        let Some((a, b)) = self.pairs.get(bare(name)) else { return Ok(None) };
         let (one, rows, time, inputs) = x.size4()?;
         let k = a.size3()?.0;
         let x = x.f_reshape([one, rows * time, inputs])?.f_expand([k, -1, -1], false)?;
@@ -66,7 +68,13 @@ impl Lora {
     /// A [K, inputs, r] times the scaling, and B [K, r, outputs] of the map `name`, for a layer
     /// that applies its map elsewhere than to its inputs.
     pub(crate) fn pair(&self, name: &str) -> Result<Option<(Tensor, &Tensor)>, TchError> {
-        let Some((a, b)) = self.pairs.get(name) else { return Ok(None) };
+        let Some((a, b)) = self.pairs.get(bare(name)) else { return Ok(None) };
         Ok(Some((a.f_mul(&self.scaling)?, b)))
     }
+}
+
+/// A map's name without the name of the model's body, which some files leave out.
+fn bare(name: &str) -> &str {
+    let stripped = name.strip_prefix("transformer.").or_else(|| name.strip_prefix("model."));
+    stripped.unwrap_or(name)
 }

@@ -35,7 +35,10 @@ struct Trial {
 
 enum Statistics {
     /// R [rows] and C [columns].
-    Factored { row: Tensor, column: Tensor },
+    Factored {
+        row: Tensor,
+        column: Tensor,
+    },
     Whole(Tensor),
 }
 
@@ -47,9 +50,8 @@ impl Adafactor {
             let own = no_grad(|| layout.views(params, k, method))?;
             let mut parts = Vec::new();
             for (name, tensor) in own.named() {
-                let zeros = |shape: &[i64]| {
-                    Tensor::f_zeros(shape, (tensor.kind(), tensor.device()))
-                };
+                let zeros =
+                    |shape: &[i64]| Tensor::f_zeros(shape, (tensor.kind(), tensor.device()));
                 let statistics = match *tensor.size().as_slice() {
                     [rows, columns] => {
                         Statistics::Factored { row: zeros(&[rows])?, column: zeros(&[columns])? }

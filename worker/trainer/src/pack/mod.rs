@@ -195,7 +195,8 @@ impl Pack {
             seeds.truncate(1);
         }
         let params = Tensor::f_zeros([k, layout.size()], options).doing(doing)?;
-        let rates = |k: usize, rate| members.get(k).map_or(0.0, |member: &Member| member.rate(rate));
+        let rates =
+            |k: usize, rate| members.get(k).map_or(0.0, |member: &Member| member.rate(rate));
         let optim = Optim::new(
             settings.optimizer,
             &params,
@@ -257,8 +258,8 @@ impl Pack {
         let name = |(name, leaf): (&str, &Tensor)| Ok((name.to_owned(), leaf.f_get(0)?));
         let tensors: Result<BTreeMap<String, Tensor>, TchError> =
             self.layout.names().zip(&self.leaves).map(name).collect();
-        let (kind, device) = (self.model.kind(), self.model.device());
-        let weights = Weights::of_tensors(tensors.doing("take the weights")?, kind, device);
+        let (products, device) = (self.model.products(), self.model.device());
+        let weights = Weights::of_tensors(tensors.doing("take the weights")?, products, device);
         let config = self.model.config().clone();
         Model::from_weights(config, &weights).map(Rc::new).map_err(Error::Rebuild)
     }
@@ -306,8 +307,7 @@ impl Pack {
             let grads = &gradients.flat;
             let norms = Optim::norms(grads)?;
             let alive = self.alive.f_logical_and(&finite(&gradients.losses, &norms)?)?;
-            let update =
-                Update { grads, norms: &norms, alive: &alive, step, factor: lr_factor };
+            let update = Update { grads, norms: &norms, alive: &alive, step, factor: lr_factor };
             self.optim.update(&mut self.params, update)?;
             Ok((norms, alive))
         })
@@ -334,7 +334,7 @@ impl Pack {
             return Err(BatchError::Empty.into());
         }
         for batch in micro_batches {
-            batch.check(&self.model, self.settings.max_length)?;
+            batch.check(&self.limits(0))?;
         }
         self.accumulate(micro_batches)
     }
@@ -345,10 +345,11 @@ impl Pack {
         let mut losses = Tensor::f_zeros([self.trials()], options).doing(doing)?;
         let mut sums: Vec<Option<Tensor>> = self.leaves.iter().map(|_| None).collect();
         let mut first_row = 0;
+        let joined = self.model.is_decoder();
         for batch in micro_batches {
-            let tokens = batch.label_tokens() * micro_batches.len();
+            let tokens = self.label_tokens(batch).max(1) * micro_batches.len();
             let prompt = self.layout.prompt_length as usize;
-            for group in batch.groups(self.settings.groups, prompt) {
+            for group in batch.groups(self.settings.groups, prompt, joined) {
                 let rows: Vec<u32> = group.iter().map(|&row| (first_row + row) as u32).collect();
                 let examples: Vec<&Example> =
                     group.iter().filter_map(|&row| batch.examples.get(row)).collect();
@@ -358,9 +359,7 @@ impl Pack {
                 losses = losses.f_add(&loss).doing(doing)?;
                 for (sum, gradient) in sums.iter_mut().zip(gradients) {
                     *sum = match sum.take() {
-                        Some(sum) if gradient.defined() => {
-                            Some(sum.f_add(&gradient).doing(doing)?)
-                        }
+                        Some(sum) if gradient.defined() => Some(sum.f_add(&gradient).doing(doing)?),
                         None if gradient.defined() => Some(gradient),
                         unchanged => unchanged,
                     };
@@ -391,8 +390,7 @@ impl Pack {
             device: self.model.device(),
         };
         let masks = (self.settings.dropout > 0.0).then_some(&masks);
-        let encoded = self.forward(model, examples, masks)?;
-        let loss = self.losses(&encoded, masks)?.f_div_scalar(tokens as f64)?;
+        let loss = self.training_losses(model, examples, masks)?.f_div_scalar(tokens as f64)?;
         // The sum's gradient is 1 for every trial: their gradients stay apart.
         let total = loss.f_sum(loss.kind())?;
         let gradients = Tensor::f_run_backward(&[total], &self.leaves, false, false)?;

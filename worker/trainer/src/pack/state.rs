@@ -71,9 +71,11 @@ impl Pack {
         }
         for (k, state) in states.iter().enumerate() {
             self.set_parameters(k, &state.parameters)?;
-            let own = no_grad(|| self.optim.state(&self.layout, k, self.method(k)?).doing(
-                "restore the optimiser's state",
-            ))?;
+            let own = no_grad(|| {
+                self.optim
+                    .state(&self.layout, k, self.method(k)?)
+                    .doing("restore the optimiser's state")
+            })?;
             overwrite(k, &own, &state.optimizer)?;
         }
         let alive: Vec<bool> = states.iter().map(|state| !state.diverged).collect();

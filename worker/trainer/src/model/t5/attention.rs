@@ -4,20 +4,14 @@
 use deptune_sweep::model::T5Config;
 use tch::{TchError, Tensor};
 
-use super::layers::{Linear, Norm, Place, stack_rows};
+use super::norm;
 use crate::dropout::{Axis, Site};
-use crate::method::Lora;
+use crate::model::layers::{Cache, Linear, Place, RmsNorm};
 use crate::weights::{Weights, WeightsError};
-
-/// Keys and values [K, B, H, t, d_kv] of the tokens decoded so far.
-#[derive(Default)]
-pub(crate) struct Cache(Option<(Tensor, Tensor)>);
 
 /// Self-attention sublayer with its norm and residual connection.
 pub(crate) struct SelfAttention {
-    /// Its name in the model's files.
-    name: String,
-    norm: Norm,
+    norm: RmsNorm,
     qkv: Linear,
     out: Linear,
     heads: i64,
@@ -31,14 +25,12 @@ impl SelfAttention {
         config: &T5Config,
     ) -> Result<Self, WeightsError> {
         let (d, inner) = (config.d_model, config.num_heads * config.d_kv);
-        let load =
-            |part: &str| Linear::load(weights, &format!("{name}.SelfAttention.{part}"), inner, d);
-        let parts = [load("q")?, load("k")?, load("v")?];
+        let parts =
+            ["q", "k", "v"].map(|part| (format!("{name}.SelfAttention.{part}"), i64::from(inner)));
         Ok(Self {
-            name: format!("{name}.SelfAttention"),
-            norm: Norm::load(weights, &format!("{name}.layer_norm"), config)?,
-            qkv: stack_rows(weights, &parts, name)?,
-            out: Linear::load(weights, &format!("{name}.SelfAttention.o"), d, inner)?,
+            norm: norm(weights, &format!("{name}.layer_norm"), config)?,
+            qkv: Linear::stacked(weights, &parts, d, false)?,
+            out: Linear::load(weights, &format!("{name}.SelfAttention.o"), d, inner, false)?,
             heads: i64::from(config.num_heads),
             d_kv: i64::from(config.d_kv),
         })
@@ -53,11 +45,7 @@ impl SelfAttention {
         cache: Option<&mut Cache>,
         place: &Place<'_>,
     ) -> Result<Tensor, TchError> {
-        let normed = self.norm.forward(x)?;
-        let mut qkv = self.qkv.forward(&normed)?;
-        if let Some(lora) = place.pass.lora {
-            qkv = self.add_pairs(lora, &normed, qkv)?;
-        }
+        let qkv = self.qkv.with_pairs(&self.norm.forward(x)?, place.pass)?;
         let (k, b, t, _) = qkv.size4()?;
         // One copy that lays out [3, K, B, H, T, d_kv]; the parts are views of it.
         let parts = qkv
@@ -72,10 +60,13 @@ impl SelfAttention {
             None => (key.shallow_clone(), value.shallow_clone()),
             Some(cache) => cache.append(key, value)?,
         };
-        let scores = query.f_matmul(&key.f_transpose(-1, -2)?)?.f_add_(bias)?;
+        // Bias and softmax stay in full precision where the products are in a half one.
+        let scores =
+            query.f_matmul(&key.f_transpose(-1, -2)?)?.f_to_kind(x.kind())?.f_add_(bias)?;
         let weights = scores.f_softmax(-1, None)?;
         let heads = self.heads as usize;
         let weights = place.drop_weights(weights, Site::SelfWeights, heads, place.axis)?;
+        let weights = weights.f_to_kind(value.kind())?;
         let context = weights.f_matmul(&value)?.f_transpose(2, 3)?.f_reshape([
             k,
             b,
@@ -84,26 +75,6 @@ impl SelfAttention {
         ])?;
         let out = place.drop_hidden(self.out.forward(&context)?, Site::SelfOutput)?;
         x.f_add(&out)
-    }
-
-    /// Adds LoRA's pairs beside query and value to the joint map's output.
-    fn add_pairs(&self, lora: &Lora, x: &Tensor, qkv: Tensor) -> Result<Tensor, TchError> {
-        let delta = |part: &str| lora.delta(&format!("{}.{part}", self.name), x);
-        let (Some(query), Some(value)) = (delta("q")?, delta("v")?) else { return Ok(qkv) };
-        qkv.f_add(&Tensor::f_cat(&[&query, &query.f_zeros_like()?, &value], -1)?)
-    }
-}
-
-impl Cache {
-    fn append(&mut self, key: &Tensor, value: &Tensor) -> Result<(Tensor, Tensor), TchError> {
-        let (key, value) = match &self.0 {
-            None => (key.shallow_clone(), value.shallow_clone()),
-            Some((keys, values)) => {
-                (Tensor::f_cat(&[keys, key], 3)?, Tensor::f_cat(&[values, value], 3)?)
-            }
-        };
-        self.0 = Some((key.shallow_clone(), value.shallow_clone()));
-        Ok((key, value))
     }
 }
 
@@ -114,14 +85,14 @@ impl Cache {
 /// decoder token and encoder position, but saves 2·H·d_kv·d per encoder position: a gain below
 /// some 70 decoder tokens (T5-base), and labels have two to twenty.
 pub(crate) struct CrossAttention {
-    /// Its name in the model's files.
-    name: String,
-    norm: Norm,
+    norm: RmsNorm,
     query: Linear,
     /// W_k as [H, d_kv, d].
     key: Tensor,
     /// W_v as [H, d, d_kv].
     value: Tensor,
+    /// Name of the map with W_v.
+    value_name: String,
     out: Linear,
     heads: i64,
     d_kv: i64,
@@ -144,19 +115,21 @@ impl CrossAttention {
         config: &T5Config,
     ) -> Result<Self, WeightsError> {
         let (d, inner) = (config.d_model, config.num_heads * config.d_kv);
-        let load =
-            |part: &str| Linear::load(weights, &format!("{name}.EncDecAttention.{part}"), inner, d);
+        let load = |part: &str| {
+            Linear::load(weights, &format!("{name}.EncDecAttention.{part}"), inner, d, false)
+        };
         let split = [i64::from(config.num_heads), i64::from(config.d_kv), i64::from(d)];
         let fail = |source| weights.copy_failed(name, source);
-        let key = load("k")?.0.f_view(split).map_err(fail)?;
-        let value = load("v")?.0.f_view(split).and_then(|v| v.f_transpose(-1, -2)).map_err(fail)?;
+        let key = load("k")?.weight.f_view(split).map_err(fail)?;
+        let value =
+            load("v")?.weight.f_view(split).and_then(|v| v.f_transpose(-1, -2)).map_err(fail)?;
         Ok(Self {
-            name: format!("{name}.EncDecAttention"),
-            norm: Norm::load(weights, &format!("{name}.layer_norm"), config)?,
+            norm: norm(weights, &format!("{name}.layer_norm"), config)?,
             query: load("q")?,
             key,
             value,
-            out: Linear::load(weights, &format!("{name}.EncDecAttention.o"), d, inner)?,
+            value_name: format!("{name}.EncDecAttention.v"),
+            out: Linear::load(weights, &format!("{name}.EncDecAttention.o"), d, inner, false)?,
             heads: i64::from(config.num_heads),
             d_kv: i64::from(config.d_kv),
         })
@@ -170,14 +143,7 @@ impl CrossAttention {
         place: &Place<'_>,
     ) -> Result<Tensor, TchError> {
         let (k, _, keys, d) = memory.states.size4()?;
-        let normed = self.norm.forward(x)?;
-        let mut query = self.query.forward(&normed)?;
-        let pairs = |part: &str| format!("{}.{part}", self.name);
-        if let Some(lora) = place.pass.lora
-            && let Some(delta) = lora.delta(&pairs("q"), &normed)?
-        {
-            query = query.f_add(&delta)?;
-        }
+        let query = self.query.with_pairs(&self.norm.forward(x)?, place.pass)?;
         let (kx, b, t, _) = query.size4()?;
         // The heads lead in the products with W_k and W_v, so that neither is copied per row.
         let query = query
@@ -187,8 +153,10 @@ impl CrossAttention {
             .f_view([self.heads, kx * b, t, d])?
             .f_transpose(0, 1)?
             .f_reshape([kx, b, self.heads * t, d])?;
+        let states = memory.states.f_to_kind(query.kind())?;
         let scores = query
-            .f_matmul(&memory.states.f_transpose(-1, -2)?)?
+            .f_matmul(&states.f_transpose(-1, -2)?)?
+            .f_to_kind(x.kind())?
             .f_view([k, b, self.heads, t, keys])?;
         let scores = match memory.mask {
             Some(mask) => scores.f_add(mask)?,
@@ -197,8 +165,11 @@ impl CrossAttention {
         let weights = scores.f_softmax(-1, None)?;
         let heads = self.heads as usize;
         let weights = place.drop_weights(weights, Site::CrossWeights, heads, memory.axis)?;
-        // The weighted sums of states [K, B, H, T, d], and W_v on them.
-        let sums = weights.f_view([k, b, self.heads * t, keys])?.f_matmul(memory.states)?;
+        // The weighted sums of states, [K, B, H·T, d].
+        let sums = weights
+            .f_to_kind(states.kind())?
+            .f_view([k, b, self.heads * t, keys])?
+            .f_matmul(&states)?;
         let mut context = sums
             .f_view([k * b, self.heads, t, d])?
             .f_transpose(0, 1)?
@@ -207,10 +178,10 @@ impl CrossAttention {
             .f_transpose(0, 1)?
             .f_reshape([k, b, t, self.heads * self.d_kv])?;
         if let Some(lora) = place.pass.lora
-            && let Some((a, into)) = lora.pair(&pairs("v"))?
+            && let Some((a, into)) = lora.pair(&self.value_name)?
         {
             let delta = self.value_delta(&sums, t, &a, into)?;
-            context = context.f_add(&delta)?;
+            context = context.f_add(&delta.f_to_kind(context.kind())?)?;
         }
         let out = place.drop_hidden(self.out.forward(&context)?, Site::CrossOutput)?;
         x.f_add(&out)
@@ -228,8 +199,8 @@ impl CrossAttention {
     ) -> Result<Tensor, TchError> {
         let (k, rows, _, d) = sums.size4()?;
         let rank = a.size3()?.2;
-        let inner = sums.f_reshape([k, rows * self.heads * t, d])?.f_bmm(a)?;
-        let inner = inner.f_view([k, rows, self.heads, t, rank])?;
+        let sums = sums.f_to_kind(a.kind())?.f_reshape([k, rows * self.heads * t, d])?;
+        let inner = sums.f_bmm(a)?.f_view([k, rows, self.heads, t, rank])?;
         // B's columns by head: [K, 1, H, r, d_kv].
         let b = b.f_reshape([k, rank, self.heads, self.d_kv])?.f_transpose(1, 2)?.f_unsqueeze(1)?;
         inner.f_matmul(&b)?.f_transpose(2, 3)?.f_reshape([k, rows, t, self.heads * self.d_kv])

@@ -3,17 +3,19 @@
 use deptune_sweep::model::T5Config;
 use tch::{TchError, Tensor};
 
-use super::attention::{Cache, CrossAttention, Memory, SelfAttention};
-use super::bias::{Buckets, causal};
+use super::attention::{CrossAttention, Memory, SelfAttention};
+use super::bias::Buckets;
 use super::encoder::bias_table;
-use super::layers::{FeedForward, Norm, Place};
+use super::feed_forward::FeedForward;
+use super::norm;
 use crate::dropout::{Axis, Site, Stack};
 use crate::model::Pass;
+use crate::model::layers::{Cache, Place, RmsNorm, causal};
 use crate::weights::{Weights, WeightsError};
 
 pub(crate) struct Decoder {
     blocks: Vec<(SelfAttention, CrossAttention, FeedForward)>,
-    norm: Norm,
+    norm: RmsNorm,
     /// Relative bias [buckets, H] of block 0, shared by all blocks.
     table: Tensor,
     buckets: Buckets,
@@ -39,7 +41,7 @@ impl Decoder {
             .collect::<Result<_, WeightsError>>()?;
         Ok(Self {
             blocks,
-            norm: Norm::load(weights, "decoder.final_layer_norm", config)?,
+            norm: norm(weights, "decoder.final_layer_norm", config)?,
             table: bias_table(weights, "decoder", config)?,
             buckets: Buckets {
                 count: config.relative_attention_num_buckets as usize,
@@ -61,6 +63,7 @@ impl Decoder {
         let length = length as usize;
         let place = |layer| Place { stack: Stack::Decoder, layer, axis: Axis::text(length), pass };
         let bias = self.buckets.bias(&self.table, 0, length, length)?.f_add(&causal(
+            length,
             length,
             inputs.kind(),
             inputs.device(),
@@ -88,6 +91,7 @@ impl Decoder {
         progress: &mut Progress,
         pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
+        let pass = pass.still();
         let bias = self.buckets.bias(&self.table, progress.length, 1, progress.length + 1)?;
         progress.length += 1;
         let mut hidden = input.shallow_clone();
