@@ -94,6 +94,8 @@ fn read_keys(section: Section<'_>, report: &mut Report<'_>) -> Option<TaskSpec> 
         train_limit: train_limit?,
         validation_limit: validation_limit?,
         test_limit: test_limit?,
+        k_shot: None,
+        k_shot_sampling: None,
         header: header?,
         add_prefix: add_prefix?.unwrap_or(false),
     })

@@ -24,7 +24,7 @@ pub use define::TaskDef;
 pub use error::{BadRow, DataError, TaskError};
 pub use parse::parse_rows;
 pub use permute::permutation;
-pub use spec::{Format, Labels, TaskSpec};
+pub use spec::{Format, KShotSampling, Labels, TaskSpec};
 pub use split::{Dataset, assemble, load};
 pub use suggest::{did_you_mean, suggest};
 pub use template::{Template, TemplateError};
