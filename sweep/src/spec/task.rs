@@ -94,6 +94,8 @@ fn read_keys(section: Section<'_>, report: &mut Report<'_>) -> Option<TaskSpec> 
         train_limit: train_limit?,
         validation_limit: validation_limit?,
         test_limit: test_limit?,
+        k_shot: None,
+        k_shot_sampling: None,
         header: header?,
         add_prefix: add_prefix?.unwrap_or(false),
     })
@@ -228,7 +230,9 @@ fn take_out(task: &mut TaskSpec, error: &TaskError) -> bool {
 fn note(error: &TaskError, section: Section<'_>, report: &mut Report<'_>) {
     let path = match error {
         TaskError::UnknownTask { .. } => "name".to_owned(),
-        TaskError::BuiltInHasOwn { key, .. } | TaskError::NoRows { key, .. } => (*key).to_owned(),
+        TaskError::BuiltInHasOwn { key, .. }
+        | TaskError::NoRows { key, .. }
+        | TaskError::KShot { key, .. } => (*key).to_owned(),
         TaskError::Template { .. } => "template".to_owned(),
         TaskError::UnknownField { field, .. } => format!("columns.{field}"),
         TaskError::UnknownMetric { .. } | TaskError::UnfitMetric { .. } => "metrics".to_owned(),
