@@ -66,6 +66,10 @@ pub(crate) fn submission(extra: &str) -> Submission {
             hash: ArtifactHash::of(b"model").to_string(),
         }],
         model_uploaded: true,
+        model_hub: Some(deptune_sweep::hub::HubModel {
+            repo: "google-t5/t5-small".to_owned(),
+            commit: "0123456789abcdef0123456789abcdef01234567".to_owned(),
+        }),
         // Not in alphabetical order: the order is kept.
         data: vec![data("validation"), data("train")],
     }
@@ -192,6 +196,7 @@ pub(crate) fn result(metric: f64) -> TrialResult {
         steps: 100,
         trainable_parameters: 544,
         train_seconds: 12.5,
+        stopped_early: false,
     }
 }
 
@@ -265,6 +270,7 @@ pub(crate) fn evaluation(step: u64, split: &str, metric: f64) -> Evaluation {
         ],
         rows: 400,
         seconds: 0.75,
+        per_class: Vec::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rules that concern several keys.
 
-use super::axes::{Axes, RankAxis};
+use super::axes::{Axes, LowrankAxis, RankAxis};
+use super::method;
 use super::reader::{Placed, Report, Section};
 use super::train::{Setting, Training};
 use super::{MAX_TRIALS, Method};
@@ -28,7 +29,8 @@ pub(super) fn check(parts: &Parts<'_>, report: &mut Report<'_>) {
                 ranks(parts, report);
             }
         }
-        None => {}
+        Some(Method::Lora) => method::lora_ranks(parts.space, parts.axes, parts.model, report),
+        Some(Method::Full) | None => {}
     }
 }
 
@@ -63,11 +65,20 @@ fn count(parts: &Parts<'_>, report: &mut Report<'_>) -> bool {
     fn settings<T>(setting: Option<&Setting<T>>) -> Option<usize> {
         setting.map(|setting| setting.values.len().max(1))
     }
+    fn values<T>(axis: Option<&Vec<T>>) -> Option<usize> {
+        axis.map(|values| values.len().max(1))
+    }
+    let lowrank_lr = axes.lowrank_lr.as_ref().map(|axis| match axis {
+        LowrankAxis::List(values) => values.len().max(1),
+        LowrankAxis::AsPrompt => 1,
+    });
     let axes = [
-        ("prompt_length", axes.prompt_length.as_ref().map(Vec::len)),
+        ("source", values(axes.source.as_ref())),
+        ("prompt_length", values(axes.prompt_length.as_ref())),
         ("rank", rank),
-        ("prompt_lr", axes.prompt_lr.as_ref().map(Vec::len)),
-        ("lowrank_lr", axes.lowrank_lr.as_ref().map(|values| values.len().max(1))),
+        ("prompt_lr", values(axes.prompt_lr.as_ref())),
+        ("lowrank_lr", lowrank_lr),
+        ("learning_rate", values(axes.learning_rate.as_ref())),
         ("steps", settings(training.steps.as_ref())),
         ("batch_size", settings(training.batch_size.as_ref())),
         ("gradient_accumulation", settings(training.gradient_accumulation.as_ref())),
@@ -112,13 +123,6 @@ fn grouped(number: impl Into<u128>) -> String {
 }
 
 fn prompt_tuning(parts: &Parts<'_>, report: &mut Report<'_>) {
-    for key in ["rank", "lowrank_lr"] {
-        if let Some(entry) = parts.space.get(key) {
-            let message = format!("'{key}' has no meaning for method 'pt'");
-            let hint = "remove it, or set kind = \"dept\" in [method]".to_owned();
-            report.add(parts.space.path(key), entry.at, message, hint);
-        }
-    }
     let zero = parts.axes.prompt_length.iter().flatten().find(|one| one.value == 0);
     if let Some(zero) = zero {
         let message = "prompt_length 0 with method 'pt' leaves nothing to train".to_owned();

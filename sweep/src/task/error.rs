@@ -94,6 +94,16 @@ pub enum TaskError {
         /// What is wrong with them.
         reason: String,
     },
+    /// A few-shot setting that cannot be met.
+    #[error("'{key}' of task '{task}' is no use: {reason}")]
+    KShot {
+        /// The task.
+        task: String,
+        /// The key.
+        key: &'static str,
+        /// What it would need.
+        reason: String,
+    },
     /// A limit of 0 rows, or no data file at all.
     #[error("'{key}' of task '{task}' leaves no rows")]
     NoRows {
@@ -188,6 +198,18 @@ pub enum DataError {
         rows: u64,
         /// Parts that were to be made.
         parts: u64,
+    },
+    /// A class has fewer training rows than a few-shot sample takes of it.
+    #[error(
+        "class '{class}' has {rows} training rows, {wanted} are to be sampled; lower k_shot, or give more rows"
+    )]
+    TooFewOfClass {
+        /// The class.
+        class: String,
+        /// Rows that there are.
+        rows: u64,
+        /// Rows that are needed.
+        wanted: u64,
     },
     /// More rows than can be permuted.
     #[error("{rows} rows are more than the {} that can be split", u32::MAX)]

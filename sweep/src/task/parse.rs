@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use serde_json::{Map, Value};
-
 use super::error::BadRow;
+use super::nested;
 use super::read::{self, Cell, Record, TableLayout};
+use super::row;
 use super::shape::Shape;
 use super::suggest::suggest;
 use super::{DataError, Example, Format, RowId, SourceFile, Split, TaskDef};
@@ -135,6 +135,7 @@ impl FileReader<'_, '_> {
             header: if gold.is_some() { Some(false) } else { def.header },
             headerless: &def.headerless,
             is_header: &|names| is_header(def, names),
+            ragged: def.ragged,
         };
         // The label of a `.data.txt` row stands on the same line of the `.gold.txt` file.
         let extra = |line: u64| {
@@ -196,12 +197,7 @@ impl FileReader<'_, '_> {
     fn record(&mut self, line: u64, record: Result<Record, String>) -> ControlFlow<()> {
         self.rows += 1;
         self.last_line = line;
-        let expanded = record.and_then(|record| match (&record, self.def.shape) {
-            (Record::Object(object), Shape::MultiRc) if object.contains_key("passage") => {
-                flatten_multirc(object)
-            }
-            _ => Ok(vec![record]),
-        });
+        let expanded = record.and_then(|record| nested::expand(self.def.shape, record));
         let records = match expanded {
             Ok(records) => records,
             Err(problem) => {
@@ -217,9 +213,16 @@ impl FileReader<'_, '_> {
                     return ControlFlow::Break(());
                 }
             }
-            match self.example(line, &record) {
-                Ok(example) => self.examples.push(example),
-                Err(problem) => self.bad.push(self.file.name, line, problem),
+            let id = RowId { split: self.split, file: self.index, line };
+            match row::examples(self.def, id, &record) {
+                Ok(examples) => {
+                    self.labels += 1;
+                    self.examples.extend(examples);
+                }
+                Err(problem) => {
+                    self.labels += u64::from(problem.labelled);
+                    self.bad.push(self.file.name, line, problem.what);
+                }
             }
         }
         ControlFlow::Continue(())
@@ -238,84 +241,12 @@ impl FileReader<'_, '_> {
         let (file, wanted) = (self.file.name.to_owned(), field.columns.clone());
         Some(DataError::Column { file, wanted, columns, suggestion })
     }
-
-    fn example(&mut self, line: u64, record: &Record) -> Result<Example, String> {
-        let label = match first_cell(record, &self.def.label) {
-            Cell::Text(label) if !label.trim().is_empty() => {
-                self.labels += 1;
-                label
-            }
-            Cell::Text(_) | Cell::Absent | Cell::Other("null") => {
-                return Err(format!("no label in column {}", quoted(&self.def.label)));
-            }
-            Cell::Other(kind) => return Err(format!("the label is {kind}, not a text")),
-        };
-        let target = self.def.target.target(&label)?;
-        let texts = self
-            .def
-            .fields
-            .iter()
-            .map(|field| match first_cell(record, &field.columns) {
-                Cell::Text(text) => Ok(text),
-                Cell::Absent => Err(format!("no column {}", quoted(&field.columns))),
-                Cell::Other(kind) => {
-                    Err(format!("column {} is {kind}, not a text", quoted(&field.columns)))
-                }
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let source = self.def.source_of(texts)?;
-        let row = RowId { split: self.split, file: self.index, line };
-        Ok(Example { source, target, row })
-    }
-}
-
-fn first_cell(record: &Record, columns: &[String]) -> Cell {
-    columns
-        .iter()
-        .map(|column| record.get(column))
-        .find(|cell| *cell != Cell::Absent)
-        .unwrap_or(Cell::Absent)
-}
-
-fn quoted(columns: &[String]) -> String {
-    columns.iter().map(|column| format!("'{column}'")).collect::<Vec<_>>().join(" or ")
 }
 
 /// Whether a line names all columns that the task reads texts from.
 fn is_header(def: &TaskDef, names: &[String]) -> bool {
     let named = |column: &String| names.iter().any(|name| read::clean(name) == *column);
     def.fields.iter().all(|field| field.columns.iter().any(named))
-}
-
-/// One flat record per answer of a `MultiRC` paragraph.
-fn flatten_multirc(object: &Map<String, Value>) -> Result<Vec<Record>, String> {
-    let list = |value: &Value, key: &str, of: &str| {
-        let list = value.get(key).and_then(Value::as_array).cloned();
-        list.ok_or_else(|| format!("{of} has no list '{key}'"))
-    };
-    let Some(passage) = object.get("passage") else {
-        return Err("no 'passage'".to_owned());
-    };
-    let paragraph = passage.get("text").cloned().ok_or("the passage has no 'text'")?;
-    let mut records = Vec::new();
-    for question in list(passage, "questions", "the passage")? {
-        let text = question.get("question").cloned().ok_or("a question has no 'question'")?;
-        for answer in list(&question, "answers", "a question")? {
-            let mut record = Map::new();
-            record.insert("paragraph".to_owned(), paragraph.clone());
-            record.insert("question".to_owned(), text.clone());
-            for (from, to) in [("text", "answer"), ("label", "label")] {
-                if let Some(value) = answer.get(from) {
-                    record.insert(to.to_owned(), value.clone());
-                }
-            }
-            records.push(Record::Object(record));
-        }
-    }
-    if records.is_empty() {
-        return Err("the passage has no answers".to_owned());
-    }
-    Ok(records)
 }
 
 #[cfg(test)]
