@@ -1,9 +1,8 @@
 //! Batches of token ids, checked and laid out as tensors.
 
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
-use crate::config::T5Config;
-use crate::model::lowest;
+use crate::model::{Model, lowest};
 
 /// One row: token ids of the input and of the target, both with their end token, without
 /// padding.
@@ -83,7 +82,7 @@ impl Padding {
 
 impl Batch {
     /// Refuses what the model cannot take.
-    pub(crate) fn check(&self, config: &T5Config, max_length: usize) -> Result<(), BatchError> {
+    pub(crate) fn check(&self, model: &Model, max_length: usize) -> Result<(), BatchError> {
         if self.examples.is_empty() {
             return Err(BatchError::Empty);
         }
@@ -98,7 +97,7 @@ impl Batch {
             if length > max_length {
                 return Err(BatchError::TooLong { row, length, max_length });
             }
-            let vocabulary = config.vocab_size;
+            let vocabulary = model.vocab_size();
             let mut ids = example.input_ids.iter().chain(&example.labels);
             if let Some(&id) = ids.find(|&&id| id < 0 || id as usize >= vocabulary) {
                 return Err(BatchError::UnknownToken { row, id, vocabulary });
@@ -189,10 +188,10 @@ impl Collated {
         examples: &[&Example],
         padding: Padding,
         max_length: usize,
-        config: &T5Config,
-        kind: Kind,
-        device: Device,
+        model: &Model,
     ) -> Result<Self, TchError> {
+        let (kind, device) = (model.kind(), model.device());
+        let pad = i64::from(model.config().pad_token_id());
         let longest = |part: fn(&Example) -> usize| examples.iter().map(|e| part(e)).max();
         let rows = examples.len();
         let width = longest(|e| e.input_ids.len()).unwrap_or(0);
@@ -207,14 +206,14 @@ impl Collated {
             let end = (row + 1) * width;
             input_ids.extend_from_slice(&example.input_ids);
             mask.resize(input_ids.len(), 0f64);
-            input_ids.resize(end, config.pad_token_id);
+            input_ids.resize(end, pad);
             mask.resize(end, lowest(kind));
             let start = (row * target) as i64;
             places.extend((start..).take(example.labels.len()));
             labels.extend_from_slice(&example.labels);
-            decoder_ids.push(config.decoder_start_token_id);
+            decoder_ids.push(model.start_token());
             decoder_ids.extend(example.labels.iter().take(example.labels.len() - 1));
-            decoder_ids.resize((row + 1) * target, config.pad_token_id);
+            decoder_ids.resize((row + 1) * target, pad);
         }
         let padded = mask.iter().any(|&value| value != 0.0);
         let (rows, width, target) = (rows as i64, width as i64, target as i64);

@@ -88,7 +88,7 @@ impl Judge<'_> {
             }
             for (texts, generated) in answers.iter_mut().zip(&result.generated) {
                 for (&row, ids) in rows.iter().zip(generated) {
-                    let ended = ids.last() == Some(&pack.model().config().eos_token_id);
+                    let ended = ids.last() == Some(&pack.model().end_token());
                     if !(ended || self.unended_counts) {
                         continue;
                     }

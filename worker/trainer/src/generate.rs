@@ -48,11 +48,10 @@ impl Pack {
 
     fn greedy(&self, encoded: &Encoded, most: usize) -> Result<Generated, TchError> {
         let (model, k, b) = (self.model(), self.trials(), encoded.rows);
-        let config = model.config();
         let memory = encoded.memory();
         let mut progress = model.start();
         let options = (Kind::Int64, model.device());
-        let mut tokens = Tensor::f_full([k, b, 1], config.decoder_start_token_id, options)?;
+        let mut tokens = Tensor::f_full([k, b, 1], model.start_token(), options)?;
         let mut texts = vec![Vec::new(); (k * b) as usize];
         let mut ended = vec![false; texts.len()];
         for _ in 0..most {
@@ -62,7 +61,7 @@ impl Pack {
             for ((text, ended), token) in texts.iter_mut().zip(&mut ended).zip(next) {
                 if !*ended {
                     text.push(token);
-                    *ended = token == config.eos_token_id;
+                    *ended = token == model.end_token();
                 }
             }
             if ended.iter().all(|&ended| ended) {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use deptune_trainer::{
-    Adapter, Batch, Example, LowRank, Member, Method, Pack, Padding, Settings, T5,
+    Adapter, Batch, Example, LowRank, Member, Method, Model, Pack, Padding, Settings,
 };
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -24,9 +24,9 @@ const ACTIVATIONS: f64 = 1e-5;
 
 type Tensors = BTreeMap<String, Tensor>;
 
-struct Model {
+struct Traced {
     name: String,
-    model: Rc<T5>,
+    model: Rc<Model>,
     batches: Vec<Batch>,
     facts: Value,
     /// The draw of A that all runs of the model start from.
@@ -88,7 +88,7 @@ fn packed_trials_follow_the_reference() {
 }
 
 /// Trains the given runs as one pack and compares those without a stand-in member.
-fn replay(model: &Model, pack: &[(&Run, Option<Member>)], padding: Padding, groups: usize) {
+fn replay(model: &Traced, pack: &[(&Run, Option<Member>)], padding: Padding, groups: usize) {
     tch::set_num_threads(1);
     let Some((first, _)) = pack.first() else { return };
     let accumulation = integer(&first.facts["gradient_accumulation"]);
@@ -169,7 +169,7 @@ fn replay(model: &Model, pack: &[(&Run, Option<Member>)], padding: Padding, grou
     }
 }
 
-fn check_activations(model: &Model, run: &Run, trials: &Pack, k: usize, label: &str) {
+fn check_activations(model: &Traced, run: &Run, trials: &Pack, k: usize, label: &str) {
     let Some(expected) = run.tensors.get("step1.encoder_last_hidden_state") else { return };
     let batch = &model.batches[0];
     let encoded = trials.encode(batch).unwrap();
@@ -196,7 +196,7 @@ fn check_activations(model: &Model, run: &Run, trials: &Pack, k: usize, label: &
     }
 }
 
-fn check_generation(model: &Model, run: &Run, trials: &Pack, k: usize, label: &str) {
+fn check_generation(model: &Traced, run: &Run, trials: &Pack, k: usize, label: &str) {
     let Some(expected) = run.tensors.get("generate.output_ids") else { return };
     let most = expected.size()[1] - 1;
     let generated = &trials.generate(&model.batches[0], most as usize).unwrap()[k];
@@ -245,7 +245,7 @@ fn member(run: &Run) -> Member {
     Member { method, prompt_lr, lowrank_lr, seed: 42 }
 }
 
-fn models() -> Vec<Model> {
+fn models() -> Vec<Traced> {
     let root = std::env::var_os("DEPTUNE_GOLDEN")
         .map(PathBuf::from)
         .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"));
@@ -257,7 +257,7 @@ fn models() -> Vec<Model> {
     names.into_iter().filter_map(|name| load(&root, name)).collect()
 }
 
-fn load(root: &Path, name: String) -> Option<Model> {
+fn load(root: &Path, name: String) -> Option<Traced> {
     let dir = root.join("models").join(&name);
     let config: Value = json(&dir.join("config.json"));
     let architecture = config["model_type"].as_str().unwrap();
@@ -278,9 +278,9 @@ fn load(root: &Path, name: String) -> Option<Model> {
         })
         .collect();
     let init_a = runs.iter().find_map(|run| run.tensors.get("init.A")).map(Tensor::shallow_clone);
-    let model = Rc::new(T5::load(&dir, Kind::Float, Device::Cpu).unwrap());
+    let model = Rc::new(Model::load(&dir, Kind::Float, Device::Cpu).unwrap());
     let batches = batches(&tensors(&traces.join("batches.safetensors")));
-    Some(Model { name, model, batches, facts, init_a, runs })
+    Some(Traced { name, model, batches, facts, init_a, runs })
 }
 
 /// Rows without their padding.

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::rc::Rc;
 
 use deptune_trainer::{
-    Adapter, Batch, Checkpoint, Example, Identity, LowRank, Member, Method, Pack, Padding,
-    Settings, T5,
+    Adapter, Batch, Checkpoint, Example, Identity, LowRank, Member, Method, Model, Pack, Padding,
+    Settings,
 };
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -16,10 +16,10 @@ use tch::{Device, Kind, Tensor};
 const INIT: [i64; 4] = [271, 48, 19, 1];
 const DEPT: Method = Method::Dept { prompt_length: 4, rank: 3 };
 
-fn model(name: &str, kind: Kind) -> Rc<T5> {
+fn model(name: &str, kind: Kind) -> Rc<Model> {
     tch::set_num_threads(1);
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(name);
-    Rc::new(T5::load(&dir, kind, Device::Cpu).unwrap())
+    Rc::new(Model::load(&dir, kind, Device::Cpu).unwrap())
 }
 
 fn settings() -> Settings {

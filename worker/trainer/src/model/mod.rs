@@ -1,59 +1,68 @@
-//! T5 with frozen weights. No tensor of the model asks for a gradient; gradients flow only
+//! Models with frozen weights. No tensor of a model asks for a gradient; gradients flow only
 //! through the embedded inputs.
 //!
 //! Hidden states are [K, B, T, d] throughout: K trials of a pack, B rows of a batch, T
 //! positions. Masks and biases have size 1 along K when the trials share them.
 
-mod attention;
-mod bias;
-mod decoder;
-mod encoder;
-mod layers;
+mod t5;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use deptune_sweep::model::{CONFIG_FILE, ModelConfig, ModelError};
 use tch::{Device, Kind, TchError, Tensor};
 
-pub(crate) use attention::Memory;
-pub(crate) use bias::lowest;
-pub(crate) use decoder::Progress;
+pub(crate) use t5::{Memory, Progress, lowest};
 
-use crate::config::{ConfigError, T5Config};
 use crate::dropout::{Axis, Masks};
 use crate::weights::{Weights, WeightsError};
+use t5::T5;
 
 /// Why a model directory cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// Its `config.json`.
+    /// Its `config.json` cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Its `config.json` cannot be used.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] ModelError),
     /// Its weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
 }
 
-/// A frozen T5 encoder-decoder, v1.0 or v1.1.
-pub struct T5 {
-    config: T5Config,
+/// A frozen backbone.
+pub struct Model {
+    config: ModelConfig,
     kind: Kind,
     device: Device,
     /// [vocabulary, d]
     embedding: Tensor,
-    encoder: encoder::Encoder,
-    decoder: decoder::Decoder,
-    /// [vocabulary, d]; the embedding itself when tied.
-    head: layers::Linear,
+    body: Body,
 }
 
-impl T5 {
+/// What the architectures do not share.
+enum Body {
+    T5(T5),
+}
+
+impl Model {
     /// Loads a model directory (`config.json`, `model.safetensors` or its shards) in the layout
     /// of Hugging Face, converted to `kind`.
     ///
     /// # Errors
     /// [`LoadError`], naming file and field or tensor.
     pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self, LoadError> {
-        let config = T5Config::read(&dir.join("config.json"))?;
+        let path = dir.join(CONFIG_FILE);
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| LoadError::Read { path: path.clone(), source })?;
+        let config = ModelConfig::parse(&path.display().to_string(), &text)?;
         let weights = Weights::open(dir, kind, device)?;
         Ok(Self::from_weights(config, &weights)?)
     }
@@ -62,27 +71,19 @@ impl T5 {
     ///
     /// # Errors
     /// [`WeightsError`] when a tensor is absent or of another shape.
-    pub fn from_weights(config: T5Config, weights: &Weights) -> Result<Self, WeightsError> {
-        let shape = [config.vocab_size as i64, config.d_model as i64];
-        let embedding = weights.get("shared.weight", &shape)?;
-        let head = if config.own_head {
-            weights.get("lm_head.weight", &shape)?
-        } else {
-            embedding.shallow_clone()
+    pub fn from_weights(config: ModelConfig, weights: &Weights) -> Result<Self, WeightsError> {
+        let shape = [i64::from(config.vocab_size()), i64::from(config.hidden_size())];
+        let embedding = weights.get(T5::EMBEDDING, &shape)?;
+        let body = match &config {
+            ModelConfig::T5(config) => Body::T5(T5::load(weights, config, &embedding)?),
+            _ => unimplemented!(),
         };
-        Ok(Self {
-            kind: weights.kind(),
-            device: weights.device(),
-            embedding,
-            encoder: encoder::Encoder::load(weights, &config)?,
-            decoder: decoder::Decoder::load(weights, &config)?,
-            head: layers::Linear(head),
-            config,
-        })
+        let (kind, device) = (weights.kind(), weights.device());
+        Ok(Self { config, kind, device, embedding, body })
     }
 
     /// The configuration.
-    pub fn config(&self) -> &T5Config {
+    pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
@@ -96,12 +97,36 @@ impl T5 {
         self.device
     }
 
+    /// d: hidden size.
+    pub fn hidden_size(&self) -> usize {
+        self.config.hidden_size() as usize
+    }
+
+    /// Rows of the word embedding.
+    pub fn vocab_size(&self) -> usize {
+        self.config.vocab_size() as usize
+    }
+
+    /// Id of the token that ends a text.
+    pub fn end_token(&self) -> i64 {
+        i64::from(self.config.eos_token_id())
+    }
+
+    /// The token that a T5's decoder starts from.
+    pub(crate) fn start_token(&self) -> i64 {
+        match &self.config {
+            ModelConfig::T5(config) => i64::from(config.decoder_start_token_id),
+            other => i64::from(other.eos_token_id()),
+        }
+    }
+
     /// Embedding rows of token ids of any shape: [..., d].
     pub(crate) fn embed(&self, ids: &Tensor) -> Result<Tensor, TchError> {
         Tensor::f_embedding(&self.embedding, ids, -1, false, false)
     }
 
-    /// Encoder states [K, B, T, d]; see [`encoder::Encoder::forward`].
+    /// Encoder states [K, B, T, d] of embedded inputs [K, B, T, d]. `mask` is additive,
+    /// [K or 1, B, 1, 1, T], or none when no position is padding.
     pub(crate) fn encode(
         &self,
         inputs: &Tensor,
@@ -109,7 +134,9 @@ impl T5 {
         axis: Axis,
         masks: Option<&Masks<'_>>,
     ) -> Result<Tensor, TchError> {
-        self.encoder.forward(inputs, mask, axis, masks)
+        match &self.body {
+            Body::T5(t5) => t5.encode(inputs, mask, axis, masks),
+        }
     }
 
     /// Decoder states [K, B, T, d] of token ids [B, T].
@@ -119,12 +146,17 @@ impl T5 {
         memory: &Memory<'_>,
         masks: Option<&Masks<'_>>,
     ) -> Result<Tensor, TchError> {
-        self.decoder.forward(&self.embed(ids)?.f_unsqueeze(0)?, memory, masks)
+        let inputs = self.embed(ids)?.f_unsqueeze(0)?;
+        match &self.body {
+            Body::T5(t5) => t5.decode(&inputs, memory, masks),
+        }
     }
 
     /// An empty generated text.
     pub(crate) fn start(&self) -> Progress {
-        self.decoder.start()
+        match &self.body {
+            Body::T5(t5) => t5.start(),
+        }
     }
 
     /// Decoder states [K, B, 1, d] of one more token id per row [K, B, 1].
@@ -134,15 +166,16 @@ impl T5 {
         memory: &Memory<'_>,
         progress: &mut Progress,
     ) -> Result<Tensor, TchError> {
-        self.decoder.advance(&self.embed(ids)?, memory, progress)
+        let input = self.embed(ids)?;
+        match &self.body {
+            Body::T5(t5) => t5.advance(&input, memory, progress),
+        }
     }
 
-    /// Logits [..., vocabulary] of decoder states [..., d].
+    /// Logits [..., vocabulary] of last hidden states [..., d].
     pub(crate) fn logits(&self, states: &Tensor) -> Result<Tensor, TchError> {
-        if !self.config.scale_decoder_outputs {
-            return self.head.forward(states);
+        match &self.body {
+            Body::T5(t5) => t5.logits(states),
         }
-        let factor = (self.config.d_model as f64).powf(-0.5);
-        self.head.forward(&states.f_mul_scalar(factor)?)
     }
 }

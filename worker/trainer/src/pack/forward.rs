@@ -30,7 +30,7 @@ impl Pack {
     /// # Errors
     /// [`Error`] for a batch that the model cannot take, or when libtorch fails.
     pub fn encode(&self, batch: &Batch) -> Result<Encoded, Error> {
-        batch.check(self.model.config(), self.settings.max_length)?;
+        batch.check(&self.model, self.settings.max_length)?;
         let examples: Vec<&Example> = batch.examples.iter().collect();
         no_grad(|| self.forward(&examples, None)).doing("encode a batch")
     }
@@ -68,9 +68,7 @@ impl Pack {
         masks: Option<&Masks<'_>>,
     ) -> Result<Encoded, TchError> {
         let (model, s) = (&*self.model, self.settings.max_length);
-        let (kind, device) = (model.kind(), model.device());
-        let batch =
-            Collated::new(examples, self.settings.padding, s, model.config(), kind, device)?;
+        let batch = Collated::new(examples, self.settings.padding, s, model)?;
         let (rows, text) = batch.input_ids.size2()?;
         let axis = Axis { prompt: self.layout.prompt_length as usize, text: text as usize };
         let mask = self.key_mask(batch.mask.as_ref(), rows, text)?;

@@ -24,7 +24,7 @@ pub use state::TrialState;
 use crate::batch::{Batch, BatchError, Example};
 use crate::dropout::Masks;
 use crate::method::{Adapter, Layout, Method, initial, scaling};
-use crate::model::T5;
+use crate::model::Model;
 use crate::optim::{AdamW, finite};
 use crate::schedule::Schedule;
 
@@ -78,7 +78,7 @@ impl Gradients {
 
 /// K trials, their parameters and optimiser state.
 pub struct Pack {
-    model: Rc<T5>,
+    model: Rc<Model>,
     members: Vec<Member>,
     settings: Settings,
     layout: Layout,
@@ -103,7 +103,7 @@ impl Pack {
     /// # Errors
     /// [`Error`] when a setting or a token is out of range.
     pub fn new(
-        model: Rc<T5>,
+        model: Rc<Model>,
         members: Vec<Member>,
         settings: Settings,
         init_ids: &[i64],
@@ -111,7 +111,7 @@ impl Pack {
         check(&model, &members, &settings, init_ids)?;
         let doing = "set up the parameters";
         let methods: Vec<Method> = members.iter().map(|member| member.method).collect();
-        let layout = Layout::new(&methods, settings.max_length, model.config().d_model);
+        let layout = Layout::new(&methods, settings.max_length, model.hidden_size());
         let options = (model.kind(), model.device());
         let per_trial = |values: Vec<f64>, shape: &[i64]| {
             Tensor::f_from_slice(&values)?
@@ -160,7 +160,7 @@ impl Pack {
     }
 
     /// The model.
-    pub fn model(&self) -> &T5 {
+    pub fn model(&self) -> &Model {
         &self.model
     }
 
@@ -223,7 +223,7 @@ impl Pack {
             return Err(BatchError::Empty.into());
         }
         for batch in micro_batches {
-            batch.check(self.model.config(), self.settings.max_length)?;
+            batch.check(&self.model, self.settings.max_length)?;
         }
         self.accumulate(micro_batches).doing("compute losses and gradients")
     }

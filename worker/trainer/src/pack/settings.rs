@@ -3,7 +3,7 @@
 use super::Error;
 use crate::batch::Padding;
 use crate::method::Method;
-use crate::model::T5;
+use crate::model::Model;
 
 /// One trial of a pack.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,7 +40,7 @@ pub struct Settings {
 
 /// Refuses settings and tokens that are out of range.
 pub(super) fn check(
-    model: &T5,
+    model: &Model,
     members: &[Member],
     settings: &Settings,
     init_ids: &[i64],
@@ -71,7 +71,7 @@ pub(super) fn check(
     if !(0.0..1.0).contains(&settings.dropout) {
         return bad("dropout", settings.dropout.to_string(), "0 to below 1");
     }
-    let vocabulary = model.config().vocab_size as i64;
+    let vocabulary = model.vocab_size() as i64;
     if init_ids.is_empty() || init_ids.iter().any(|id| !(0..vocabulary).contains(id)) {
         return bad("init_ids", format!("{init_ids:?}"), "tokens of the model's vocabulary");
     }

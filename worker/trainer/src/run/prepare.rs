@@ -13,7 +13,7 @@ use super::failure::Failure;
 use crate::Padding;
 use crate::data::{self, Data};
 use crate::method::Method;
-use crate::model::T5;
+use crate::model::Model;
 use crate::pack::{self, Pack};
 use crate::tokenize::{INIT_TEXT, Tokenizer};
 
@@ -90,7 +90,7 @@ pub(crate) fn prepare(job: &Job) -> Result<Prepared, Failure> {
     let model = load_model(job, &settings, device)?;
     let max_length = settings.train.max_length as usize;
     let tokenizer =
-        Tokenizer::open(&job.model.join("tokenizer.json"), model.config().vocab_size, max_length)
+        Tokenizer::open(&job.model.join("tokenizer.json"), model.vocab_size(), max_length)
             .map_err(|e| Failure::data(&e))?;
     let def = settings.task.resolve(settings.recipe).map_err(|e| Failure::user(&e))?;
     let data = data::load(&def, &job.data, &tokenizer)?;
@@ -99,7 +99,7 @@ pub(crate) fn prepare(job: &Job) -> Result<Prepared, Failure> {
         Recipe::Reference => REFERENCE_ANSWER,
     };
     let init = tokenizer.target(INIT_TEXT).map_err(|e| Failure::data(&e))?;
-    let dropout = settings.train.dropout.unwrap_or(model.config().dropout_rate);
+    let dropout = settings.train.dropout.unwrap_or(model.config().dropout());
     let members = job.trials.iter().map(|member| pack_member(&member.settings)).collect();
     let pack = Pack::new(Rc::new(model), members, common(&settings, dropout), &init)?;
     Ok(Prepared { pack, data, def, tokenizer, settings, answer_tokens })
@@ -160,11 +160,11 @@ pub(crate) fn device(device: &JobDevice) -> Result<Device, Failure> {
     }
 }
 
-fn load_model(job: &Job, settings: &spec::Settings, device: Device) -> Result<T5, Failure> {
+fn load_model(job: &Job, settings: &spec::Settings, device: Device) -> Result<Model, Failure> {
     let kind = match settings.train.precision {
         Precision::Fp32 => Kind::Float,
     };
-    T5::load(&job.model, kind, device).map_err(|e| Failure::data(&e))
+    Model::load(&job.model, kind, device).map_err(|e| Failure::data(&e))
 }
 
 fn verify(job: &Job, file: &FileHash) -> Result<(), Failure> {

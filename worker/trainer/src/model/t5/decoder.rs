@@ -1,12 +1,12 @@
 //! The decoder stack: all positions at once in training, one by one with a cache in generation.
 
+use deptune_sweep::model::T5Config;
 use tch::{TchError, Tensor};
 
 use super::attention::{Cache, CrossAttention, Memory, SelfAttention};
 use super::bias::{Buckets, causal};
 use super::encoder::bias_table;
 use super::layers::{FeedForward, Norm, Place};
-use crate::config::T5Config;
 use crate::dropout::{Axis, Masks, Site, Stack};
 use crate::weights::{Weights, WeightsError};
 
@@ -41,8 +41,8 @@ impl Decoder {
             norm: Norm::load(weights, "decoder.final_layer_norm", config)?,
             table: bias_table(weights, "decoder", config)?,
             buckets: Buckets {
-                count: config.relative_attention_num_buckets,
-                max_distance: config.relative_attention_max_distance,
+                count: config.relative_attention_num_buckets as usize,
+                max_distance: config.relative_attention_max_distance as usize,
                 bidirectional: false,
             },
         })

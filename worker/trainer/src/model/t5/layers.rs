@@ -1,8 +1,8 @@
 //! The small layers of a T5 block: norm, linear map, feed-forward.
 
+use deptune_sweep::model::{FeedForward as Form, T5Config};
 use tch::{TchError, Tensor};
 
-use crate::config::{FeedForwardKind, T5Config};
 use crate::dropout::{Axis, Masks, Site, Stack};
 use crate::weights::{Weights, WeightsError};
 
@@ -18,7 +18,7 @@ impl Norm {
         name: &str,
         config: &T5Config,
     ) -> Result<Self, WeightsError> {
-        let weight = weights.get(&format!("{name}.weight"), &[config.d_model as i64])?;
+        let weight = weights.get(&format!("{name}.weight"), &[i64::from(config.d_model)])?;
         Ok(Self { weight, epsilon: config.layer_norm_epsilon })
     }
 
@@ -36,10 +36,10 @@ impl Linear {
     pub(crate) fn load(
         weights: &Weights,
         name: &str,
-        outputs: usize,
-        inputs: usize,
+        outputs: u32,
+        inputs: u32,
     ) -> Result<Self, WeightsError> {
-        let shape = [outputs as i64, inputs as i64];
+        let shape = [i64::from(outputs), i64::from(inputs)];
         Ok(Self(weights.get(&format!("{name}.weight"), &shape)?))
     }
 
@@ -97,7 +97,7 @@ impl FeedForward {
     ) -> Result<Self, WeightsError> {
         let (d, ff) = (config.d_model, config.d_ff);
         let dense = format!("{name}.DenseReluDense");
-        let gated = config.feed_forward == FeedForwardKind::GatedGelu;
+        let gated = config.feed_forward == Form::GatedGelu;
         let inner = if gated {
             let gate = Linear::load(weights, &format!("{dense}.wi_0"), ff, d)?;
             let value = Linear::load(weights, &format!("{dense}.wi_1"), ff, d)?;

@@ -1,10 +1,10 @@
 //! Self-attention and cross-attention. Neither scales its scores (T5 folds the factor into the
 //! initial weights).
 
+use deptune_sweep::model::T5Config;
 use tch::{TchError, Tensor};
 
 use super::layers::{Linear, Norm, Place, stack_rows};
-use crate::config::T5Config;
 use crate::dropout::{Axis, Site};
 use crate::weights::{Weights, WeightsError};
 
@@ -27,7 +27,7 @@ impl SelfAttention {
         name: &str,
         config: &T5Config,
     ) -> Result<Self, WeightsError> {
-        let (d, inner) = (config.d_model, config.inner());
+        let (d, inner) = (config.d_model, config.num_heads * config.d_kv);
         let load =
             |part: &str| Linear::load(weights, &format!("{name}.SelfAttention.{part}"), inner, d);
         let parts = [load("q")?, load("k")?, load("v")?];
@@ -35,8 +35,8 @@ impl SelfAttention {
             norm: Norm::load(weights, &format!("{name}.layer_norm"), config)?,
             qkv: stack_rows(weights, &parts, name)?,
             out: Linear::load(weights, &format!("{name}.SelfAttention.o"), d, inner)?,
-            heads: config.num_heads as i64,
-            d_kv: config.d_kv as i64,
+            heads: i64::from(config.num_heads),
+            d_kv: i64::from(config.d_kv),
         })
     }
 
@@ -126,10 +126,10 @@ impl CrossAttention {
         name: &str,
         config: &T5Config,
     ) -> Result<Self, WeightsError> {
-        let (d, inner) = (config.d_model, config.inner());
+        let (d, inner) = (config.d_model, config.num_heads * config.d_kv);
         let load =
             |part: &str| Linear::load(weights, &format!("{name}.EncDecAttention.{part}"), inner, d);
-        let split = [config.num_heads as i64, config.d_kv as i64, d as i64];
+        let split = [i64::from(config.num_heads), i64::from(config.d_kv), i64::from(d)];
         let fail = |source| weights.copy_failed(name, source);
         let key = load("k")?.0.f_view(split).map_err(fail)?;
         let value = load("v")?.0.f_view(split).and_then(|v| v.f_transpose(-1, -2)).map_err(fail)?;
@@ -139,8 +139,8 @@ impl CrossAttention {
             key,
             value,
             out: Linear::load(weights, &format!("{name}.EncDecAttention.o"), d, inner)?,
-            heads: config.num_heads as i64,
-            d_kv: config.d_kv as i64,
+            heads: i64::from(config.num_heads),
+            d_kv: i64::from(config.d_kv),
         })
     }
 

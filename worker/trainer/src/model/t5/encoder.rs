@@ -1,11 +1,11 @@
 //! The encoder stack.
 
+use deptune_sweep::model::T5Config;
 use tch::{TchError, Tensor};
 
 use super::attention::SelfAttention;
 use super::bias::Buckets;
 use super::layers::{FeedForward, Norm, Place};
-use crate::config::T5Config;
 use crate::dropout::{Axis, Masks, Site, Stack};
 use crate::weights::{Weights, WeightsError};
 
@@ -33,8 +33,8 @@ impl Encoder {
             norm: Norm::load(weights, "encoder.final_layer_norm", config)?,
             table: bias_table(weights, "encoder", config)?,
             buckets: Buckets {
-                count: config.relative_attention_num_buckets,
-                max_distance: config.relative_attention_max_distance,
+                count: config.relative_attention_num_buckets as usize,
+                max_distance: config.relative_attention_max_distance as usize,
                 bidirectional: true,
             },
         })
@@ -69,6 +69,6 @@ pub(crate) fn bias_table(
     config: &T5Config,
 ) -> Result<Tensor, WeightsError> {
     let name = format!("{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
-    let shape = [config.relative_attention_num_buckets as i64, config.num_heads as i64];
+    let shape = [i64::from(config.relative_attention_num_buckets), i64::from(config.num_heads)];
     weights.get(&name, &shape)
 }
