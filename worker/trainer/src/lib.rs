@@ -1,4 +1,4 @@
-//! Training of DePT and prompt tuning on frozen T5 models with libtorch.
+//! Training of DePT and prompt tuning on frozen T5, GPT-2 and Llama models with libtorch.
 //!
 //! A [`Pack`] trains K trials fused on one [`Model`]: [`Pack::step`] makes an update,
 //! [`Pack::evaluate`] gives loss and greedy predictions, [`Pack::state`] and [`Pack::resume`]
@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod batch;
 pub mod checkpoint;
+mod collate;
 pub mod data;
 pub mod dropout;
 pub mod evaluate;

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
+use deptune_sweep::task::Recipe;
 use deptune_trainer::{
     Adapter, Batch, Checkpoint, Example, Identity, LowRank, Member, Method, Model, Pack, Padding,
     Settings,
@@ -30,6 +31,7 @@ fn settings() -> Settings {
         grad_clip: 1.0,
         dropout: 0.1,
         padding: Padding::Longest { multiple: 1 },
+        recipe: Recipe::Default,
         groups: 1,
     }
 }

@@ -4,6 +4,8 @@
 //! Hidden states are [K, B, T, d] throughout: K trials of a pack, B rows of a batch, T
 //! positions. Masks and biases have size 1 along K when the trials share them.
 
+mod decoder;
+pub(crate) mod layers;
 mod t5;
 
 use std::path::{Path, PathBuf};
@@ -11,17 +13,17 @@ use std::path::{Path, PathBuf};
 use deptune_sweep::model::{CONFIG_FILE, ModelConfig, ModelError};
 use tch::{Device, Kind, TchError, Tensor};
 
-pub(crate) use t5::{Memory, Progress, lowest};
-
 use crate::dropout::{Axis, Masks};
 use crate::weights::{Weights, WeightsError};
-use t5::T5;
+use decoder::Decoder;
+use layers::Cache;
+use t5::{Memory, T5};
 
 /// Why a model directory cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// Its `config.json` cannot be read.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}; is it a model's directory?", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -37,7 +39,7 @@ pub enum LoadError {
     Weights(#[from] WeightsError),
 }
 
-/// A frozen backbone.
+/// A frozen backbone: T5 (encoder and decoder), GPT-2 or Llama (decoders).
 pub struct Model {
     config: ModelConfig,
     kind: Kind,
@@ -50,11 +52,52 @@ pub struct Model {
 /// What the architectures do not share.
 enum Body {
     T5(T5),
+    Decoder(Decoder),
+}
+
+/// How the positions of a pass are told apart.
+pub(crate) struct Sequence {
+    /// Prompt, then text.
+    pub(crate) axis: Axis,
+    /// Additive mask of the keys, [K or 1, B, 1, 1, m + L]; none when all are seen.
+    pub(crate) mask: Option<Tensor>,
+    /// What a decoder takes for the positions' numbers, [K or 1, B or 1, m + L].
+    pub(crate) positions: Tensor,
+    /// Places of each row's last text token in the flattened [B · (m + L)], [B].
+    pub(crate) ends: Tensor,
+}
+
+/// Prompt and text after their way through the model.
+pub(crate) struct Passed {
+    /// Last hidden states [K, B, m + L, d]: of the encoder, or of a decoder.
+    pub(crate) states: Tensor,
+    pub(crate) sequence: Sequence,
+    /// A decoder's keys and values.
+    caches: Vec<Cache>,
+}
+
+/// An answer that is being written, token by token.
+pub(crate) enum Progress<'a> {
+    T5(t5::Progress, &'a Passed),
+    Decoder(decoder::Progress),
+}
+
+impl Passed {
+    fn memory(&self) -> Memory<'_> {
+        Memory { states: &self.states, mask: self.sequence.mask.as_ref(), axis: self.sequence.axis }
+    }
+
+    /// The states of each row's last text token, [K, B, 1, d].
+    fn last(&self) -> Result<Tensor, TchError> {
+        let states = self.states.f_flatten(1, 2)?.f_index_select(1, &self.sequence.ends)?;
+        states.f_unsqueeze(2)
+    }
 }
 
 impl Model {
     /// Loads a model directory (`config.json`, `model.safetensors` or its shards) in the layout
-    /// of Hugging Face, converted to `kind`.
+    /// of Hugging Face. `kind` is the number format of the large matrix products; where that is
+    /// a half precision, all else (embeddings, norms, residual stream, softmax, logits) is f32.
     ///
     /// # Errors
     /// [`LoadError`], naming file and field or tensor.
@@ -73,10 +116,18 @@ impl Model {
     /// [`WeightsError`] when a tensor is absent or of another shape.
     pub fn from_weights(config: ModelConfig, weights: &Weights) -> Result<Self, WeightsError> {
         let shape = [i64::from(config.vocab_size()), i64::from(config.hidden_size())];
-        let embedding = weights.get(T5::EMBEDDING, &shape)?;
+        let name = match &config {
+            ModelConfig::T5(_) => T5::EMBEDDING.to_owned(),
+            ModelConfig::Gpt2(_) => Decoder::gpt2_embedding(weights),
+            ModelConfig::Llama(_) => Decoder::llama_embedding(weights),
+        };
+        let embedding = weights.get(&name, &shape)?;
         let body = match &config {
             ModelConfig::T5(config) => Body::T5(T5::load(weights, config, &embedding)?),
-            _ => unimplemented!(),
+            ModelConfig::Gpt2(config) => Body::Decoder(Decoder::gpt2(weights, config, &embedding)?),
+            ModelConfig::Llama(config) => {
+                Body::Decoder(Decoder::llama(weights, config, &embedding)?)
+            }
         };
         let (kind, device) = (weights.kind(), weights.device());
         Ok(Self { config, kind, device, embedding, body })
@@ -87,7 +138,7 @@ impl Model {
         &self.config
     }
 
-    /// Number format of weights and activations.
+    /// Number format of parameters, hidden states and losses.
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -112,11 +163,21 @@ impl Model {
         i64::from(self.config.eos_token_id())
     }
 
-    /// The token that a T5's decoder starts from.
+    /// Positions that prompt, text and answer share; none where any number will do (T5).
+    pub fn max_positions(&self) -> Option<usize> {
+        self.config.max_positions().map(|positions| positions as usize)
+    }
+
+    /// Whether text and answer are one sequence (GPT-2, Llama), not two (T5).
+    pub fn is_decoder(&self) -> bool {
+        self.config.is_decoder()
+    }
+
+    /// The token in front of every answer; decoders have the text there.
     pub(crate) fn start_token(&self) -> i64 {
         match &self.config {
             ModelConfig::T5(config) => i64::from(config.decoder_start_token_id),
-            other => i64::from(other.eos_token_id()),
+            decoder => i64::from(decoder.eos_token_id()),
         }
     }
 
@@ -125,50 +186,88 @@ impl Model {
         Tensor::f_embedding(&self.embedding, ids, -1, false, false)
     }
 
-    /// Encoder states [K, B, T, d] of embedded inputs [K, B, T, d]. `mask` is additive,
-    /// [K or 1, B, 1, 1, T], or none when no position is padding.
-    pub(crate) fn encode(
+    /// Sends embedded inputs [K, B, m + L, d] through the model; `keep` when an answer is to
+    /// follow.
+    pub(crate) fn pass(
         &self,
         inputs: &Tensor,
-        mask: Option<&Tensor>,
-        axis: Axis,
+        sequence: Sequence,
+        keep: bool,
         masks: Option<&Masks<'_>>,
-    ) -> Result<Tensor, TchError> {
-        match &self.body {
-            Body::T5(t5) => t5.encode(inputs, mask, axis, masks),
-        }
+    ) -> Result<Passed, TchError> {
+        let mut caches = Vec::new();
+        let states = match &self.body {
+            Body::T5(t5) => t5.encode(inputs, sequence.mask.as_ref(), sequence.axis, masks)?,
+            Body::Decoder(decoder) if keep => {
+                caches = decoder.caches();
+                decoder.forward(inputs, &sequence, Some(&mut caches), masks)?
+            }
+            Body::Decoder(decoder) => decoder.forward(inputs, &sequence, None, masks)?,
+        };
+        Ok(Passed { states, sequence, caches })
     }
 
-    /// Decoder states [K, B, T, d] of token ids [B, T].
-    pub(crate) fn decode(
+    /// The states [K, B, T, d] from which a given answer's tokens are predicted, each from those
+    /// before it. `ids` [B, T] is the answer shifted right behind the start token.
+    pub(crate) fn answer(
         &self,
         ids: &Tensor,
-        memory: &Memory<'_>,
+        passed: &Passed,
         masks: Option<&Masks<'_>>,
     ) -> Result<Tensor, TchError> {
-        let inputs = self.embed(ids)?.f_unsqueeze(0)?;
         match &self.body {
-            Body::T5(t5) => t5.decode(&inputs, memory, masks),
+            Body::T5(t5) => t5.decode(&self.embed(ids)?.f_unsqueeze(0)?, &passed.memory(), masks),
+            Body::Decoder(decoder) => {
+                let (k, ..) = passed.states.size4()?;
+                let (rows, tokens) = ids.size2()?;
+                let first = passed.last()?;
+                if tokens == 1 {
+                    return Ok(first);
+                }
+                let rest = self.embed(&ids.f_narrow(1, 1, tokens - 1)?)?.f_unsqueeze(0)?;
+                let rest = rest.f_expand([k, rows, tokens - 1, -1], false)?;
+                let Sequence { ends, .. } = &passed.sequence;
+                let mut progress = decoder.begin(&passed.sequence, ends, &passed.caches)?;
+                let rest = decoder.advance(&rest, &mut progress)?;
+                Tensor::f_cat(&[first, rest], 2)
+            }
         }
     }
 
-    /// An empty generated text.
-    pub(crate) fn start(&self) -> Progress {
+    /// The states [K, B, 1, d] from which the first token of a free answer is predicted.
+    pub(crate) fn begin<'a>(&self, passed: &'a Passed) -> Result<(Tensor, Progress<'a>), TchError> {
         match &self.body {
-            Body::T5(t5) => t5.start(),
+            Body::T5(t5) => {
+                let (k, rows, ..) = passed.states.size4()?;
+                let options = (Kind::Int64, self.device);
+                let start = Tensor::f_full([k, rows, 1], self.start_token(), options)?;
+                let mut progress = t5.start();
+                let states = t5.advance(&self.embed(&start)?, &passed.memory(), &mut progress)?;
+                Ok((states, Progress::T5(progress, passed)))
+            }
+            Body::Decoder(decoder) => {
+                let Sequence { ends, .. } = &passed.sequence;
+                let progress = decoder.begin(&passed.sequence, ends, &passed.caches)?;
+                Ok((passed.last()?, Progress::Decoder(progress)))
+            }
         }
     }
 
-    /// Decoder states [K, B, 1, d] of one more token id per row [K, B, 1].
+    /// The states [K, B, 1, d] from which the token after `ids` [K, B, 1] is predicted.
     pub(crate) fn advance(
         &self,
         ids: &Tensor,
-        memory: &Memory<'_>,
-        progress: &mut Progress,
+        progress: &mut Progress<'_>,
     ) -> Result<Tensor, TchError> {
-        let input = self.embed(ids)?;
-        match &self.body {
-            Body::T5(t5) => t5.advance(&input, memory, progress),
+        let inputs = self.embed(ids)?;
+        match (&self.body, progress) {
+            (Body::T5(t5), Progress::T5(progress, passed)) => {
+                t5.advance(&inputs, &passed.memory(), progress)
+            }
+            (Body::Decoder(decoder), Progress::Decoder(progress)) => {
+                decoder.advance(&inputs, progress)
+            }
+            _ => Err(TchError::Shape("an answer of another model".to_owned())),
         }
     }
 
@@ -176,6 +275,7 @@ impl Model {
     pub(crate) fn logits(&self, states: &Tensor) -> Result<Tensor, TchError> {
         match &self.body {
             Body::T5(t5) => t5.logits(states),
+            Body::Decoder(decoder) => decoder.logits(states),
         }
     }
 }

@@ -20,6 +20,19 @@ pub enum Error {
         /// The accepted range.
         expected: &'static str,
     },
+    /// Prompt, text and answer do not fit the model's positions.
+    #[error(
+        "prompt_length {prompt_length} and max_length {max_length} leave no room for an answer: \
+         the model has {available} positions; lower one of them"
+    )]
+    Positions {
+        /// m, the longest of the pack.
+        prompt_length: usize,
+        /// s
+        max_length: usize,
+        /// What the model has.
+        available: usize,
+    },
     /// A batch that the model cannot take.
     #[error(transparent)]
     Batch(#[from] BatchError),

@@ -223,7 +223,7 @@ impl Pack {
             return Err(BatchError::Empty.into());
         }
         for batch in micro_batches {
-            batch.check(&self.model, self.settings.max_length)?;
+            batch.check(&self.limits(0))?;
         }
         self.accumulate(micro_batches).doing("compute losses and gradients")
     }
@@ -233,10 +233,11 @@ impl Pack {
             Tensor::f_zeros([self.trials()], (self.model.kind(), self.model.device()))?;
         let mut flat = self.params.f_detach()?.f_zeros_like()?;
         let mut first_row = 0;
+        let joined = self.model.is_decoder();
         for batch in micro_batches {
-            let tokens = batch.label_tokens() * micro_batches.len();
+            let tokens = self.label_tokens(batch).max(1) * micro_batches.len();
             let prompt = self.layout.prompt_length as usize;
-            for group in batch.groups(self.settings.groups, prompt) {
+            for group in batch.groups(self.settings.groups, prompt, joined) {
                 let rows: Vec<u32> = group.iter().map(|&row| (first_row + row) as u32).collect();
                 let examples: Vec<&Example> =
                     group.iter().filter_map(|&row| batch.examples.get(row)).collect();
@@ -249,8 +250,7 @@ impl Pack {
                     device: self.model.device(),
                 };
                 let masks = (self.settings.dropout > 0.0).then_some(&masks);
-                let encoded = self.forward(&examples, masks)?;
-                let loss = self.losses(&encoded, masks)?.f_div_scalar(tokens as f64)?;
+                let loss = self.training_losses(&examples, masks)?.f_div_scalar(tokens as f64)?;
                 losses = losses.f_add(&loss.f_detach()?)?;
                 // The sum's gradient is 1 for every trial: their gradients stay apart.
                 let total = loss.f_sum(loss.kind())?;

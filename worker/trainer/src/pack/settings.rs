@@ -1,5 +1,7 @@
 //! What a pack is made from.
 
+use deptune_sweep::task::Recipe;
+
 use super::Error;
 use crate::batch::Padding;
 use crate::method::Method;
@@ -33,6 +35,10 @@ pub struct Settings {
     pub dropout: f64,
     /// How far batches are padded.
     pub padding: Padding,
+    /// Where it is the reference's, a decoder's rows of A, positions and over-long rows are as
+    /// the reference has them, in training other than in generation; deptune's own counts real
+    /// tokens alone and cuts no label. T5 has no such difference.
+    pub recipe: Recipe,
     /// Most groups of similar length that a micro-batch is cut into, 1 or more. Any number
     /// gives the same result up to rounding.
     pub groups: usize,
@@ -70,6 +76,15 @@ pub(super) fn check(
     }
     if !(0.0..1.0).contains(&settings.dropout) {
         return bad("dropout", settings.dropout.to_string(), "0 to below 1");
+    }
+    let longest = members.iter().map(|member| member.method.prompt_length()).max().unwrap_or(0);
+    // At least one more for the answer.
+    let needed = longest.saturating_add(settings.max_length).saturating_add(1);
+    if let Some(available) = model.max_positions()
+        && needed > available
+    {
+        let (prompt_length, max_length) = (longest, settings.max_length);
+        return Err(Error::Positions { prompt_length, max_length, available });
     }
     let vocabulary = model.vocab_size() as i64;
     if init_ids.is_empty() || init_ids.iter().any(|id| !(0..vocabulary).contains(id)) {

@@ -131,6 +131,7 @@ pub(crate) fn common(settings: &spec::Settings, dropout: f64) -> pack::Settings 
         grad_clip: train.max_grad_norm,
         dropout,
         padding: Padding::Longest { multiple: PAD_MULTIPLE },
+        recipe: settings.recipe,
         groups: GROUPS,
     }
 }

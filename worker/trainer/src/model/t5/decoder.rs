@@ -3,16 +3,18 @@
 use deptune_sweep::model::T5Config;
 use tch::{TchError, Tensor};
 
-use super::attention::{Cache, CrossAttention, Memory, SelfAttention};
-use super::bias::{Buckets, causal};
+use super::attention::{CrossAttention, Memory, SelfAttention};
+use super::bias::Buckets;
 use super::encoder::bias_table;
-use super::layers::{FeedForward, Norm, Place};
+use super::feed_forward::FeedForward;
+use super::norm;
 use crate::dropout::{Axis, Masks, Site, Stack};
+use crate::model::layers::{Cache, Place, RmsNorm, causal};
 use crate::weights::{Weights, WeightsError};
 
 pub(crate) struct Decoder {
     blocks: Vec<(SelfAttention, CrossAttention, FeedForward)>,
-    norm: Norm,
+    norm: RmsNorm,
     /// Relative bias [buckets, H] of block 0, shared by all blocks.
     table: Tensor,
     buckets: Buckets,
@@ -38,7 +40,7 @@ impl Decoder {
             .collect::<Result<_, WeightsError>>()?;
         Ok(Self {
             blocks,
-            norm: Norm::load(weights, "decoder.final_layer_norm", config)?,
+            norm: norm(weights, "decoder.final_layer_norm", config)?,
             table: bias_table(weights, "decoder", config)?,
             buckets: Buckets {
                 count: config.relative_attention_num_buckets as usize,
@@ -60,6 +62,7 @@ impl Decoder {
         let length = length as usize;
         let place = |layer| Place { stack: Stack::Decoder, layer, axis: Axis::text(length), masks };
         let bias = self.buckets.bias(&self.table, 0, length, length)?.f_add(&causal(
+            length,
             length,
             inputs.kind(),
             inputs.device(),

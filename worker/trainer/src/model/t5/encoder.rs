@@ -5,13 +5,15 @@ use tch::{TchError, Tensor};
 
 use super::attention::SelfAttention;
 use super::bias::Buckets;
-use super::layers::{FeedForward, Norm, Place};
+use super::feed_forward::FeedForward;
+use super::norm;
 use crate::dropout::{Axis, Masks, Site, Stack};
+use crate::model::layers::{Place, RmsNorm};
 use crate::weights::{Weights, WeightsError};
 
 pub(crate) struct Encoder {
     blocks: Vec<(SelfAttention, FeedForward)>,
-    norm: Norm,
+    norm: RmsNorm,
     /// Relative bias [buckets, H] of block 0, shared by all blocks.
     table: Tensor,
     buckets: Buckets,
@@ -30,7 +32,7 @@ impl Encoder {
             .collect::<Result<_, WeightsError>>()?;
         Ok(Self {
             blocks,
-            norm: Norm::load(weights, "encoder.final_layer_norm", config)?,
+            norm: norm(weights, "encoder.final_layer_norm", config)?,
             table: bias_table(weights, "encoder", config)?,
             buckets: Buckets {
                 count: config.relative_attention_num_buckets as usize,

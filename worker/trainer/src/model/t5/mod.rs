@@ -4,15 +4,15 @@ mod attention;
 mod bias;
 mod decoder;
 mod encoder;
-mod layers;
+mod feed_forward;
 
 use deptune_sweep::model::T5Config;
 use tch::{TchError, Tensor};
 
 pub(crate) use attention::Memory;
-pub(crate) use bias::lowest;
 pub(crate) use decoder::Progress;
 
+use super::layers::{Linear, RmsNorm};
 use crate::dropout::{Axis, Masks};
 use crate::weights::{Weights, WeightsError};
 
@@ -21,7 +21,7 @@ pub(crate) struct T5 {
     encoder: encoder::Encoder,
     decoder: decoder::Decoder,
     /// [vocabulary, d]; the embedding itself when tied.
-    head: layers::Linear,
+    head: Linear,
     /// Factor on the decoder's output, if there is one: d^-0.5.
     factor: Option<f64>,
 }
@@ -44,7 +44,7 @@ impl T5 {
         Ok(Self {
             encoder: encoder::Encoder::load(weights, config)?,
             decoder: decoder::Decoder::load(weights, config)?,
-            head: layers::Linear(head),
+            head: Linear::new(head),
             factor: config.scale_decoder_outputs.then(|| f64::from(config.d_model).powf(-0.5)),
         })
     }
@@ -92,4 +92,8 @@ impl T5 {
             None => self.head.forward(states),
         }
     }
+}
+
+fn norm(weights: &Weights, name: &str, config: &T5Config) -> Result<RmsNorm, WeightsError> {
+    RmsNorm::load(weights, name, config.d_model, config.layer_norm_epsilon)
 }
