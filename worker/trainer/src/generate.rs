@@ -47,8 +47,8 @@ impl Pack {
     }
 
     fn greedy(&self, encoded: &Encoded, most: usize) -> Result<Generated, TchError> {
-        let (model, k, b) = (self.model(), self.trials(), encoded.rows);
-        let (mut states, mut progress) = model.begin(&encoded.passed)?;
+        let (model, k, b) = (&encoded.model, self.trials(), encoded.rows);
+        let (mut states, mut progress) = model.begin(&encoded.passed, encoded.pass(None))?;
         let mut texts = vec![Vec::new(); (k * b) as usize];
         let mut ended = vec![false; texts.len()];
         for turn in 1..=most {

@@ -14,7 +14,7 @@ pub mod evaluate;
 pub mod generate;
 pub mod method;
 pub mod model;
-mod optim;
+pub mod optim;
 pub mod order;
 pub mod pack;
 pub mod run;
@@ -25,6 +25,7 @@ pub mod weights;
 
 pub use batch::{Batch, Example, Padding};
 pub use checkpoint::{Checkpoint, Identity};
-pub use method::{Adapter, LowRank, Method};
+pub use method::{Adapter, LowRank, Method, PromptInit};
 pub use model::Model;
+pub use optim::Optimizer;
 pub use pack::{Member, Pack, Settings, StepReport, TrialState};

@@ -2,6 +2,7 @@
 //!
 //! Reading a pickle file runs code from that file, so `pytorch_model.bin` is never opened.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -131,10 +132,14 @@ struct Shard {
     map: Mmap,
 }
 
-/// The weight files of one model directory.
+/// The weight files of one model directory, or weights that are being trained.
 pub struct Weights {
     dir: PathBuf,
     shards: Vec<Shard>,
+    /// Tensors that are not in files.
+    tensors: BTreeMap<String, Tensor>,
+    /// What has been asked for, in order, each name once.
+    asked: RefCell<Vec<(String, Vec<i64>)>>,
     products: Kind,
     device: Device,
 }
@@ -169,7 +174,24 @@ impl Weights {
             SafeTensors::deserialize(&map).map_err(format)?;
             shards.push(Shard { path, map });
         }
-        Ok(Self { dir: dir.to_owned(), shards, products, device })
+        let (tensors, asked) = (BTreeMap::new(), RefCell::default());
+        Ok(Self { dir: dir.to_owned(), shards, tensors, asked, products, device })
+    }
+
+    /// Weights that are being trained: tensors as they are, with their gradients' history.
+    pub(crate) fn of_tensors(
+        tensors: BTreeMap<String, Tensor>,
+        products: Kind,
+        device: Device,
+    ) -> Self {
+        let (dir, asked) = (PathBuf::new(), RefCell::default());
+        Self { dir, shards: Vec::new(), tensors, asked, products, device }
+    }
+
+    /// Names and shapes of all tensors that were asked for so far: the weights of the models
+    /// that were built from here.
+    pub(crate) fn asked(&self) -> Vec<(String, Vec<i64>)> {
+        self.asked.borrow().clone()
     }
 
     /// The number format of everything but the large matrix products: f32 where those are in a
@@ -196,7 +218,7 @@ impl Weights {
         let holds = |shard: &Shard| {
             SafeTensors::deserialize(&shard.map).is_ok_and(|file| file.tensor(name).is_ok())
         };
-        self.shards.iter().any(holds)
+        self.tensors.contains_key(name) || self.shards.iter().any(holds)
     }
 
     /// One tensor by its name in the file, in [`Weights::kind`], without gradient.
@@ -238,6 +260,12 @@ impl Weights {
     }
 
     fn convert(&self, name: &str, shape: &[i64], kind: Kind) -> Result<Tensor, WeightsError> {
+        if self.asked.borrow().iter().all(|(known, _)| known != name) {
+            self.asked.borrow_mut().push((name.to_owned(), shape.to_vec()));
+        }
+        if let Some(tensor) = self.tensors.get(name).filter(|tensor| tensor.size() == shape) {
+            return tensor.f_to_kind(kind).map_err(|source| self.copy_failed(name, source));
+        }
         for shard in &self.shards {
             let length = shard.map.len() as u64;
             let file = SafeTensors::deserialize(&shard.map).map_err(|source| {

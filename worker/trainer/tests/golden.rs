@@ -101,6 +101,7 @@ fn replay(model: &Traced, pack: &[(&Run, Option<Member>)], padding: Padding, gro
         padding,
         recipe: Recipe::Reference,
         groups,
+        ..Settings::default()
     };
     let members = pack.iter().map(|(run, other)| other.unwrap_or(member(run))).collect();
     let init_ids: Vec<i64> =
@@ -123,11 +124,17 @@ fn replay(model: &Traced, pack: &[(&Run, Option<Member>)], padding: Padding, gro
     for (k, (run, _)) in pack.iter().enumerate() {
         // The prompt's start values are our own; A's draw is the reference's.
         let start = trials.parameters(k).unwrap();
-        close(&start.prompt, &run.tensors["init.prompt"], 0.0, &format!("{} start", label(run)));
-        if let Some(LowRank { b, .. }) = start.lowrank {
+        close(
+            start.prompt().unwrap(),
+            &run.tensors["init.prompt"],
+            0.0,
+            &format!("{} start", label(run)),
+        );
+        if let Some(LowRank { b, .. }) = start.lowrank() {
             let a = model.init_a.as_ref().unwrap().shallow_clone();
-            let lowrank = Some(LowRank { a, b });
-            trials.set_parameters(k, &Adapter { prompt: start.prompt, lowrank }).unwrap();
+            let prompt = start.prompt().map(Tensor::shallow_clone);
+            let start = Adapter::dept(prompt, Some(LowRank { a, b }));
+            trials.set_parameters(k, &start).unwrap();
         }
     }
     for &(k, run) in &compared {
@@ -224,14 +231,14 @@ fn check_generation(model: &Traced, run: &Run, trials: &Pack, k: usize, label: &
 
 /// Compares P, A and B with the tensors `prefix.*` of a run; false when there are none.
 fn compare(found: &Adapter, run: &Run, prefix: &str, tolerance: f64, label: &str) -> bool {
-    let mut tensors = vec![("prompt", &found.prompt)];
-    if let Some(LowRank { a, b }) = &found.lowrank {
+    let mut tensors = vec![("prompt", found.prompt().unwrap().shallow_clone())];
+    if let Some(LowRank { a, b }) = found.lowrank() {
         tensors.extend([("A", a), ("B", b)]);
     }
     let mut compared = false;
     for (name, tensor) in tensors {
         if let Some(expected) = run.tensors.get(&format!("{prefix}.{name}")) {
-            close(tensor, expected, tolerance, &format!("{label} {prefix}.{name}"));
+            close(&tensor, expected, tolerance, &format!("{label} {prefix}.{name}"));
             compared = true;
         }
     }
@@ -256,7 +263,7 @@ fn member(run: &Run) -> Member {
     };
     let prompt_lr = number(&run.facts["learning_rate"]);
     let lowrank_lr = run.facts["lora_embedding_lr"].as_f64().unwrap_or(0.0);
-    Member { method, prompt_lr, lowrank_lr, seed: 42 }
+    Member::prompt(method, prompt_lr, lowrank_lr, 42)
 }
 
 fn models() -> Vec<Traced> {

@@ -2,7 +2,8 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::dropout::{Axis, Masks, Site, Stack};
+use super::Pass;
+use crate::dropout::{Axis, Site, Stack};
 use crate::weights::{Weights, WeightsError};
 
 /// A linear map, x Wᵀ + b with W [out, in]. Its result has the number format of W, whatever
@@ -10,12 +11,14 @@ use crate::weights::{Weights, WeightsError};
 pub(crate) struct Linear {
     pub(crate) weight: Tensor,
     pub(crate) bias: Option<Tensor>,
+    /// The maps that it consists of, with their outputs, for the pairs beside them.
+    parts: Vec<(String, i64)>,
 }
 
 impl Linear {
     /// A map without bias.
     pub(crate) fn new(weight: Tensor) -> Self {
-        Self { weight, bias: None }
+        Self { weight, bias: None, parts: Vec::new() }
     }
 
     /// `name.weight` and, if there is one, `name.bias`.
@@ -42,8 +45,9 @@ impl Linear {
             [(name, rows)] => weights.matrix(name, &[*rows, i64::from(inputs)])?,
             several => weights.stacked(several, i64::from(inputs))?,
         };
+        let parts = parts.to_vec();
         if !bias {
-            return Ok(Self::new(weight));
+            return Ok(Self { weight, bias: None, parts });
         }
         let biases = parts
             .iter()
@@ -53,7 +57,7 @@ impl Linear {
             let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
             weights.copy_failed(&names.join(", "), source)
         })?;
-        Ok(Self { weight, bias: Some(bias) })
+        Ok(Self { weight, bias: Some(bias), parts })
     }
 
     /// A map whose weight is stored as [in, out]: `name.weight` and `name.bias`.
@@ -70,7 +74,27 @@ impl Linear {
             .f_transpose(0, 1)
             .map_err(|source| weights.copy_failed(&stored, source))?;
         let bias = weights.matrix(&format!("{name}.bias"), &[outputs])?;
-        Ok(Self { weight, bias: Some(bias) })
+        Ok(Self { weight, bias: Some(bias), parts: vec![(name.to_owned(), outputs)] })
+    }
+
+    /// The map with LoRA's pairs beside its parts: x [K or 1, B, T, in] → [K or 1, B, T, out].
+    pub(crate) fn with_pairs(&self, x: &Tensor, pass: Pass<'_>) -> Result<Tensor, TchError> {
+        let out = self.forward(x)?;
+        let Some(lora) = pass.lora else { return Ok(out) };
+        let deltas = self.parts.iter().map(|(name, _)| lora.delta(name, x));
+        let mut deltas = deltas.collect::<Result<Vec<Option<Tensor>>, TchError>>()?;
+        let Some(like) = deltas.iter().flatten().next().map(Tensor::shallow_clone) else {
+            return Ok(out);
+        };
+        let (k, rows, time, _) = like.size4()?;
+        for (delta, (_, outputs)) in deltas.iter_mut().zip(&self.parts) {
+            if delta.is_none() {
+                let zeros = [k, rows, time, *outputs];
+                *delta = Some(Tensor::f_zeros(zeros, (like.kind(), like.device()))?);
+            }
+        }
+        let deltas: Vec<Tensor> = deltas.into_iter().flatten().collect();
+        out.f_add(&Tensor::f_cat(&deltas, -1)?.f_to_kind(out.kind())?)
     }
 
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
@@ -136,14 +160,14 @@ pub(crate) struct Place<'a> {
     pub(crate) layer: usize,
     /// Positions of the hidden states.
     pub(crate) axis: Axis,
-    /// None outside of training.
-    pub(crate) masks: Option<&'a Masks<'a>>,
+    /// Dropout and LoRA.
+    pub(crate) pass: Pass<'a>,
 }
 
 impl Place<'_> {
     /// Drops elements of hidden states [K, B, T, channels].
     pub(crate) fn drop_hidden(&self, x: Tensor, site: Site) -> Result<Tensor, TchError> {
-        let Some(masks) = self.masks else { return Ok(x) };
+        let Some(masks) = self.pass.masks else { return Ok(x) };
         let channels = x.size().last().map_or(0, |&size| size as usize);
         x.f_mul(&masks.hidden(self.stack, site, self.layer, self.axis, channels)?)
     }
@@ -156,7 +180,7 @@ impl Place<'_> {
         heads: usize,
         keys: Axis,
     ) -> Result<Tensor, TchError> {
-        let Some(masks) = self.masks else { return Ok(x) };
+        let Some(masks) = self.pass.masks else { return Ok(x) };
         x.f_mul(&masks.weights(self.stack, site, self.layer, heads, self.axis, keys)?)
     }
 }

@@ -6,6 +6,7 @@
 
 mod decoder;
 pub(crate) mod layers;
+mod pass;
 mod t5;
 
 use std::path::{Path, PathBuf};
@@ -13,10 +14,12 @@ use std::path::{Path, PathBuf};
 use deptune_sweep::model::{CONFIG_FILE, ModelConfig, ModelError};
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::dropout::{Axis, Masks};
+use crate::dropout::Axis;
+use crate::method::Module;
 use crate::weights::{Weights, WeightsError};
 use decoder::Decoder;
 use layers::Cache;
+pub(crate) use pass::Pass;
 use t5::{Memory, T5};
 
 /// Why a model directory cannot be loaded.
@@ -43,6 +46,7 @@ pub enum LoadError {
 pub struct Model {
     config: ModelConfig,
     kind: Kind,
+    products: Kind,
     device: Device,
     /// [vocabulary, d]
     embedding: Tensor,
@@ -78,8 +82,8 @@ pub(crate) struct Passed {
 
 /// An answer that is being written, token by token.
 pub(crate) enum Progress<'a> {
-    T5(t5::Progress, &'a Passed),
-    Decoder(decoder::Progress),
+    T5(t5::Progress, &'a Passed, Pass<'a>),
+    Decoder(decoder::Progress, Pass<'a>),
 }
 
 impl Passed {
@@ -130,7 +134,8 @@ impl Model {
             }
         };
         let (kind, device) = (weights.kind(), weights.device());
-        Ok(Self { config, kind, device, embedding, body })
+        let products = weights.products();
+        Ok(Self { config, kind, products, device, embedding, body })
     }
 
     /// The configuration.
@@ -181,6 +186,20 @@ impl Model {
         }
     }
 
+    /// Number format of the large matrix products.
+    pub(crate) fn products(&self) -> Kind {
+        self.products
+    }
+
+    /// The maps that LoRA goes beside.
+    pub(crate) fn lora_modules(&self) -> Vec<Module> {
+        match &self.config {
+            ModelConfig::T5(config) => T5::lora_modules(config),
+            ModelConfig::Gpt2(config) => Decoder::gpt2_lora_modules(config),
+            ModelConfig::Llama(config) => Decoder::llama_lora_modules(config),
+        }
+    }
+
     /// Embedding rows of token ids of any shape: [..., d].
     pub(crate) fn embed(&self, ids: &Tensor) -> Result<Tensor, TchError> {
         Tensor::f_embedding(&self.embedding, ids, -1, false, false)
@@ -193,16 +212,16 @@ impl Model {
         inputs: &Tensor,
         sequence: Sequence,
         keep: bool,
-        masks: Option<&Masks<'_>>,
+        pass: Pass<'_>,
     ) -> Result<Passed, TchError> {
         let mut caches = Vec::new();
         let states = match &self.body {
-            Body::T5(t5) => t5.encode(inputs, sequence.mask.as_ref(), sequence.axis, masks)?,
+            Body::T5(t5) => t5.encode(inputs, sequence.mask.as_ref(), sequence.axis, pass)?,
             Body::Decoder(decoder) if keep => {
                 caches = decoder.caches();
-                decoder.forward(inputs, &sequence, Some(&mut caches), masks)?
+                decoder.forward(inputs, &sequence, Some(&mut caches), pass)?
             }
-            Body::Decoder(decoder) => decoder.forward(inputs, &sequence, None, masks)?,
+            Body::Decoder(decoder) => decoder.forward(inputs, &sequence, None, pass)?,
         };
         Ok(Passed { states, sequence, caches })
     }
@@ -213,10 +232,10 @@ impl Model {
         &self,
         ids: &Tensor,
         passed: &Passed,
-        masks: Option<&Masks<'_>>,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
         match &self.body {
-            Body::T5(t5) => t5.decode(&self.embed(ids)?.f_unsqueeze(0)?, &passed.memory(), masks),
+            Body::T5(t5) => t5.decode(&self.embed(ids)?.f_unsqueeze(0)?, &passed.memory(), pass),
             Body::Decoder(decoder) => {
                 let (k, ..) = passed.states.size4()?;
                 let (rows, tokens) = ids.size2()?;
@@ -228,27 +247,32 @@ impl Model {
                 let rest = rest.f_expand([k, rows, tokens - 1, -1], false)?;
                 let Sequence { ends, .. } = &passed.sequence;
                 let mut progress = decoder.begin(&passed.sequence, ends, &passed.caches)?;
-                let rest = decoder.advance(&rest, &mut progress)?;
+                let rest = decoder.advance(&rest, &mut progress, pass)?;
                 Tensor::f_cat(&[first, rest], 2)
             }
         }
     }
 
     /// The states [K, B, 1, d] from which the first token of a free answer is predicted.
-    pub(crate) fn begin<'a>(&self, passed: &'a Passed) -> Result<(Tensor, Progress<'a>), TchError> {
+    pub(crate) fn begin<'a>(
+        &self,
+        passed: &'a Passed,
+        pass: Pass<'a>,
+    ) -> Result<(Tensor, Progress<'a>), TchError> {
         match &self.body {
             Body::T5(t5) => {
                 let (k, rows, ..) = passed.states.size4()?;
                 let options = (Kind::Int64, self.device);
                 let start = Tensor::f_full([k, rows, 1], self.start_token(), options)?;
                 let mut progress = t5.start();
-                let states = t5.advance(&self.embed(&start)?, &passed.memory(), &mut progress)?;
-                Ok((states, Progress::T5(progress, passed)))
+                let start = self.embed(&start)?;
+                let states = t5.advance(&start, &passed.memory(), &mut progress, pass)?;
+                Ok((states, Progress::T5(progress, passed, pass)))
             }
             Body::Decoder(decoder) => {
                 let Sequence { ends, .. } = &passed.sequence;
                 let progress = decoder.begin(&passed.sequence, ends, &passed.caches)?;
-                Ok((passed.last()?, Progress::Decoder(progress)))
+                Ok((passed.last()?, Progress::Decoder(progress, pass)))
             }
         }
     }
@@ -261,11 +285,11 @@ impl Model {
     ) -> Result<Tensor, TchError> {
         let inputs = self.embed(ids)?;
         match (&self.body, progress) {
-            (Body::T5(t5), Progress::T5(progress, passed)) => {
-                t5.advance(&inputs, &passed.memory(), progress)
+            (Body::T5(t5), Progress::T5(progress, passed, pass)) => {
+                t5.advance(&inputs, &passed.memory(), progress, *pass)
             }
-            (Body::Decoder(decoder), Progress::Decoder(progress)) => {
-                decoder.advance(&inputs, progress)
+            (Body::Decoder(decoder), Progress::Decoder(progress, pass)) => {
+                decoder.advance(&inputs, progress, *pass)
             }
             _ => Err(TchError::Shape("an answer of another model".to_owned())),
         }

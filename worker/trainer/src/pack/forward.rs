@@ -1,5 +1,7 @@
 //! From a batch to the losses of all trials.
 
+use std::rc::Rc;
+
 use deptune_sweep::task::Recipe;
 use tch::{Kind, TchError, Tensor, no_grad};
 
@@ -7,14 +9,17 @@ use super::{Doing, Error, Pack, numbers};
 use crate::batch::{Batch, Example, Limits};
 use crate::collate::{Collated, Offsets, Part, Rules};
 use crate::dropout::{Axis, Masks};
-use crate::method::{Layout, Method};
+use crate::method::{LOWRANK_A_KEY, LOWRANK_B_KEY, Layout, Lora, Method, PROMPT_KEY};
 use crate::model::layers::lowest;
-use crate::model::{Passed, Sequence};
+use crate::model::{Model, Pass, Passed, Sequence};
 
 /// A batch that has passed the model (a T5's encoder, or a decoder up to where the answer
 /// begins).
 pub struct Encoded {
     pub(crate) passed: Passed,
+    /// The model that it passed, with the weights of that moment.
+    pub(crate) model: Rc<Model>,
+    lora: Option<Lora>,
     pub(crate) rows: i64,
     batch: Collated,
     examples: Vec<Example>,
@@ -25,6 +30,10 @@ impl Encoded {
     /// stands left, padding right of it.
     pub fn states(&self) -> &Tensor {
         &self.passed.states
+    }
+
+    pub(crate) fn pass<'a>(&'a self, masks: Option<&'a Masks<'a>>) -> Pass<'a> {
+        Pass { masks, lora: self.lora.as_ref() }
     }
 }
 
@@ -41,7 +50,8 @@ impl Pack {
     pub(crate) fn encode_for(&self, batch: &Batch, answer: usize) -> Result<Encoded, Error> {
         batch.check(&self.limits(answer))?;
         let examples: Vec<&Example> = batch.examples.iter().collect();
-        no_grad(|| self.forward(&examples, Part::Text, None)).doing("encode a batch")
+        let model = no_grad(|| self.current())?;
+        no_grad(|| self.forward(model, &examples, Part::Text, None)).doing("encode a batch")
     }
 
     /// Logits [K, n, vocabulary] of the n label tokens of a batch, row by row. Those that the
@@ -104,53 +114,68 @@ impl Pack {
 
     fn forward(
         &self,
+        model: Rc<Model>,
         examples: &[&Example],
         part: Part,
         masks: Option<&Masks<'_>>,
     ) -> Result<Encoded, TchError> {
-        let batch = Collated::new(examples, &self.rules(part), &self.model)?;
+        let batch = Collated::new(examples, &self.rules(part), &model)?;
         let (rows, text) = batch.input_ids.size2()?;
         let axis = Axis { prompt: self.layout.prompt_length as usize, text: text as usize };
         let mask = self.key_mask(batch.mask.as_ref(), rows, text)?;
         let (positions, ends) = self.places(&batch, axis)?;
         let sequence = Sequence { axis, mask, positions, ends };
         let keep = part == Part::Text;
-        let passed = self.model.pass(&self.inputs(&batch)?, sequence, keep, masks)?;
+        let lora = self.lora()?;
+        let pass = Pass { masks, lora: lora.as_ref() };
+        let passed = model.pass(&self.inputs(&model, &batch)?, sequence, keep, pass)?;
         let examples = examples.iter().map(|&example| example.clone()).collect();
-        Ok(Encoded { passed, rows, batch, examples })
+        Ok(Encoded { passed, model, lora, rows, batch, examples })
+    }
+
+    /// LoRA's pairs of all trials, if there are any.
+    fn lora(&self) -> Result<Option<Lora>, TchError> {
+        if self.layout.lora_rank == 0 {
+            return Ok(None);
+        }
+        let first = self.modules.first().and_then(|module| self.layout.place(&module.a_key()));
+        let pairs = self.leaves.get(first.unwrap_or_default()..).unwrap_or_default();
+        Lora::new(&self.modules, pairs, &self.lora_scaling).map(Some)
     }
 
     /// Model inputs [K, B, m + L, d]: the prompt, then embeddings plus scaling * A B at the
     /// positions of the text.
-    fn inputs(&self, batch: &Collated) -> Result<Tensor, TchError> {
-        let Layout { prompt_length, rank, d_model, .. } = self.layout;
+    fn inputs(&self, model: &Model, batch: &Collated) -> Result<Tensor, TchError> {
+        let Layout { prompt_length, d_model, .. } = self.layout;
         let (rows, text) = batch.input_ids.size2()?;
-        let words = self.model.embed(&batch.input_ids)?.f_unsqueeze(0)?;
-        let prompt = self
-            .layout
-            .prompt(&self.params)?
-            .f_unsqueeze(1)?
-            .f_expand([self.trials(), rows, prompt_length, d_model], false)?;
-        let words = if rank > 0 {
-            words.f_add(&self.offsets(&batch.offsets, rows, text)?)?
+        let words = model.embed(&batch.input_ids)?.f_unsqueeze(0)?;
+        let (a, b) = (self.leaf(LOWRANK_A_KEY), self.leaf(LOWRANK_B_KEY));
+        let words = if let (Some(a), Some(b)) = (a, b) {
+            words.f_add(&self.offsets(a, b, &batch.offsets, rows, text)?)?
         } else {
             words.f_expand([self.trials(), rows, text, d_model], false)?
         };
-        Tensor::f_cat(&[prompt, words], 2)
+        let Some(prompt) = self.leaf(PROMPT_KEY) else { return Ok(words) };
+        let shape = [self.trials(), rows, prompt_length, d_model];
+        Tensor::f_cat(&[prompt.f_unsqueeze(1)?.f_expand(shape, false)?, words], 2)
     }
 
-    /// What is added to the embeddings, [K, 1 or B, L, d]: rows of scaling * A B.
-    fn offsets(&self, offsets: &Offsets, rows: i64, text: i64) -> Result<Tensor, TchError> {
-        let a = self.layout.lowrank_a(&self.params)?;
+    /// What is added to the embeddings, [K, 1 or B, L, d]: rows of scaling * A B, for A [K, s, r]
+    /// and B [K, r, d].
+    fn offsets(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        offsets: &Offsets,
+        rows: i64,
+        text: i64,
+    ) -> Result<Tensor, TchError> {
         let (k, most, _) = a.size3()?;
         let used = match offsets {
             Offsets::Rows(_) => most,
             Offsets::Aligned | Offsets::Masked(_) => most.min(text),
         };
-        let product = a
-            .f_narrow(1, 0, used)?
-            .f_bmm(&self.layout.lowrank_b(&self.params)?)?
-            .f_mul(&self.scaling)?;
+        let product = a.f_narrow(1, 0, used)?.f_bmm(b)?.f_mul(&self.scaling)?;
         match offsets {
             Offsets::Aligned => product.f_unsqueeze(1),
             Offsets::Masked(mask) => {
@@ -227,10 +252,11 @@ impl Pack {
     /// Cross-entropies [K] of some rows, summed over their label tokens.
     pub(super) fn training_losses(
         &self,
+        model: Rc<Model>,
         examples: &[&Example],
         masks: Option<&Masks<'_>>,
     ) -> Result<Tensor, TchError> {
-        let encoded = self.forward(examples, Part::Whole, masks)?;
+        let encoded = self.forward(model, examples, Part::Whole, masks)?;
         self.losses(&self.logits(&encoded, masks)?, &encoded.batch)
     }
 
@@ -239,19 +265,20 @@ impl Pack {
     fn answer_logits(&self, encoded: &Encoded) -> Result<Tensor, TchError> {
         if self.model.is_decoder() && self.settings.recipe == Recipe::Reference {
             let examples: Vec<&Example> = encoded.examples.iter().collect();
-            return self.logits(&self.forward(&examples, Part::Whole, None)?, None);
+            let model = Rc::clone(&encoded.model);
+            return self.logits(&self.forward(model, &examples, Part::Whole, None)?, None);
         }
         self.logits(encoded, None)
     }
 
     fn logits(&self, encoded: &Encoded, masks: Option<&Masks<'_>>) -> Result<Tensor, TchError> {
-        let Encoded { passed, batch, .. } = encoded;
+        let Encoded { passed, model, batch, .. } = encoded;
         let states = if batch.in_sequence {
             passed.states.shallow_clone()
         } else {
-            self.model.answer(&batch.answer_ids, passed, masks)?
+            model.answer(&batch.answer_ids, passed, encoded.pass(masks))?
         };
-        self.model.logits(&states.f_flatten(1, 2)?.f_index_select(1, &batch.label_places)?)
+        model.logits(&states.f_flatten(1, 2)?.f_index_select(1, &batch.label_places)?)
     }
 
     /// Cross-entropies [K] of logits [K, n, vocabulary], summed over label tokens.

@@ -133,6 +133,7 @@ pub(crate) fn common(settings: &spec::Settings, dropout: f64) -> pack::Settings 
         padding: Padding::Longest { multiple: PAD_MULTIPLE },
         recipe: settings.recipe,
         groups: GROUPS,
+        ..pack::Settings::default()
     }
 }
 
@@ -143,12 +144,9 @@ pub(crate) fn pack_member(settings: &spec::Settings) -> pack::Member {
     } else {
         Method::Dept { prompt_length, rank: settings.rank as usize }
     };
-    pack::Member {
-        method,
-        prompt_lr: settings.prompt_lr.unwrap_or(0.0),
-        lowrank_lr: settings.lowrank_lr.unwrap_or(0.0),
-        seed: settings.seed,
-    }
+    let lowrank_lr = settings.lowrank_lr.unwrap_or(0.0);
+    let prompt_lr = settings.prompt_lr.unwrap_or(0.0);
+    pack::Member::prompt(method, prompt_lr, lowrank_lr, settings.seed)
 }
 
 pub(crate) fn device(device: &JobDevice) -> Result<Device, Failure> {

@@ -35,7 +35,7 @@ impl Attention {
         let (k, b, t, _) = x.size4()?;
         let products = self.qkv.weight.kind();
         let sizes = [self.heads, self.shared, self.shared].map(|heads| heads * self.size);
-        let parts = self.qkv.forward(x)?.f_split_with_sizes(sizes, -1)?;
+        let parts = self.qkv.with_pairs(x, place.pass)?.f_split_with_sizes(sizes, -1)?;
         let heads = |part: &Tensor, heads: i64| -> Result<Tensor, TchError> {
             part.f_view([k, b, t, heads, self.size])?.f_transpose(2, 3)
         };

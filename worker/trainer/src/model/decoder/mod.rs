@@ -9,9 +9,10 @@ mod position;
 use deptune_sweep::model::{Gpt2Config, LlamaConfig};
 use tch::{TchError, Tensor};
 
-use super::Sequence;
 use super::layers::{Cache, Linear, Place, causal};
-use crate::dropout::{Axis, Masks, Site, Stack};
+use super::{Pass, Sequence};
+use crate::dropout::{Axis, Site, Stack};
+use crate::method::Module;
 use crate::weights::{Weights, WeightsError};
 use block::{Block, Norm};
 use position::{Positions, Rotation};
@@ -65,6 +66,30 @@ impl Decoder {
         load::llama(weights, config, embedding)
     }
 
+    /// The maps that LoRA goes beside in a GPT-2: the joint one of query, key and value.
+    pub(crate) fn gpt2_lora_modules(config: &Gpt2Config) -> Vec<Module> {
+        let (inputs, outputs) = (i64::from(config.n_embd), i64::from(3 * config.n_embd));
+        let name = |layer| format!("{}h.{layer}.attn.c_attn", load::GPT2.0);
+        let module = |layer| Module { name: name(layer), inputs, outputs };
+        (0..config.n_layer).map(module).collect()
+    }
+
+    /// The maps that LoRA goes beside in a Llama: query and value of every attention.
+    pub(crate) fn llama_lora_modules(config: &LlamaConfig) -> Vec<Module> {
+        let inputs = i64::from(config.hidden_size);
+        let parts = [
+            ("q_proj", i64::from(config.num_attention_heads * config.head_dim)),
+            ("v_proj", i64::from(config.num_key_value_heads * config.head_dim)),
+        ];
+        let pair = |layer| {
+            parts.map(|(part, outputs)| {
+                let name = format!("{}layers.{layer}.self_attn.{part}", load::LLAMA.0);
+                Module { name, inputs, outputs }
+            })
+        };
+        (0..config.num_hidden_layers).flat_map(pair).collect()
+    }
+
     /// Caches for [`Decoder::forward`] to fill.
     pub(crate) fn caches(&self) -> Vec<Cache> {
         self.blocks.iter().map(|_| Cache::default()).collect()
@@ -77,7 +102,7 @@ impl Decoder {
         inputs: &Tensor,
         sequence: &Sequence,
         caches: Option<&mut [Cache]>,
-        masks: Option<&Masks<'_>>,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
         let length = sequence.axis.len();
         let bias = causal(length, length, inputs.kind(), inputs.device())?;
@@ -85,7 +110,7 @@ impl Decoder {
             Some(mask) => bias.f_minimum(mask)?,
             None => bias,
         };
-        self.pass(inputs, &sequence.positions, &bias, caches, sequence.axis, masks)
+        self.pass(inputs, &sequence.positions, &bias, caches, sequence.axis, pass)
     }
 
     /// A text that goes on behind each row's last token, whose places in the flattened [B * T]
@@ -115,6 +140,7 @@ impl Decoder {
         &self,
         inputs: &Tensor,
         progress: &mut Progress,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
         let (_, rows, length, _) = inputs.size4()?;
         let (kind, device) = (inputs.kind(), inputs.device());
@@ -133,7 +159,7 @@ impl Decoder {
         };
         progress.next = progress.next.f_add_scalar(length)?;
         let axis = Axis::text(length as usize);
-        self.pass(inputs, &positions, &bias, Some(&mut progress.caches), axis, None)
+        self.pass(inputs, &positions, &bias, Some(&mut progress.caches), axis, pass.still())
     }
 
     fn pass(
@@ -143,9 +169,9 @@ impl Decoder {
         bias: &Tensor,
         caches: Option<&mut [Cache]>,
         axis: Axis,
-        masks: Option<&Masks<'_>>,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
-        let place = |layer| Place { stack: Stack::Decoder, layer, axis, masks };
+        let place = |layer| Place { stack: Stack::Decoder, layer, axis, pass };
         let (mut hidden, rotation) = match &self.positions {
             Positions::Learned(table) => {
                 let learned = Tensor::f_embedding(table, positions, -1, false, false)?;

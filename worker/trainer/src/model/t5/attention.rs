@@ -45,8 +45,8 @@ impl SelfAttention {
         cache: Option<&mut Cache>,
         place: &Place<'_>,
     ) -> Result<Tensor, TchError> {
-        let (k, b, t, _) = x.size4()?;
-        let qkv = self.qkv.forward(&self.norm.forward(x)?)?;
+        let qkv = self.qkv.with_pairs(&self.norm.forward(x)?, place.pass)?;
+        let (k, b, t, _) = qkv.size4()?;
         // One copy that lays out [3, K, B, H, T, d_kv]; the parts are views of it.
         let parts = qkv
             .f_view([k, b, t, 3, self.heads, self.d_kv])?
@@ -91,6 +91,8 @@ pub(crate) struct CrossAttention {
     key: Tensor,
     /// W_v as [H, d, d_kv].
     value: Tensor,
+    /// Name of the map with W_v.
+    value_name: String,
     out: Linear,
     heads: i64,
     d_kv: i64,
@@ -126,6 +128,7 @@ impl CrossAttention {
             query: load("q")?,
             key,
             value,
+            value_name: format!("{name}.EncDecAttention.v"),
             out: Linear::load(weights, &format!("{name}.EncDecAttention.o"), d, inner, false)?,
             heads: i64::from(config.num_heads),
             d_kv: i64::from(config.d_kv),
@@ -139,12 +142,11 @@ impl CrossAttention {
         memory: &Memory<'_>,
         place: &Place<'_>,
     ) -> Result<Tensor, TchError> {
-        let (kx, b, t, _) = x.size4()?;
         let (k, _, keys, d) = memory.states.size4()?;
+        let query = self.query.with_pairs(&self.norm.forward(x)?, place.pass)?;
+        let (kx, b, t, _) = query.size4()?;
         // The heads lead in the products with W_k and W_v, so that neither is copied per row.
-        let query = self
-            .query
-            .forward(&self.norm.forward(x)?)?
+        let query = query
             .f_view([kx * b * t, self.heads, self.d_kv])?
             .f_transpose(0, 1)?
             .f_bmm(&self.key)?
@@ -163,17 +165,44 @@ impl CrossAttention {
         let weights = scores.f_softmax(-1, None)?;
         let heads = self.heads as usize;
         let weights = place.drop_weights(weights, Site::CrossWeights, heads, memory.axis)?;
-        let context = weights
+        // The weighted sums of states, [K, B, H·T, d].
+        let sums = weights
             .f_to_kind(states.kind())?
             .f_view([k, b, self.heads * t, keys])?
-            .f_matmul(&states)?
+            .f_matmul(&states)?;
+        let mut context = sums
             .f_view([k * b, self.heads, t, d])?
             .f_transpose(0, 1)?
             .f_reshape([self.heads, k * b * t, d])?
             .f_bmm(&self.value)?
             .f_transpose(0, 1)?
             .f_reshape([k, b, t, self.heads * self.d_kv])?;
+        if let Some(lora) = place.pass.lora
+            && let Some((a, into)) = lora.pair(&self.value_name)?
+        {
+            let delta = self.value_delta(&sums, t, &a, into)?;
+            context = context.f_add(&delta.f_to_kind(context.kind())?)?;
+        }
         let out = place.drop_hidden(self.out.forward(&context)?, Site::CrossOutput)?;
         x.f_add(&out)
+    }
+
+    /// LoRA's pair beside W_v, applied after the weighted sums [K, B, H·T, d] like W_v itself:
+    /// every head's sum goes through A [K, d, r] and the head's columns of B [K, r, H·d_kv].
+    /// Gives [K, B, T, H·d_kv].
+    fn value_delta(
+        &self,
+        sums: &Tensor,
+        t: i64,
+        a: &Tensor,
+        b: &Tensor,
+    ) -> Result<Tensor, TchError> {
+        let (k, rows, _, d) = sums.size4()?;
+        let rank = a.size3()?.2;
+        let sums = sums.f_to_kind(a.kind())?.f_reshape([k, rows * self.heads * t, d])?;
+        let inner = sums.f_bmm(a)?.f_view([k, rows, self.heads, t, rank])?;
+        // B's columns by head: [K, 1, H, r, d_kv].
+        let b = b.f_reshape([k, rank, self.heads, self.d_kv])?.f_transpose(1, 2)?.f_unsqueeze(1)?;
+        inner.f_matmul(&b)?.f_transpose(2, 3)?.f_reshape([k, rows, t, self.heads * self.d_kv])
     }
 }

@@ -7,7 +7,8 @@ use super::attention::SelfAttention;
 use super::bias::Buckets;
 use super::feed_forward::FeedForward;
 use super::norm;
-use crate::dropout::{Axis, Masks, Site, Stack};
+use crate::dropout::{Axis, Site, Stack};
+use crate::model::Pass;
 use crate::model::layers::{Place, RmsNorm};
 use crate::weights::{Weights, WeightsError};
 
@@ -49,9 +50,9 @@ impl Encoder {
         inputs: &Tensor,
         mask: Option<&Tensor>,
         axis: Axis,
-        masks: Option<&Masks<'_>>,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
-        let place = |layer| Place { stack: Stack::Encoder, layer, axis, masks };
+        let place = |layer| Place { stack: Stack::Encoder, layer, axis, pass };
         let mut bias = self.buckets.bias(&self.table, 0, axis.len(), axis.len())?;
         if let Some(mask) = mask {
             bias = bias.f_add(mask)?;

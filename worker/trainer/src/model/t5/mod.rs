@@ -13,7 +13,9 @@ pub(crate) use attention::Memory;
 pub(crate) use decoder::Progress;
 
 use super::layers::{Linear, RmsNorm};
-use crate::dropout::{Axis, Masks};
+use crate::dropout::Axis;
+use crate::method::Module;
+use crate::model::Pass;
 use crate::weights::{Weights, WeightsError};
 
 /// Encoder, decoder and head; the word embedding is the model's.
@@ -49,15 +51,32 @@ impl T5 {
         })
     }
 
+    /// The maps that LoRA goes beside: query and value of every attention.
+    pub(crate) fn lora_modules(config: &T5Config) -> Vec<Module> {
+        let (inputs, outputs) =
+            (i64::from(config.d_model), i64::from(config.num_heads * config.d_kv));
+        let pair = |name: String| {
+            ["q", "v"].map(|part| Module { name: format!("{name}.{part}"), inputs, outputs })
+        };
+        let encoder = (0..config.num_layers)
+            .flat_map(|layer| pair(format!("encoder.block.{layer}.layer.0.SelfAttention")));
+        let decoder = (0..config.num_decoder_layers).flat_map(|layer| {
+            let name = format!("decoder.block.{layer}.layer");
+            let own = pair(format!("{name}.0.SelfAttention"));
+            own.into_iter().chain(pair(format!("{name}.1.EncDecAttention")))
+        });
+        encoder.chain(decoder).collect()
+    }
+
     /// Encoder states [K, B, T, d]; see [`encoder::Encoder::forward`].
     pub(crate) fn encode(
         &self,
         inputs: &Tensor,
         mask: Option<&Tensor>,
         axis: Axis,
-        masks: Option<&Masks<'_>>,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
-        self.encoder.forward(inputs, mask, axis, masks)
+        self.encoder.forward(inputs, mask, axis, pass)
     }
 
     /// Decoder states [K, B, T, d] of embedded tokens [1, B, T, d].
@@ -65,9 +84,9 @@ impl T5 {
         &self,
         inputs: &Tensor,
         memory: &Memory<'_>,
-        masks: Option<&Masks<'_>>,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
-        self.decoder.forward(inputs, memory, masks)
+        self.decoder.forward(inputs, memory, pass)
     }
 
     /// An empty generated text.
@@ -81,8 +100,9 @@ impl T5 {
         input: &Tensor,
         memory: &Memory<'_>,
         progress: &mut Progress,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
-        self.decoder.advance(input, memory, progress)
+        self.decoder.advance(input, memory, progress, pass)
     }
 
     /// Logits [..., vocabulary] of decoder states [..., d].
