@@ -206,7 +206,7 @@ fn table(spec: &SpecFile, top: usize) -> String {
             row.number.to_string(),
             settings.prompt_length.to_string(),
             settings.rank.to_string(),
-            number::rate(settings.prompt_lr),
+            settings.prompt_lr.map(number::rate).unwrap_or_default(),
             settings.lowrank_lr.map(number::rate).unwrap_or_default(),
             other.join(", "),
             number::whole(settings.train.steps),

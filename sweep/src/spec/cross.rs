@@ -28,7 +28,7 @@ pub(super) fn check(parts: &Parts<'_>, report: &mut Report<'_>) {
                 ranks(parts, report);
             }
         }
-        None => {}
+        Some(Method::Lora | Method::Full) | None => {}
     }
 }
 

@@ -115,6 +115,7 @@ impl Judge<'_> {
                 constant: named(constant.clone()),
                 rows: self.rows.examples.len() as u64,
                 seconds: 0.0,
+                per_class: Vec::new(),
             })
         };
         let mut evaluations: Vec<Evaluation> =
