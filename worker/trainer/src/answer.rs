@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use deptune_sweep::answer::{Question, Reply, Request};
 use deptune_sweep::child::{DataFile, PROTOCOL};
-use deptune_sweep::task::{self, SourceFile, Split, TaskDef};
+use deptune_sweep::task::{self, DataError, SourceFile, Split, TaskDef};
 use tch::Kind;
 
 use crate::batch::{Batch, Example};
@@ -158,7 +158,10 @@ impl Answerer {
         let split = Split::Test;
         let examples = task::parse_rows(&self.def, split, &sources)
             .map_err(|e| Failure::data(&data::Error::Content(e)))?;
-        let rows: Rows = data::rows(&examples, &self.tokenizer)
+        if examples.is_empty() {
+            return Err(Failure::data(&data::Error::Content(DataError::EmptySplit { split })));
+        }
+        let rows: Rows = data::rows(&self.def, &examples, &self.tokenizer)
             .map_err(|e| Failure::data(&data::Error::Tokenize(e)))?;
         let longest = rows.examples.iter().map(|e| e.labels.len()).max().unwrap_or(1);
         let judge = Judge {

@@ -100,11 +100,11 @@ impl Judge<'_> {
                 }
             }
         }
-        let constant = self.def.constant_answer(&self.rows.targets);
+        let constant = self.def.constant_answer(&self.rows.golds);
         let evaluation = |(texts, loss): (Vec<String>, f64)| {
             let metrics = self
                 .def
-                .evaluate(&texts, &self.rows.targets)
+                .evaluate(&texts, &self.rows.golds)
                 .map_err(|e| Error::Metric { split, reason: e.to_string() })?;
             Ok(Evaluation {
                 step,

@@ -96,7 +96,7 @@ pub(crate) fn prepare(job: &Job) -> Result<Prepared, Failure> {
         Tokenizer::open(&job.model.join("tokenizer.json"), model.vocab_size(), max_length)
             .map_err(|e| Failure::data(&e))?;
     let def = settings.task.resolve(settings.recipe).map_err(|e| Failure::user(&e))?;
-    let data = data::load(&def, &job.data, &tokenizer)?;
+    let data = data::load(&def, &job.data, &tokenizer, settings.seed)?;
     let answer_tokens = match settings.recipe {
         Recipe::Default => data.longest_target,
         Recipe::Reference => REFERENCE_ANSWER,
