@@ -6,6 +6,7 @@ mod client;
 mod cmd;
 mod duration;
 mod follow;
+mod hub;
 mod local;
 mod logging;
 mod model_dir;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::child::{Evaluation, FileHash, TrialResult};
+use crate::hub::HubModel;
 use crate::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, WorkerId};
 use crate::model::{ModelConfig, ModelError};
 use crate::outcome::{FailureClass, Outcome, SweepStatus, Unknown};
@@ -54,6 +55,8 @@ pub struct Submission {
     pub model_files: Vec<FileHash>,
     /// Whether the coordinator holds those files, so that workers fetch them by hash.
     pub model_uploaded: bool,
+    /// The hub's model, at the commit that its name meant at submission.
+    pub model_hub: Option<HubModel>,
     /// The data files, held by the coordinator.
     pub data: Vec<DataRef>,
 }

@@ -19,6 +19,8 @@ pub struct Options {
     /// Where finished reports, leases and attempts are kept. Default
     /// `<XDG_STATE_HOME or ~/.local/state>/deptune/worker-<name>`.
     pub state_dir: Option<PathBuf>,
+    /// The hub that models are fetched from, and its cache. Default: none.
+    pub hub: Option<deptune_hub::Settings>,
     /// Where data and models are kept by hash; may be shared by workers of a node. Default
     /// `<XDG_CACHE_HOME or ~/.cache>/deptune`.
     pub cache_dir: Option<PathBuf>,
@@ -55,6 +57,7 @@ impl Options {
             insecure: false,
             name: None,
             state_dir: None,
+            hub: None,
             cache_dir: None,
             model_roots: Vec::new(),
             slots: SlotOptions::default(),

@@ -11,12 +11,13 @@ use deptune_sweep::task::{
 use serde_json::json;
 
 use crate::args::Globals;
+use crate::hub::Freshness;
 use crate::model_dir;
 use crate::output::error::{Error, Exit};
 use crate::output::table::pairs;
 use crate::output::{self, number};
 use crate::paths::shown;
-use crate::spec_file::{DataFile, Draft, data_files, data_problem};
+use crate::spec_file::{DataFile, Draft, data_problem};
 
 /// Checks a spec, its data and its model
 ///
@@ -42,7 +43,7 @@ pub(crate) struct Args {
 
 /// Checks.
 pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
-    let mut draft = Draft::read(&args.spec, args.model_config.as_deref())?;
+    let mut draft = Draft::read(&args.spec, args.model_config.as_deref(), Freshness::Cached)?;
     let data = look_at_data(&mut draft);
     let model = check_model(&mut draft, args.config_only);
     let spec = draft.finish()?;
@@ -90,7 +91,7 @@ pub(super) fn look_at_data(draft: &mut Draft) -> Option<Dataset> {
 }
 
 fn check_data(draft: &mut Draft, task: &TaskSpec, def: &TaskDef) -> Option<Dataset> {
-    let files = data_files(task, &draft.dir);
+    let files = draft.find_data(task)?;
     let mut rows = BTreeMap::new();
     let mut fine = true;
     for split in Split::ALL {
@@ -168,7 +169,19 @@ fn check_model(draft: &mut Draft, config_only: bool) -> String {
     if config_only {
         return format!("{what}; weights and tokenizer not checked (--config-only)");
     }
-    let Some(dir) = draft.model_dir.clone() else {
+    let cached = draft.model_hub.as_ref().map(|model| draft.hub.cached_model(model));
+    let dir = match (draft.model_dir.clone(), cached) {
+        (Some(dir), _) | (None, Some(Ok(Some(dir)))) => Some(dir),
+        (None, Some(Ok(None))) => {
+            return format!("{what}; weights and tokenizer not checked (not in the hub cache)");
+        }
+        (None, Some(Err(trouble))) => {
+            draft.note("model.path", trouble.message, trouble.hint);
+            return what;
+        }
+        (None, None) => None,
+    };
+    let Some(dir) = dir else {
         let message = "the model's weights and tokenizer are not on this machine".to_owned();
         let hint = "add --config-only to check everything else".to_owned();
         draft.note("model.path", message, Some(hint));

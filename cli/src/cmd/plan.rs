@@ -9,6 +9,7 @@ use deptune_sweep::spec::Settings;
 use serde_json::{Value, json};
 
 use crate::args::Globals;
+use crate::hub::Freshness;
 use crate::output::error::{Error, Exit};
 use crate::output::table::{Left, Right, Table, pairs};
 use crate::output::{self, number};
@@ -71,7 +72,8 @@ struct Totals {
 
 /// Plans.
 pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
-    let spec = Draft::read(&args.spec, args.model_config.as_deref())?.finish()?;
+    let spec =
+        Draft::read(&args.spec, args.model_config.as_deref(), Freshness::Cached)?.finish()?;
     let totals = totals(&spec);
     // An estimate for people.
     #[allow(clippy::cast_precision_loss)]

@@ -116,6 +116,7 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
     options.state_dir = args.state_dir;
     options.cache_dir = args.cache_dir;
     options.model_roots = args.model_roots;
+    options.hub = Some(hub()?);
     options.slots = args.slots.options();
     options.trainer = Some(trainer::find(args.trainer.as_deref())?);
     options.register_timeout = args.register_timeout;
@@ -133,6 +134,17 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
         }
         Err(source) => Err(failure(source)),
     }
+}
+
+/// The hub of the environment.
+///
+/// # Errors
+/// When there is no place for its cache.
+pub(super) fn hub() -> Result<deptune_hub::Settings, Error> {
+    deptune_hub::Settings::from_env().map_err(|error| Error::Usage {
+        what: error.to_string(),
+        hint: "the cache is where models of the hub are kept".to_owned(),
+    })
 }
 
 /// The agent's error as the command's.

@@ -69,5 +69,9 @@ fn check_data_listed(spec: &Spec, submission: &Submission) -> Result<(), Error> 
             return Err(Error::DataNotListed { split, name: name.clone() });
         }
     }
+    // Which files a dataset has, the submitter knows.
+    if task.dataset.is_some() && !submission.data.iter().any(|data| data.split == "train") {
+        return Err(Error::DataNotListed { split: "train", name: "dataset".to_owned() });
+    }
     Ok(())
 }

@@ -207,6 +207,7 @@ pub fn submission(request_id: String) -> v1::SubmitSweepRequest {
         model_dir: "/models/tiny".to_owned(),
         model_files: Vec::new(),
         model_uploaded: false,
+        model_hub: None,
         data: vec![v1::DataRef {
             split: "train".to_owned(),
             name: "train.jsonl".to_owned(),

@@ -66,6 +66,10 @@ pub(crate) fn submission(extra: &str) -> Submission {
             hash: ArtifactHash::of(b"model").to_string(),
         }],
         model_uploaded: true,
+        model_hub: Some(deptune_sweep::hub::HubModel {
+            repo: "google-t5/t5-small".to_owned(),
+            commit: "0123456789abcdef0123456789abcdef01234567".to_owned(),
+        }),
         // Not in alphabetical order: the order is kept.
         data: vec![data("validation"), data("train")],
     }

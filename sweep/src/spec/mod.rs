@@ -23,7 +23,7 @@ use crate::task::{Recipe, TaskSpec};
 
 pub use data::data_problem;
 pub use diagnostic::{Diagnostic, Diagnostics, Position};
-pub use locate::{locate, model_path, task_section};
+pub use locate::{locate, model_path, model_revision, task_section};
 pub(crate) use train::{default_eval_every, default_warmup_steps};
 
 /// How a spec is written.
@@ -71,8 +71,11 @@ pub struct Spec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelSpec {
     /// A directory, relative to the spec file, with `config.json`, `model.safetensors` and
-    /// `tokenizer.json`; or a name that workers find under one of their model roots.
+    /// `tokenizer.json`; a model of the hub, `ORG/NAME` or `ORG/NAME@REVISION`; or a name that
+    /// workers find under one of their model roots.
     pub path: String,
+    /// Branch, tag or commit of a model of the hub, where `path` has none.
+    pub revision: Option<String>,
 }
 
 /// What is trained.

@@ -10,6 +10,7 @@ use super::{
     Decoding, Format, Goal, Limits, MAX_SPEC_BYTES, Method, ModelSpec, Objective, Optimizer,
     Scheduler, Spec, Train, axes, task, train,
 };
+use crate::hub::{ModelName, is_revision};
 use crate::metric::MetricKind;
 use crate::model::ModelConfig;
 use crate::space::{Follow, Ranks, Space, TrainAxis};
@@ -76,7 +77,7 @@ fn read(top: Section<'_>, model: Option<&ModelConfig>, report: &mut Report<'_>) 
     }
     let name = read_name(top, report);
     let recipe = read_recipe(top, report);
-    let model_section = top.table("model", &["path"], report);
+    let model_section = top.table("model", &["path", "revision"], report);
     let model_spec = model_section.and_then(|section| read_model(section, report));
     let (task, metrics) = match top.table("task", task::KEYS, report) {
         Some(section) => task::read(section, recipe.unwrap_or_default(), report),
@@ -150,12 +151,26 @@ pub(super) fn read_recipe(top: Section<'_>, report: &mut Report<'_>) -> Option<R
 }
 
 fn read_model(section: Section<'_>, report: &mut Report<'_>) -> Option<ModelSpec> {
-    let planned = [("revision", "give a directory as path"), ("dtype", "leave it out")];
-    section.check_keys(&planned, |_| None, report);
+    section.check_keys(&[("dtype", "leave it out")], |_| None, report);
     if section.get("path").is_none() {
         section.missing("path", "path = \"models/t5-base\"", report);
     }
-    section.text("path", report).map(|path| ModelSpec { path: path.to_owned() })
+    let path = section.text("path", report)?.to_owned();
+    let Some(entry) = section.get("revision") else {
+        return Some(ModelSpec { path, revision: None });
+    };
+    let revision = section.text("revision", report)?.to_owned();
+    let (message, hint) = if path.contains('@') {
+        ("the revision stands in model.path already", "leave one of the two out")
+    } else if !is_revision(&revision) {
+        ("no such revision can be", "give a branch, a tag or a whole commit hash")
+    } else if ModelName::parse(&path, None).is_none() {
+        ("a directory has no revision", "leave it out, or name a model of the hub, ORG/NAME")
+    } else {
+        return Some(ModelSpec { path, revision: Some(revision) });
+    };
+    report.add("model.revision", entry.node.at, message.to_owned(), hint.to_owned());
+    None
 }
 
 fn read_method(section: Section<'_>, report: &mut Report<'_>) -> Option<Method> {

@@ -5,6 +5,7 @@ use std::error::Error as _;
 
 use super::document::{Node, Value};
 use super::reader::{Planned, Report, Section, flag, shorten, text, wrong_kind};
+use crate::hub::{DatasetFile, DatasetName};
 use crate::metric::MetricKind;
 use crate::task::{Format, Labels, Recipe, TaskError, TaskSpec};
 
@@ -14,6 +15,8 @@ pub(super) const KEYS: &[&str] = &[
     "train",
     "validation",
     "test",
+    "dataset",
+    "dataset_config",
     "columns",
     "template",
     "label",
@@ -63,9 +66,12 @@ fn read_keys(section: Section<'_>, report: &mut Report<'_>) -> Option<TaskSpec> 
             section.choice("format", &choices, &[("parquet", "convert it to jsonl")], report)
         }
     };
-    let train = texts(section, "train", report);
-    let validation = texts(section, "validation", report);
-    let test = texts(section, "test", report);
+    let train = files(section, "train", report);
+    let validation = files(section, "validation", report);
+    let test = files(section, "test", report);
+    let dataset = optional(section, "dataset", report, dataset_name);
+    let dataset_config = optional(section, "dataset_config", report, owned);
+    check_dataset(section, report);
     let columns = columns(section, report);
     let template = optional(section, "template", report, owned);
     let label = optional(section, "label", report, owned);
@@ -86,6 +92,8 @@ fn read_keys(section: Section<'_>, report: &mut Report<'_>) -> Option<TaskSpec> 
         train: train?,
         validation: validation?,
         test: test?,
+        dataset: dataset?,
+        dataset_config: dataset_config?,
         columns: columns?,
         template: template?,
         label: label?,
@@ -147,8 +155,44 @@ fn list(path: &str, node: &Node, report: &mut Report<'_>) -> Option<Vec<String>>
     }
 }
 
-fn texts(section: Section<'_>, key: &'static str, report: &mut Report<'_>) -> Option<Vec<String>> {
-    optional(section, key, report, list).map(Option::unwrap_or_default)
+fn files(section: Section<'_>, key: &'static str, report: &mut Report<'_>) -> Option<Vec<String>> {
+    let names = optional(section, key, report, list).map(Option::unwrap_or_default)?;
+    let wrong = |name: &&String| DatasetFile::is_one(name) && DatasetFile::parse(name).is_none();
+    if let (Some(name), Some(entry)) = (names.iter().find(wrong), section.get(key)) {
+        let message = format!("'{}' is no file of the hub", shorten(name));
+        let hint = "write hf://datasets/ORG/NAME/PATH or hf://datasets/ORG/NAME@REVISION/PATH";
+        report.add(section.path(key), entry.node.at, message, hint.to_owned());
+        return None;
+    }
+    Some(names)
+}
+
+fn dataset_name(path: &str, node: &Node, report: &mut Report<'_>) -> Option<String> {
+    let name = owned(path, node, report)?;
+    if DatasetName::parse(&name).is_some() {
+        return Some(name);
+    }
+    let message = format!("'{}' is no dataset of the hub", shorten(&name));
+    report.add(path, node.at, message, "write ORG/NAME or ORG/NAME@REVISION".to_owned());
+    None
+}
+
+/// A dataset brings all splits, and only a dataset has a configuration.
+fn check_dataset(section: Section<'_>, report: &mut Report<'_>) {
+    let dataset = section.get("dataset").is_some();
+    let files = ["train", "validation", "test"].map(|key| (key, dataset));
+    for (key, unfit) in files.into_iter().chain([("dataset_config", !dataset)]) {
+        if let Some(entry) = section.get(key).filter(|_| unfit) {
+            let (message, hint) = if dataset {
+                let message = format!("'{key}' cannot stand beside 'dataset'");
+                (message, "name all files, those of the hub as hf://datasets/ORG/NAME/PATH")
+            } else {
+                let message = "'dataset_config' needs 'dataset'".to_owned();
+                (message, "add dataset = \"ORG/NAME\"")
+            };
+            report.add(section.path(key), entry.node.at, message, hint.to_owned());
+        }
+    }
 }
 
 fn columns(section: Section<'_>, report: &mut Report<'_>) -> Option<BTreeMap<String, String>> {

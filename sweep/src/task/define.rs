@@ -71,6 +71,7 @@ impl TaskSpec {
     fn check_files(&self) -> Result<(), TaskError> {
         let task = || self.name.clone();
         match (&self.train[..], &self.validation[..], &self.test[..]) {
+            ([], [], []) if self.dataset.is_some() => Ok(()),
             ([], [], []) => Err(TaskError::NoFiles { task: task() }),
             ([], [_, ..], [_, ..]) => Err(TaskError::NoTrain { task: task() }),
             _ => Ok(()),

@@ -28,6 +28,13 @@ pub struct TaskSpec {
     /// Test files.
     #[serde(default, with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub test: Vec<String>,
+    /// A dataset of the hub, `ORG/NAME` or `ORG/NAME@REVISION`, in the place of files: the splits
+    /// come from the parquet files that the hub makes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
+    /// Which configuration of the dataset. Default: the only one, or `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset_config: Option<String>,
     /// The file's column for a field of the template (or of the built-in task), where the two
     /// names differ.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

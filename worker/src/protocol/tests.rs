@@ -41,6 +41,7 @@ fn assignment(index: u64, slot: u32) -> Assignment {
         model_dir: None,
         model_files: Vec::new(),
         model_uploaded: false,
+        model_hub: None,
         data: Vec::new(),
         checkpoint: None,
     }

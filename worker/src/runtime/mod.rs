@@ -60,7 +60,7 @@ pub(crate) async fn run(options: Options, shutdown: CancellationToken) -> Result
     let discovered = tokio::task::spawn_blocking(discover).await;
     let slots = discovered.map_err(|error| Error::Options(error.to_string()))??;
     let outbox = Arc::new(Outbox::open(&setup.state_dir)?);
-    let cache = Cache::open(&setup.cache_dir, &options.model_roots)?;
+    let cache = Cache::open(&setup.cache_dir, &options.model_roots, options.hub.clone())?;
     let thread = |source| Error::Io { what: "start threads for", path: PathBuf::new(), source };
     let spawner = Spawner::start().map_err(thread)?;
     let client = Client::new(&setup.servers, options.token.clone());
