@@ -90,10 +90,10 @@ impl Answerer {
             Model::load(&request.model, Kind::Float, device).map_err(|e| Failure::data(&e))?;
         let max_length = settings.train.max_length as usize;
         let path = request.model.join("tokenizer.json");
-        let tokenizer = Tokenizer::open(&path, model.vocab_size(), max_length)
+        let tokenizer = Tokenizer::open(&path, model.config(), settings.recipe, max_length)
             .map_err(|e| Failure::data(&e))?;
         let def = settings.task.resolve(settings.recipe).map_err(|e| Failure::user(&e))?;
-        let init = tokenizer.target(INIT_TEXT).map_err(|e| Failure::data(&e))?;
+        let init = tokenizer.plain(INIT_TEXT).map_err(|e| Failure::data(&e))?;
         let common = prepare::common(settings, 0.0);
         let member = prepare::pack_member(settings);
         let mut pack = Pack::new(Rc::new(model), vec![member], common, &init)?;

@@ -57,9 +57,21 @@ pub(crate) enum Error {
         /// Which.
         path: PathBuf,
     },
-    /// The spec asks for something that this trainer has no code for.
-    #[error("{0} is not supported by this trainer; leave it out")]
-    Unsupported(&'static str),
+    /// Prompt, text and answer do not fit the model's positions.
+    #[error(
+        "prompt_length {prompt}, max_length {max_length} and {answer} tokens of an answer are \
+         more than the model's {available} positions; lower prompt_length or max_length"
+    )]
+    Positions {
+        /// m, the longest of the pack.
+        prompt: usize,
+        /// s
+        max_length: usize,
+        /// Most tokens of an answer.
+        answer: usize,
+        /// What the model has.
+        available: usize,
+    },
     /// The device is not there.
     #[error("CUDA device {0} is not available to this process")]
     Device(u32),
@@ -92,20 +104,38 @@ pub(crate) fn prepare(job: &Job) -> Result<Prepared, Failure> {
     }
     let model = load_model(job, &settings, device)?;
     let max_length = settings.train.max_length as usize;
-    let tokenizer =
-        Tokenizer::open(&job.model.join("tokenizer.json"), model.vocab_size(), max_length)
-            .map_err(|e| Failure::data(&e))?;
+    let path = job.model.join("tokenizer.json");
+    let tokenizer = Tokenizer::open(&path, model.config(), settings.recipe, max_length)
+        .map_err(|e| Failure::data(&e))?;
     let def = settings.task.resolve(settings.recipe).map_err(|e| Failure::user(&e))?;
     let data = data::load(&def, &job.data, &tokenizer, settings.seed)?;
     let answer_tokens = match settings.recipe {
         Recipe::Default => data.longest_target,
         Recipe::Reference => REFERENCE_ANSWER,
     };
-    let init = tokenizer.target(INIT_TEXT).map_err(|e| Failure::data(&e))?;
+    check_positions(job, &model, max_length, answer_tokens)?;
+    let init = tokenizer.plain(INIT_TEXT).map_err(|e| Failure::data(&e))?;
     let dropout = settings.train.dropout.unwrap_or(model.config().dropout());
     let members = job.trials.iter().map(|member| pack_member(&member.settings)).collect();
     let pack = Pack::new(Rc::new(model), members, common(&settings, dropout), &init)?;
     Ok(Prepared { pack, data, def, tokenizer, settings, answer_tokens })
+}
+
+/// Refuses prompts that leave no room for text and answer in a decoder's positions.
+fn check_positions(
+    job: &Job,
+    model: &Model,
+    max_length: usize,
+    answer: usize,
+) -> Result<(), Failure> {
+    let prompts = job.trials.iter().map(|member| member.settings.prompt_length as usize);
+    let prompt = prompts.max().unwrap_or(0);
+    match model.max_positions() {
+        Some(available) if prompt + max_length + answer > available => {
+            Err(Failure::user(&Error::Positions { prompt, max_length, answer, available }))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Members of a pack share their batches, masks and steps.
@@ -173,7 +203,7 @@ pub(crate) fn device(device: &JobDevice) -> Result<Device, Failure> {
 fn load_model(job: &Job, settings: &spec::Settings, device: Device) -> Result<Model, Failure> {
     let kind = match settings.train.precision {
         Precision::Fp32 => Kind::Float,
-        Precision::Bf16 => return Err(Failure::user(&Error::Unsupported("precision = \"bf16\""))),
+        Precision::Bf16 => Kind::BFloat16,
     };
     Model::load(&job.model, kind, device).map_err(|e| Failure::data(&e))
 }
