@@ -309,7 +309,7 @@ impl Weights {
 }
 
 /// The files of a model directory: the single file, or what the index lists, in its order.
-fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, WeightsError> {
+pub(crate) fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, WeightsError> {
     let single = dir.join(MODEL_FILE);
     if single.exists() {
         return Ok(vec![single]);
