@@ -61,10 +61,13 @@ pub struct Submission {
     pub data: Vec<DataRef>,
 }
 
-/// A data file by hash.
+/// The role of a source adapter among a submission's files.
+pub const SOURCE: &str = "source";
+
+/// A data file, or a source adapter, by hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataRef {
-    /// `train`, `validation` or `test`.
+    /// `train`, `validation` or `test`; [`SOURCE`] for a source adapter.
     pub split: String,
     /// The name in the spec.
     pub name: String,

@@ -45,9 +45,10 @@ pub(crate) struct Args {
 pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let mut draft = Draft::read(&args.spec, args.model_config.as_deref(), Freshness::Cached)?;
     let data = look_at_data(&mut draft);
+    draft.find_sources();
     let model = check_model(&mut draft, args.config_only);
     let spec = draft.finish()?;
-    let how = data.as_ref().map(|data| data.how).unwrap_or_default();
+    let how = data.as_ref().map(|data| data.how.clone()).unwrap_or_default();
     let rows = data
         .map(|data| Split::ALL.map(|split| (split.to_string(), data.split(split).len() as u64)));
     let rows = rows.unwrap_or_default();

@@ -77,7 +77,7 @@ pub(crate) struct Slots {
 
 /// Kinds of devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Device {
+pub(super) enum Device {
     /// CUDA devices if there are any, else the CPU
     Auto,
     /// The CPU
@@ -89,14 +89,18 @@ enum Device {
 impl Slots {
     /// For the agent.
     pub(super) fn options(&self) -> SlotOptions {
-        SlotOptions {
-            slots: self.slots,
-            threads: self.threads,
-            device: match self.device {
-                Device::Auto => DeviceChoice::Auto,
-                Device::Cpu => DeviceChoice::Cpu,
-                Device::Cuda => DeviceChoice::Cuda,
-            },
+        let device = self.device.choice();
+        SlotOptions { slots: self.slots, threads: self.threads, device }
+    }
+}
+
+impl Device {
+    /// For the agent.
+    pub(super) fn choice(self) -> DeviceChoice {
+        match self {
+            Device::Auto => DeviceChoice::Auto,
+            Device::Cpu => DeviceChoice::Cpu,
+            Device::Cuda => DeviceChoice::Cuda,
         }
     }
 }

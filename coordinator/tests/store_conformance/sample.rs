@@ -197,6 +197,7 @@ pub(crate) fn result(metric: f64) -> TrialResult {
         trainable_parameters: 544,
         train_seconds: 12.5,
         stopped_early: false,
+        predictions: Vec::new(),
     }
 }
 

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use deptune_proto::convert::Assignment;
-use deptune_sweep::child::{DataFile, Job, Member, Message, PROTOCOL};
+use deptune_sweep::child::{AdapterFile, DataFile, Job, Member, Message, PROTOCOL};
 use deptune_sweep::outcome::FailureClass;
+use deptune_sweep::record::SOURCE;
 use deptune_sweep::scheduler::LeaseKey;
 use tokio::sync::{mpsc, watch};
 
@@ -157,10 +158,15 @@ impl Run {
         let Shared { cache, client, .. } = &*self.shared;
         // A pack's members are trials of one sweep: one model, one set of files.
         let model = cache.model(client, first).await?;
-        let mut data = Vec::new();
+        let (mut data, mut adapters) = (Vec::new(), Vec::new());
         for file in &first.data {
             let path = cache.blob(client, &file.name, &file.hash).await?;
-            data.push(DataFile { split: file.split.clone(), name: file.name.clone(), path });
+            let (split, name) = (file.split.clone(), file.name.clone());
+            if split == SOURCE {
+                adapters.push(AdapterFile { name, path });
+            } else {
+                data.push(DataFile { split, name, path });
+            }
         }
         let dir = self.shared.outbox.attempts().join(outbox::name(first.lease));
         let scratch = dir.join("scratch");
@@ -181,7 +187,7 @@ impl Run {
             model,
             model_files: first.model_files.clone(),
             data,
-            adapters: Vec::new(),
+            adapters,
             scratch,
             device: self.slot.device(),
             threads: self.slot.record.threads,
