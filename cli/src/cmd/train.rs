@@ -8,8 +8,8 @@ use deptune_sweep::child::{
 use deptune_sweep::id::{ArtifactHash, SweepId, TrialId};
 use deptune_sweep::outcome::FailureClass;
 use deptune_sweep::spec::Settings;
-use deptune_worker::child::{Child, Launch, Output, Spawner, environment};
 use deptune_worker::SlotOptions;
+use deptune_worker::child::{Child, Launch, Output, Spawner, environment};
 use deptune_worker::slot::{self, Slot};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -82,8 +82,7 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let settings = settings(&spec, index)?;
     let model = model(&spec)?;
     let slot = slot(args, &program)?;
-    let dir =
-        TrainDir::open(&args.out, args.resume, index, &settings, &spec.model_config)?;
+    let dir = TrainDir::open(&args.out, args.resume, index, &settings, &spec.model_config)?;
     if let Some(result) = dir.result()? {
         say(&format!("the trial in {} is done already", dir.path().display()));
         show(globals, &dir, &result)?;
@@ -127,7 +126,8 @@ fn index(spec: &SpecFile, args: &Args) -> Result<u64, Error> {
                     hint: format!("its settings are {}", keys.join(", ")),
                 });
             };
-            let same = value == wanted || value.as_f64().is_some_and(|v| wanted.as_f64() == Some(v));
+            let same =
+                value == wanted || value.as_f64().is_some_and(|v| wanted.as_f64() == Some(v));
             if !same {
                 values.entry(key.clone()).or_insert_with(|| value.to_string());
             }
@@ -139,8 +139,7 @@ fn index(spec: &SpecFile, args: &Args) -> Result<u64, Error> {
     }
     let wanted: Vec<String> =
         args.choices.iter().map(|(key, value)| format!("{key} = {value}")).collect();
-    let there: Vec<String> =
-        values.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    let there: Vec<String> = values.iter().map(|(key, value)| format!("{key} = {value}")).collect();
     Err(Error::Usage {
         what: format!("no trial of the grid has {}", wanted.join(" and ")),
         hint: format!("it has, for example, {}; change the spec for others", there.join(" and ")),
