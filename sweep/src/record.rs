@@ -122,6 +122,10 @@ pub enum Phase {
     },
 }
 
+/// Most bytes of a checkpoint that goes through the coordinator. A larger one stays with the
+/// worker, or in a directory that workers share, and a small file that names it goes instead.
+pub const LARGEST_STATE: u64 = 16 << 20;
+
 /// A checkpoint in the artifact store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointRef {

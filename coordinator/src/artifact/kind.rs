@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use deptune_sweep::record::LARGEST_STATE;
+
 /// What an artifact is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -44,7 +46,7 @@ impl Kind {
         match self {
             Kind::Data => 2 << 30,
             Kind::Model => 64 << 30,
-            Kind::Checkpoint => 16 << 20,
+            Kind::Checkpoint => LARGEST_STATE,
             // All weights of a model, after full fine-tuning.
             Kind::Adapter => 64 << 30,
             Kind::Predictions => 1 << 30,
