@@ -132,7 +132,7 @@ fn prompt_tuning_takes_neither_rank_nor_second_rate() {
         "s.toml:15:1: 'lowrank_lr' has no meaning for method 'pt'\n  \
          hint: remove it, or set kind = \"dept\" in [method]\n\
          s.toml:17:1: 'rank' has no meaning for method 'pt'\n  \
-         hint: remove it, or set kind = \"dept\" in [method]",
+         hint: remove it, or set kind = \"dept\" or kind = \"lora\" in [method]",
     );
 }
 
