@@ -4,7 +4,9 @@
 //! the seeds fastest, so that the trials of one configuration are neighbours. The order is part
 //! of a sweep's meaning (a stored index must keep its settings) and never changes.
 
-use crate::spec::{Method, Settings, Spec, Train, default_eval_every, default_warmup_steps};
+use crate::spec::{
+    Method, PromptInit, Settings, Spec, Train, WarmStart, default_eval_every, default_warmup_steps,
+};
 
 /// The axes of a grid. A valid one has at least one value per axis, no value twice, and at most
 /// [`crate::spec::MAX_TRIALS`] trials.
@@ -217,7 +219,7 @@ impl Spec {
             Method::Dept if !space.lowrank_lr.is_empty() => {
                 Some(*space.lowrank_lr.get(digit(&mut rest, space.lowrank_lr.len())?)?)
             }
-            Method::Dept | Method::Pt => None,
+            Method::Dept | Method::Pt | Method::Lora | Method::Full => None,
         };
         let prompt_lr = *space.prompt_lr.get(digit(&mut rest, space.prompt_lr.len())?)?;
         let listed_rank = match &space.rank {
@@ -239,8 +241,14 @@ impl Spec {
             method: self.method,
             prompt_length,
             rank,
-            prompt_lr,
+            prompt_lr: Some(prompt_lr),
             lowrank_lr,
+            learning_rate: None,
+            lora_alpha: None,
+            init: PromptInit::default(),
+            init_text: None,
+            source: None,
+            warm_start: WarmStart::default(),
             seed,
             train,
             objective: self.objective.clone(),

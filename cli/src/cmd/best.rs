@@ -103,7 +103,7 @@ fn table(board: &GetLeaderboardResponse) -> String {
             row.place.to_string(),
             row.prompt_length.to_string(),
             row.rank.to_string(),
-            number::rate(row.prompt_lr),
+            row.prompt_lr.map(number::rate).unwrap_or_default(),
         ];
         if has_lowrank {
             cells.push(row.lowrank_lr.map(number::rate).unwrap_or_default());
@@ -157,7 +157,7 @@ mod tests {
             place: 1,
             prompt_length: 20,
             rank: 60,
-            prompt_lr: 0.3,
+            prompt_lr: Some(0.3),
             lowrank_lr: Some(5e-4),
             seeds: 3,
             mean: 81.25,

@@ -151,11 +151,12 @@ fn sweep_exit(sweep: &v1::Sweep) -> Exit {
 }
 
 /// A configuration's settings on one line: `m 20, r 60, prompt_lr 0.3, lowrank_lr 5e-4`.
-fn configuration_text(m: u32, r: u32, prompt_lr: f64, lowrank_lr: Option<f64>) -> String {
-    use crate::output::number::rate;
-    let mut text = format!("m {m}, r {r}, prompt_lr {}", rate(prompt_lr));
-    if let Some(lowrank_lr) = lowrank_lr {
-        text.push_str(&format!(", lowrank_lr {}", rate(lowrank_lr)));
+fn configuration_text(m: u32, r: u32, prompt_lr: Option<f64>, lowrank_lr: Option<f64>) -> String {
+    let mut text = format!("m {m}, r {r}");
+    for (name, value) in [("prompt_lr", prompt_lr), ("lowrank_lr", lowrank_lr)] {
+        if let Some(value) = value {
+            text.push_str(&format!(", {name} {}", crate::output::number::rate(value)));
+        }
     }
     text
 }

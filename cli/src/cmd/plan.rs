@@ -138,7 +138,7 @@ fn rows(spec: &SpecFile) -> impl Iterator<Item = Row> {
             settings.prompt_length,
             settings.rank,
             settings.train.max_length,
-            spec.model.d_model,
+            spec.model.hidden_size(),
         );
         Some(Row { number, settings, parameters })
     })
@@ -164,24 +164,27 @@ fn totals(spec: &SpecFile) -> Totals {
     }
 }
 
-/// Bytes that a pack of one trial needs, roughly: the weights in fp32; per encoder layer and input
-/// position (m + s of them in each row) the saved activations of attention (queries, keys, values,
-/// output, residual) and feed-forward, and two score matrices per head; the trial's numbers,
-/// gradients and moments. The decoder, with a few tokens per row, is left out.
+/// Bytes that a pack of one trial needs, roughly: the weights in fp32; per layer that the text
+/// passes and input position (m + s of them in each row) the saved activations of attention
+/// (queries, keys, values, output, residual) and feed-forward, and two score matrices per head;
+/// the trial's numbers, gradients and moments. A T5's decoder, with a few tokens per row, is left
+/// out.
 fn pack_bytes(model: &ModelConfig, row: &Row) -> u64 {
-    let [d, ff, vocab, heads] =
-        [model.d_model, model.d_ff, model.vocab_size, model.num_heads].map(u64::from);
-    let inner = heads * u64::from(model.d_kv);
-    let [encoder, decoder] = [model.num_layers, model.num_decoder_layers].map(u64::from);
-    let weights =
-        vocab * d + encoder * (4 * d * inner + 2 * d * ff) + decoder * (8 * d * inner + 2 * d * ff);
+    let [d, ff, heads, size, layers] = [
+        model.hidden_size(),
+        model.inner_size(),
+        model.heads(),
+        model.head_dim(),
+        model.text_layers(),
+    ]
+    .map(u64::from);
     let settings = &row.settings;
     let positions = u64::from(settings.prompt_length) + u64::from(settings.train.max_length);
     let rows = u64::from(settings.train.batch_size);
-    let per_position = 4 * inner + 3 * d + 2 * ff;
+    let per_position = 4 * heads * size + 3 * d + 2 * ff;
     let scores = 2 * heads * positions;
-    let activations = encoder * rows * positions * (per_position + scores);
-    4 * (weights + activations) + 16 * row.parameters
+    let activations = layers * rows * positions * (per_position + scores);
+    4 * (model.weight_count() + activations) + 16 * row.parameters
 }
 
 fn table(spec: &SpecFile, top: usize) -> String {
@@ -203,7 +206,7 @@ fn table(spec: &SpecFile, top: usize) -> String {
             row.number.to_string(),
             settings.prompt_length.to_string(),
             settings.rank.to_string(),
-            number::rate(settings.prompt_lr),
+            settings.prompt_lr.map(number::rate).unwrap_or_default(),
             settings.lowrank_lr.map(number::rate).unwrap_or_default(),
             other.join(", "),
             number::whole(settings.train.steps),

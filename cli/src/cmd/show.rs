@@ -104,7 +104,7 @@ fn trial_table(trials: &[v1::Trial], metric_name: &str) -> String {
             trial.id.map(wire::trial_name).unwrap_or_default(),
             trial.prompt_length.to_string(),
             trial.rank.to_string(),
-            number::rate(trial.prompt_lr),
+            trial.prompt_lr.map(number::rate).unwrap_or_default(),
             trial.lowrank_lr.map(number::rate).unwrap_or_default(),
             trial.seed.to_string(),
             state(trial).to_owned(),

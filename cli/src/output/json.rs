@@ -148,7 +148,7 @@ pub(crate) fn trial(trial: &v1::Trial) -> Value {
         "method": trial.method,
         "prompt_length": trial.prompt_length,
         "rank": trial.rank,
-        "prompt_lr": real(trial.prompt_lr),
+        "prompt_lr": optional(trial.prompt_lr),
         "lowrank_lr": optional(trial.lowrank_lr),
         "seed": trial.seed,
         "outcome": text(outcome(trial.outcome)),
@@ -185,7 +185,7 @@ pub(crate) fn leaderboard_row(row: &v1::LeaderboardRow, metric_name: &str) -> Va
         "method": row.method,
         "prompt_length": row.prompt_length,
         "rank": row.rank,
-        "prompt_lr": real(row.prompt_lr),
+        "prompt_lr": optional(row.prompt_lr),
         "lowrank_lr": optional(row.lowrank_lr),
         "other_settings":
             serde_json::from_str::<Value>(&row.other_settings).unwrap_or(Value::Null),

@@ -103,7 +103,7 @@ pub struct TrialRow {
     /// r; 0 for prompt tuning.
     pub rank: u32,
     /// Peak learning rate of the prompt.
-    pub prompt_lr: f64,
+    pub prompt_lr: Option<f64>,
     /// Peak learning rate of A and B; `None` for prompt tuning.
     pub lowrank_lr: Option<f64>,
     /// Seed.
@@ -196,7 +196,7 @@ pub struct LeaderboardRow {
     /// r; 0 for prompt tuning.
     pub rank: u32,
     /// Peak learning rate of the prompt.
-    pub prompt_lr: f64,
+    pub prompt_lr: Option<f64>,
     /// Peak learning rate of A and B; `None` for prompt tuning.
     pub lowrank_lr: Option<f64>,
     /// Other settings that the grid varies, as a JSON object.

@@ -228,6 +228,7 @@ pub fn evaluation(step: u64, value: f64) -> v1::Evaluation {
         constant: vec![metric(50.0)],
         rows: 10,
         seconds: 0.1,
+        per_class: Vec::new(),
     }
 }
 
@@ -241,6 +242,7 @@ pub fn succeeded(lease: &v1::Lease, metric: f64, adapter: &[u8]) -> v1::Report {
         steps: 10,
         trainable_parameters: 640,
         train_seconds: 1.5,
+        stopped_early: false,
     };
     v1::Report {
         lease: lease.lease,

@@ -196,6 +196,7 @@ pub(crate) fn result(metric: f64) -> TrialResult {
         steps: 100,
         trainable_parameters: 544,
         train_seconds: 12.5,
+        stopped_early: false,
     }
 }
 
@@ -269,6 +270,7 @@ pub(crate) fn evaluation(step: u64, split: &str, metric: f64) -> Evaluation {
         ],
         rows: 400,
         seconds: 0.75,
+        per_class: Vec::new(),
     }
 }
 

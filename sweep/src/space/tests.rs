@@ -89,14 +89,14 @@ fn the_order_is_fixed_and_seeds_are_fastest() {
         let s = spec.settings(index).unwrap();
         (s.prompt_length, s.rank, s.prompt_lr, s.lowrank_lr, s.train.steps, s.seed)
     };
-    assert_eq!(row(0), (10, 8, 0.3, Some(1e-4), 100, 1));
-    assert_eq!(row(1), (10, 8, 0.3, Some(1e-4), 100, 2));
-    assert_eq!(row(2), (10, 8, 0.3, Some(1e-4), 200, 1));
-    assert_eq!(row(4), (10, 8, 0.3, Some(1e-3), 100, 1));
-    assert_eq!(row(8), (10, 8, 0.4, Some(1e-4), 100, 1));
-    assert_eq!(row(16), (10, 16, 0.3, Some(1e-4), 100, 1));
-    assert_eq!(row(32), (20, 8, 0.3, Some(1e-4), 100, 1));
-    assert_eq!(row(63), (20, 16, 0.4, Some(1e-3), 200, 2));
+    assert_eq!(row(0), (10, 8, Some(0.3), Some(1e-4), 100, 1));
+    assert_eq!(row(1), (10, 8, Some(0.3), Some(1e-4), 100, 2));
+    assert_eq!(row(2), (10, 8, Some(0.3), Some(1e-4), 200, 1));
+    assert_eq!(row(4), (10, 8, Some(0.3), Some(1e-3), 100, 1));
+    assert_eq!(row(8), (10, 8, Some(0.4), Some(1e-4), 100, 1));
+    assert_eq!(row(16), (10, 16, Some(0.3), Some(1e-4), 100, 1));
+    assert_eq!(row(32), (20, 8, Some(0.3), Some(1e-4), 100, 1));
+    assert_eq!(row(63), (20, 16, Some(0.4), Some(1e-3), 200, 2));
     assert_eq!(spec.settings(64), None);
     assert_eq!(spec.settings(u64::MAX), None);
     assert_eq!((spec.configuration(0), spec.configuration(1), spec.configuration(2)), (0, 0, 1));

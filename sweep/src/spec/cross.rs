@@ -28,7 +28,7 @@ pub(super) fn check(parts: &Parts<'_>, report: &mut Report<'_>) {
                 ranks(parts, report);
             }
         }
-        None => {}
+        Some(Method::Lora | Method::Full) | None => {}
     }
 }
 
@@ -211,8 +211,8 @@ impl RankLimit {
     fn new(max_length: u32, model: Option<&ModelConfig>) -> RankLimit {
         match model {
             Some(model) => RankLimit {
-                most: max_length.min(model.d_model),
-                why: format!("min(max_length {max_length}, hidden size {})", model.d_model),
+                most: max_length.min(model.hidden_size()),
+                why: format!("min(max_length {max_length}, hidden size {})", model.hidden_size()),
             },
             None => RankLimit { most: max_length, why: format!("max_length {max_length}") },
         }
@@ -236,7 +236,7 @@ struct Line<'a> {
 
 impl Line<'_> {
     fn check(&self, space: Section<'_>, report: &mut Report<'_>) {
-        let hidden = self.model.d_model;
+        let hidden = self.model.hidden_size();
         let limit = RankLimit::new(self.max_length, Some(self.model));
         let mut off = Vec::new();
         for one in self.lengths.iter().filter(|one| one.value <= self.to) {
@@ -256,7 +256,7 @@ impl Line<'_> {
     }
 
     fn no_whole_rank(&self, first: u32, off: &[u32], space: Section<'_>, report: &mut Report<'_>) {
-        let hidden = self.model.d_model;
+        let hidden = self.model.hidden_size();
         let each = f64::from(self.max_length) + f64::from(hidden);
         let listed: Vec<String> = off
             .iter()

@@ -7,8 +7,8 @@ use super::document;
 use super::reader::{Planned, Report, Section, nearest_hint, shorten};
 use super::train::Training;
 use super::{
-    Format, Goal, Limits, MAX_SPEC_BYTES, Method, ModelSpec, Objective, Spec, Train, axes, task,
-    train,
+    Decoding, Format, Goal, Limits, MAX_SPEC_BYTES, Method, ModelSpec, Objective, Optimizer,
+    Scheduler, Spec, Train, axes, task, train,
 };
 use crate::hub::{ModelName, is_revision};
 use crate::metric::MetricKind;
@@ -278,6 +278,12 @@ fn settle(training: &Training) -> Option<(Train, Follow, Vec<TrainAxis>)> {
         max_grad_norm: training.max_grad_norm?,
         dropout: dropout.first(),
         precision: training.precision?,
+        optimizer: Optimizer::default(),
+        scheduler: Scheduler::default(),
+        weight_decay: 0.0,
+        patience: None,
+        decoding: Decoding::default(),
+        save_predictions: false,
     };
     let follow = Follow {
         warmup_steps: warmup.values.is_empty(),
@@ -304,13 +310,13 @@ fn grid(
     train: Vec<TrainAxis>,
 ) -> Option<Space> {
     let rank = match (axes.rank.as_ref()?, method) {
-        (_, Method::Pt) => Ranks::List(vec![0]),
-        (RankAxis::LeftOut, Method::Dept) => return None,
-        (RankAxis::List(values), Method::Dept) => {
+        (_, Method::Pt | Method::Full) => Ranks::List(vec![0]),
+        (RankAxis::LeftOut, Method::Dept | Method::Lora) => return None,
+        (RankAxis::List(values), Method::Dept | Method::Lora) => {
             Ranks::List(values.iter().map(|one| one.value).collect())
         }
-        (RankAxis::EqualParameters { to, rounding, .. }, Method::Dept) => {
-            let hidden = model?.d_model;
+        (RankAxis::EqualParameters { to, rounding, .. }, Method::Dept | Method::Lora) => {
+            let hidden = model?.hidden_size();
             Ranks::EqualParameters { to: *to, hidden, rounding: *rounding }
         }
     };

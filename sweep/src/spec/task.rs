@@ -60,10 +60,10 @@ fn read_keys(section: Section<'_>, report: &mut Report<'_>) -> Option<TaskSpec> 
     let format = match section.get("format") {
         None => Some(Format::Auto),
         Some(_) => {
-            let formats = [Format::Auto, Format::Jsonl, Format::Tsv, Format::Csv];
-            let names = ["auto", "jsonl", "tsv", "csv"];
+            let formats = [Format::Auto, Format::Jsonl, Format::Tsv, Format::Csv, Format::Parquet];
+            let names = ["auto", "jsonl", "tsv", "csv", "parquet"];
             let choices: Vec<_> = names.into_iter().zip(formats).collect();
-            section.choice("format", &choices, &[("parquet", "convert it to jsonl")], report)
+            section.choice("format", &choices, &[], report)
         }
     };
     let train = files(section, "train", report);
@@ -102,6 +102,8 @@ fn read_keys(section: Section<'_>, report: &mut Report<'_>) -> Option<TaskSpec> 
         train_limit: train_limit?,
         validation_limit: validation_limit?,
         test_limit: test_limit?,
+        k_shot: None,
+        k_shot_sampling: None,
         header: header?,
         add_prefix: add_prefix?.unwrap_or(false),
     })
@@ -272,7 +274,9 @@ fn take_out(task: &mut TaskSpec, error: &TaskError) -> bool {
 fn note(error: &TaskError, section: Section<'_>, report: &mut Report<'_>) {
     let path = match error {
         TaskError::UnknownTask { .. } => "name".to_owned(),
-        TaskError::BuiltInHasOwn { key, .. } | TaskError::NoRows { key, .. } => (*key).to_owned(),
+        TaskError::BuiltInHasOwn { key, .. }
+        | TaskError::NoRows { key, .. }
+        | TaskError::KShot { key, .. } => (*key).to_owned(),
         TaskError::Template { .. } => "template".to_owned(),
         TaskError::UnknownField { field, .. } => format!("columns.{field}"),
         TaskError::UnknownMetric { .. } | TaskError::UnfitMetric { .. } => "metrics".to_owned(),

@@ -57,6 +57,7 @@ fn evaluation(step: u64) -> Evaluation {
         constant: Vec::new(),
         rows: 10,
         seconds: 0.1,
+        per_class: Vec::new(),
     }
 }
 
@@ -70,6 +71,7 @@ fn result() -> TrialResult {
         steps: 100,
         trainable_parameters: 7,
         train_seconds: 1.0,
+        stopped_early: false,
     }
 }
 

@@ -122,7 +122,11 @@ impl Run {
                     }
                 }
                 output = outputs.recv() => match output {
-                    Some(Output::Message(message)) => self.tell(news(*message)).await,
+                    Some(Output::Message(message)) => {
+                        if let Some(news) = news(*message) {
+                            self.tell(news).await;
+                        }
+                    }
                     Some(Output::Exited { class, message }) => {
                         over.send_replace(true);
                         self.tell(ChildNews::Exited { class, message }).await;
@@ -177,6 +181,7 @@ impl Run {
             model,
             model_files: first.model_files.clone(),
             data,
+            adapters: Vec::new(),
             scratch,
             device: self.slot.device(),
             threads: self.slot.record.threads,
@@ -224,17 +229,18 @@ pub(super) fn remake(dir: &Path) -> io::Result<()> {
     }
 }
 
-fn news(message: Message) -> ChildNews {
-    match message {
+fn news(message: Message) -> Option<ChildNews> {
+    Some(match message {
         Message::Started { .. } => ChildNews::Started,
         Message::Progress { trial, step, loss, steps_per_second } => {
             ChildNews::Progress { trial, step, loss, steps_per_second }
         }
         Message::Eval { trial, evaluation } => ChildNews::Eval { trial, evaluation },
         Message::Checkpoint { trial, step, path } => ChildNews::Checkpoint { trial, step, path },
+        Message::Predictions { .. } => return None,
         Message::Done { trial, result, adapter } => ChildNews::Done { trial, result, adapter },
         Message::Failed { trial, class, message } => ChildNews::Failed { trial, class, message },
-    }
+    })
 }
 
 /// The error and its causes, in one line.

@@ -14,7 +14,7 @@ use crate::batch::{Batch, Example};
 use crate::data::{self, Rows};
 use crate::evaluate::Judge;
 use crate::method::Adapter;
-use crate::model::T5;
+use crate::model::Model;
 use crate::pack::Pack;
 use crate::run::failure::Failure;
 use crate::run::prepare;
@@ -86,10 +86,11 @@ impl Answerer {
         tch::set_num_threads(i32::try_from(request.threads).unwrap_or(1).max(1));
         let device = prepare::device(&request.device)?;
         let settings = &request.settings;
-        let model = T5::load(&request.model, Kind::Float, device).map_err(|e| Failure::data(&e))?;
+        let model =
+            Model::load(&request.model, Kind::Float, device).map_err(|e| Failure::data(&e))?;
         let max_length = settings.train.max_length as usize;
         let path = request.model.join("tokenizer.json");
-        let tokenizer = Tokenizer::open(&path, model.config().vocab_size, max_length)
+        let tokenizer = Tokenizer::open(&path, model.vocab_size(), max_length)
             .map_err(|e| Failure::data(&e))?;
         let def = settings.task.resolve(settings.recipe).map_err(|e| Failure::user(&e))?;
         let init = tokenizer.target(INIT_TEXT).map_err(|e| Failure::data(&e))?;

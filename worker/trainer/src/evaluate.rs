@@ -88,7 +88,7 @@ impl Judge<'_> {
             }
             for (texts, generated) in answers.iter_mut().zip(&result.generated) {
                 for (&row, ids) in rows.iter().zip(generated) {
-                    let ended = ids.last() == Some(&pack.model().config().eos_token_id);
+                    let ended = ids.last() == Some(&pack.model().end_token());
                     if !(ended || self.unended_counts) {
                         continue;
                     }
@@ -115,6 +115,7 @@ impl Judge<'_> {
                 constant: named(constant.clone()),
                 rows: self.rows.examples.len() as u64,
                 seconds: 0.0,
+                per_class: Vec::new(),
             })
         };
         let mut evaluations: Vec<Evaluation> =

@@ -2,6 +2,7 @@
 //!
 //! Reading a pickle file runs code from that file, so `pytorch_model.bin` is never opened.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -131,11 +132,15 @@ struct Shard {
     map: Mmap,
 }
 
-/// The weight files of one model directory.
+/// The weight files of one model directory, or weights that are being trained.
 pub struct Weights {
     dir: PathBuf,
     shards: Vec<Shard>,
-    kind: Kind,
+    /// Tensors that are not in files.
+    tensors: BTreeMap<String, Tensor>,
+    /// What has been asked for, in order, each name once.
+    asked: RefCell<Vec<(String, Vec<i64>)>>,
+    products: Kind,
     device: Device,
 }
 
@@ -145,12 +150,13 @@ struct Index {
 }
 
 impl Weights {
-    /// Maps the weight file (or the shards) of a model directory. Tensors will be converted to
-    /// `kind` and copied to `device` as they are asked for.
+    /// Maps the weight file (or the shards) of a model directory. Tensors will be converted and
+    /// copied to `device` as they are asked for: the large matrices to the format `products`,
+    /// all else to [`Weights::kind`].
     ///
     /// # Errors
     /// [`WeightsError`] when a file is absent, torn or no safetensors file.
-    pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self, WeightsError> {
+    pub fn open(dir: &Path, products: Kind, device: Device) -> Result<Self, WeightsError> {
         let mut shards = Vec::new();
         for path in weight_files(dir)? {
             let open = |source| WeightsError::Open { path: path.clone(), source };
@@ -168,12 +174,38 @@ impl Weights {
             SafeTensors::deserialize(&map).map_err(format)?;
             shards.push(Shard { path, map });
         }
-        Ok(Self { dir: dir.to_owned(), shards, kind, device })
+        let (tensors, asked) = (BTreeMap::new(), RefCell::default());
+        Ok(Self { dir: dir.to_owned(), shards, tensors, asked, products, device })
     }
 
-    /// The number format that tensors are converted to.
+    /// Weights that are being trained: tensors as they are, with their gradients' history.
+    pub(crate) fn of_tensors(
+        tensors: BTreeMap<String, Tensor>,
+        products: Kind,
+        device: Device,
+    ) -> Self {
+        let (dir, asked) = (PathBuf::new(), RefCell::default());
+        Self { dir, shards: Vec::new(), tensors, asked, products, device }
+    }
+
+    /// Names and shapes of all tensors that were asked for so far: the weights of the models
+    /// that were built from here.
+    pub(crate) fn asked(&self) -> Vec<(String, Vec<i64>)> {
+        self.asked.borrow().clone()
+    }
+
+    /// The number format of everything but the large matrix products: f32 where those are in a
+    /// half precision, else the same.
     pub fn kind(&self) -> Kind {
-        self.kind
+        match self.products {
+            Kind::BFloat16 | Kind::Half => Kind::Float,
+            other => other,
+        }
+    }
+
+    /// The number format of the large matrix products.
+    pub fn products(&self) -> Kind {
+        self.products
     }
 
     /// The device that tensors are copied to.
@@ -181,11 +213,59 @@ impl Weights {
         self.device
     }
 
-    /// One tensor by its name in the file, without gradient.
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        let holds = |shard: &Shard| {
+            SafeTensors::deserialize(&shard.map).is_ok_and(|file| file.tensor(name).is_ok())
+        };
+        self.tensors.contains_key(name) || self.shards.iter().any(holds)
+    }
+
+    /// One tensor by its name in the file, in [`Weights::kind`], without gradient.
     ///
     /// # Errors
     /// [`WeightsError`] when it is absent, of another shape, or of an unknown format.
     pub fn get(&self, name: &str, shape: &[i64]) -> Result<Tensor, WeightsError> {
+        self.convert(name, shape, self.kind())
+    }
+
+    /// One of the large matrices, in the format of the products, without gradient.
+    ///
+    /// # Errors
+    /// [`WeightsError`] when it is absent, of another shape, or of an unknown format.
+    pub fn matrix(&self, name: &str, shape: &[i64]) -> Result<Tensor, WeightsError> {
+        self.convert(name, shape, self.products)
+    }
+
+    /// Matrices [n, columns] one below the other, in the format of the products. Each is copied
+    /// into its place before the next one is read: no second copy of the whole exists.
+    ///
+    /// # Errors
+    /// [`WeightsError`] when one is absent, of another shape, or of an unknown format.
+    pub fn stacked(&self, parts: &[(String, i64)], columns: i64) -> Result<Tensor, WeightsError> {
+        let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
+        let fail = |source| self.copy_failed(&names.join(", "), source);
+        let rows: i64 = parts.iter().map(|(_, rows)| rows).sum();
+        let whole = Tensor::f_empty([rows, columns], (self.products, self.device)).map_err(fail)?;
+        let mut first = 0;
+        for (name, rows) in parts {
+            let part = self.matrix(name, &[*rows, columns])?;
+            whole
+                .f_narrow(0, first, *rows)
+                .and_then(|mut place| place.f_copy_(&part))
+                .map_err(fail)?;
+            first += rows;
+        }
+        Ok(whole)
+    }
+
+    fn convert(&self, name: &str, shape: &[i64], kind: Kind) -> Result<Tensor, WeightsError> {
+        if self.asked.borrow().iter().all(|(known, _)| known != name) {
+            self.asked.borrow_mut().push((name.to_owned(), shape.to_vec()));
+        }
+        if let Some(tensor) = self.tensors.get(name).filter(|tensor| tensor.size() == shape) {
+            return tensor.f_to_kind(kind).map_err(|source| self.copy_failed(name, source));
+        }
         for shard in &self.shards {
             let length = shard.map.len() as u64;
             let file = SafeTensors::deserialize(&shard.map).map_err(|source| {
@@ -207,7 +287,7 @@ impl Weights {
                 dtype: view.dtype(),
             })?;
             return Tensor::f_from_data_size(view.data(), &found, stored)
-                .and_then(|tensor| tensor.f_to_kind(self.kind)?.f_to_device(self.device))
+                .and_then(|tensor| tensor.f_to_kind(kind)?.f_to_device(self.device))
                 .map_err(|source| self.copy_failed(name, source));
         }
         let (path, name) = (self.path(), name.to_owned());

@@ -70,7 +70,7 @@ impl From<data::Error> for Failure {
 impl From<pack::Error> for Failure {
     fn from(error: pack::Error) -> Failure {
         match &error {
-            pack::Error::Setting { .. } => Failure::user(&error),
+            pack::Error::Setting { .. } | pack::Error::Positions { .. } => Failure::user(&error),
             pack::Error::Batch(_) => Failure::data(&error),
             _ => Failure::infra(&error),
         }

@@ -291,6 +291,7 @@ impl<'a, W: Write> Run<'a, W> {
                 steps: self.prepared.pack.steps_done(),
                 trainable_parameters: trial::parameters(&best.adapter),
                 train_seconds: trial.progress.train_seconds + seconds,
+                stopped_early: false,
             };
             let adapter = trial.export(&self.prepared, Path::new(&self.scratch))?;
             self.out.send(&Message::Done { trial: trial.member.trial, result, adapter })?;

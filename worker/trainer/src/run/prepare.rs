@@ -13,7 +13,7 @@ use super::failure::Failure;
 use crate::Padding;
 use crate::data::{self, Data};
 use crate::method::Method;
-use crate::model::T5;
+use crate::model::Model;
 use crate::pack::{self, Pack};
 use crate::tokenize::{INIT_TEXT, Tokenizer};
 
@@ -57,6 +57,9 @@ pub(crate) enum Error {
         /// Which.
         path: PathBuf,
     },
+    /// The spec asks for something that this trainer has no code for.
+    #[error("{0} is not supported by this trainer; leave it out")]
+    Unsupported(&'static str),
     /// The device is not there.
     #[error("CUDA device {0} is not available to this process")]
     Device(u32),
@@ -90,7 +93,7 @@ pub(crate) fn prepare(job: &Job) -> Result<Prepared, Failure> {
     let model = load_model(job, &settings, device)?;
     let max_length = settings.train.max_length as usize;
     let tokenizer =
-        Tokenizer::open(&job.model.join("tokenizer.json"), model.config().vocab_size, max_length)
+        Tokenizer::open(&job.model.join("tokenizer.json"), model.vocab_size(), max_length)
             .map_err(|e| Failure::data(&e))?;
     let def = settings.task.resolve(settings.recipe).map_err(|e| Failure::user(&e))?;
     let data = data::load(&def, &job.data, &tokenizer)?;
@@ -99,7 +102,7 @@ pub(crate) fn prepare(job: &Job) -> Result<Prepared, Failure> {
         Recipe::Reference => REFERENCE_ANSWER,
     };
     let init = tokenizer.target(INIT_TEXT).map_err(|e| Failure::data(&e))?;
-    let dropout = settings.train.dropout.unwrap_or(model.config().dropout_rate);
+    let dropout = settings.train.dropout.unwrap_or(model.config().dropout());
     let members = job.trials.iter().map(|member| pack_member(&member.settings)).collect();
     let pack = Pack::new(Rc::new(model), members, common(&settings, dropout), &init)?;
     Ok(Prepared { pack, data, def, tokenizer, settings, answer_tokens })
@@ -111,7 +114,7 @@ fn train_together(one: &spec::Settings, other: &spec::Settings) -> bool {
         method: spec::Method::Pt,
         prompt_length: 0,
         rank: 0,
-        prompt_lr: 0.0,
+        prompt_lr: None,
         lowrank_lr: None,
         ..s.clone()
     };
@@ -128,7 +131,9 @@ pub(crate) fn common(settings: &spec::Settings, dropout: f64) -> pack::Settings 
         grad_clip: train.max_grad_norm,
         dropout,
         padding: Padding::Longest { multiple: PAD_MULTIPLE },
+        recipe: settings.recipe,
         groups: GROUPS,
+        ..pack::Settings::default()
     }
 }
 
@@ -139,12 +144,9 @@ pub(crate) fn pack_member(settings: &spec::Settings) -> pack::Member {
     } else {
         Method::Dept { prompt_length, rank: settings.rank as usize }
     };
-    pack::Member {
-        method,
-        prompt_lr: settings.prompt_lr,
-        lowrank_lr: settings.lowrank_lr.unwrap_or(0.0),
-        seed: settings.seed,
-    }
+    let lowrank_lr = settings.lowrank_lr.unwrap_or(0.0);
+    let prompt_lr = settings.prompt_lr.unwrap_or(0.0);
+    pack::Member::prompt(method, prompt_lr, lowrank_lr, settings.seed)
 }
 
 pub(crate) fn device(device: &JobDevice) -> Result<Device, Failure> {
@@ -160,11 +162,12 @@ pub(crate) fn device(device: &JobDevice) -> Result<Device, Failure> {
     }
 }
 
-fn load_model(job: &Job, settings: &spec::Settings, device: Device) -> Result<T5, Failure> {
+fn load_model(job: &Job, settings: &spec::Settings, device: Device) -> Result<Model, Failure> {
     let kind = match settings.train.precision {
         Precision::Fp32 => Kind::Float,
+        Precision::Bf16 => return Err(Failure::user(&Error::Unsupported("precision = \"bf16\""))),
     };
-    T5::load(&job.model, kind, device).map_err(|e| Failure::data(&e))
+    Model::load(&job.model, kind, device).map_err(|e| Failure::data(&e))
 }
 
 fn verify(job: &Job, file: &FileHash) -> Result<(), Failure> {

@@ -13,8 +13,7 @@ use tch::Device;
 use super::failure::Failure;
 use super::prepare::Prepared;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Identity};
-use crate::method::{Adapter, LowRank};
-
+use crate::method::Adapter;
 use crate::tensors::TensorsError;
 
 /// Why a trial's files cannot be written.
@@ -242,12 +241,9 @@ fn file_hashes(job: &Job) -> io::Result<FileHashes> {
     Ok(FileHashes { model: hex(&model), data: hex(&data) })
 }
 
-/// Numbers in an adapter: m·d + r·(s+d).
+/// Numbers in an adapter; m·d + r·(s+d) in DePT's.
 pub(super) fn parameters(adapter: &Adapter) -> u64 {
-    let lowrank = adapter.lowrank.as_ref();
-    let numbers =
-        adapter.prompt.numel() + lowrank.map_or(0, |LowRank { a, b }| a.numel() + b.numel());
-    numbers as u64
+    adapter.numel() as u64
 }
 
 /// The libtorch that this process runs on.

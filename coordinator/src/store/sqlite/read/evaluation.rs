@@ -64,6 +64,7 @@ fn evaluation(row: &SqliteRow) -> Result<EvaluationRow, Error> {
             constant: Vec::new(),
             rows: row.unsigned("rows")?,
             seconds: row.try_get("seconds")?,
+            per_class: Vec::new(),
         },
     })
 }

@@ -1,7 +1,7 @@
 //! Writes about trials, fenced by epoch.
 
 use deptune_sweep::record::{Phase, TrialRecord};
-use deptune_sweep::spec::{Precision, Settings};
+use deptune_sweep::spec::Settings;
 use deptune_sweep::task::Recipe;
 use sqlx::sqlite::SqliteConnection;
 
@@ -84,7 +84,7 @@ pub(super) async fn insert(
     .bind(train.eval_batch_size)
     .bind(train.max_grad_norm)
     .bind(train.dropout)
-    .bind(precision(train.precision))
+    .bind(train.precision.as_str())
     .bind(record.epoch.0)
     .bind(phase.phase)
     .bind(phase.worker)
@@ -139,11 +139,5 @@ fn recipe(recipe: Recipe) -> &'static str {
     match recipe {
         Recipe::Default => "default",
         Recipe::Reference => "reference",
-    }
-}
-
-fn precision(precision: Precision) -> &'static str {
-    match precision {
-        Precision::Fp32 => "fp32",
     }
 }
