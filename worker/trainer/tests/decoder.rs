@@ -34,11 +34,12 @@ fn settings(recipe: Recipe) -> Settings {
         padding: Padding::Longest { multiple: 1 },
         recipe,
         groups: 1,
+        ..Settings::default()
     }
 }
 
 fn member(method: Method, seed: u64) -> Member {
-    Member { method, prompt_lr: 0.3, lowrank_lr: 5e-3, seed }
+    Member::prompt(method, 0.3, 5e-3, seed)
 }
 
 /// Rows of different lengths, different in every step.
@@ -57,10 +58,11 @@ fn stirred(model: &Rc<Model>, members: Vec<Member>, settings: Settings) -> Pack 
     let mut pack = Pack::new(model.clone(), members, settings, &INIT).unwrap();
     for k in 0..pack.members().len() {
         let start = pack.parameters(k).unwrap();
-        let Some(LowRank { a, b }) = start.lowrank else { continue };
+        let Some(LowRank { a, b }) = start.lowrank() else { continue };
         let numbers = Tensor::arange(b.numel() as i64, (b.kind(), b.device()));
         let b = (numbers * 0.7).sin().view_as(&b) * 0.3;
-        let start = Adapter { prompt: start.prompt, lowrank: Some(LowRank { a, b }) };
+        let prompt = start.prompt().map(Tensor::shallow_clone);
+        let start = Adapter::dept(prompt, Some(LowRank { a, b }));
         pack.set_parameters(k, &start).unwrap();
     }
     pack
@@ -157,12 +159,12 @@ fn gradients_are_those_of_the_loss() {
             let gradients = pack.gradients(std::slice::from_ref(&batch)).unwrap().trial(0).unwrap();
             // The reference pads on the left: its text meets the last rows of A.
             let row = if recipe == Recipe::Reference { 30 } else { 2 };
-            for (part, (key, gradient)) in gradients.named().into_iter().enumerate() {
+            for (part, (key, gradient)) in gradients.named().enumerate() {
                 for place in [[0, 0], [if part == 1 { row } else { 2 }, 1]] {
                     let mut loss_at = |step: f64| {
                         pack.set_parameters(0, &start).unwrap();
                         let moved = pack.parameters(0).unwrap();
-                        let (_, tensor) = moved.named()[part];
+                        let (_, tensor) = moved.named().nth(part).unwrap();
                         let mut element = tensor.get(place[0]).get(place[1]);
                         let _ = element.g_add_scalar_(step);
                         pack.set_parameters(0, &moved).unwrap();
@@ -226,7 +228,7 @@ fn labels_that_the_reference_cuts_off_do_not_count() {
     assert!((whole - apart).abs() < 1e-9, "{whole} {apart}");
     // A batch without any label has no loss, and no gradient.
     let gradients = pack.gradients(&[batch(&[40])]).unwrap().trial(0).unwrap();
-    assert_eq!(gradients.prompt.abs().max().double_value(&[]), 0.0);
+    assert_eq!(gradients.prompt().unwrap().abs().max().double_value(&[]), 0.0);
 
     let pack = stirred(&model, vec![member(DEPT, 42)], settings(Recipe::Default));
     let error = pack.gradients(&[batch(&[40])]).err().unwrap().to_string();

@@ -59,7 +59,7 @@ fn compare(model: &Rc<Model>, step: &Tensors, recipe: Recipe, padding: Padding, 
     let (prompt_length, _) = step["prompt"].size2().unwrap();
     let (_, rank) = step["A"].size2().unwrap();
     let method = Method::Dept { prompt_length: prompt_length as usize, rank: rank as usize };
-    let member = Member { method, prompt_lr: 0.3, lowrank_lr: 5e-3, seed: 42 };
+    let member = Member::prompt(method, 0.3, 5e-3, 42);
     let settings = Settings {
         steps: 2,
         warmup_steps: 0,
@@ -68,11 +68,11 @@ fn compare(model: &Rc<Model>, step: &Tensors, recipe: Recipe, padding: Padding, 
         dropout: 0.0,
         padding,
         recipe,
-        groups: 1,
+        ..Settings::default()
     };
     let mut pack = Pack::new(model.clone(), vec![member], settings, &[5]).unwrap();
     let lowrank = Some(LowRank { a: step["A"].shallow_clone(), b: step["B"].shallow_clone() });
-    let start = Adapter { prompt: step["prompt"].shallow_clone(), lowrank };
+    let start = Adapter::dept(Some(step["prompt"].shallow_clone()), lowrank);
     pack.set_parameters(0, &start).unwrap();
     let rows = rows(&step["input_ids"]).into_iter().zip(rows(&step["labels"]));
     let examples = rows.map(|(input_ids, labels)| Example { input_ids, labels }).collect();
@@ -90,7 +90,7 @@ fn compare(model: &Rc<Model>, step: &Tensors, recipe: Recipe, padding: Padding, 
     assert!(error <= LOGITS * largest, "{label}: logits differ by {error} of {largest}");
 
     let gradients = pack.gradients(&[batch]).unwrap().trial(0).unwrap();
-    for ((_, found), name) in gradients.named().into_iter().zip(["prompt", "A", "B"]) {
+    for ((_, found), name) in gradients.named().zip(["prompt", "A", "B"]) {
         let expected = &step[&format!("grad.{name}")];
         let norm = expected.norm().double_value(&[]);
         let error = (found - expected).norm().double_value(&[]);
