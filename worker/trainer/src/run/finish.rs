@@ -70,6 +70,7 @@ impl<W: Write> Run<'_, W> {
                 constant_metric: best.constant,
                 steps,
                 stopped_early: early,
+                predictions: Vec::new(),
                 trainable_parameters: best.adapter.numel() as u64,
                 train_seconds: trial.progress.train_seconds + seconds,
             };
