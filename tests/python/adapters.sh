@@ -23,11 +23,11 @@ if [ -z "$python" ]; then
     python3 -m venv "$work/venv"
     python=$work/venv/bin/python
     "$python" -m pip install --quiet --disable-pip-version-check \
-        torch==2.11.0 transformers==4.57.1 tokenizers safetensors numpy
+        torch==2.11.0 transformers==4.49.0 tokenizers safetensors numpy
 fi
 quickstart=$root/examples/quickstart
 "$deptune" train "$quickstart/sweep.toml" --set prompt_lr=0.3 --set lowrank_lr=5e-3 \
-    --output "$work/adapter" 2>"$work/train.log" || { cat "$work/train.log" >&2; exit 1; }
+    --out "$work/adapter" 2>"$work/train.log" || { cat "$work/train.log" >&2; exit 1; }
 
 # The program of the docs, on the texts as the model reads them.
 sed -n '/^```python$/,/^```$/p' "$root/docs/adapters.md" | sed '1d;$d' >"$work/answer.py"
