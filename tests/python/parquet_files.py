@@ -73,7 +73,7 @@ def nested():
     rows = [
         (1, 3.8, 0.1, True, "é\n", [[1, 2], [], [3]],
          [{"a": "p", "n": [1]}, {"a": None, "n": None}], {"x": {"y": "z"}}, b"\xff", 0),
-        (None,) * 10,
+        (None, None, float("nan"), *[None] * 7),
         (-5, 2.0, -2.5, False, "", [], [], {"x": None}, b"ab", 7),
         (2**62, 0.2, 1e300, False, "q", [None, [None, 4]],
          [None, {"a": "w", "n": []}], {"x": {"y": None}}, b"", 8),
