@@ -56,6 +56,7 @@ pub(super) fn class(error: &HubError) -> FailureClass {
         | HubError::UnknownRevision { .. }
         | HubError::NoFile { .. }
         | HubError::OnlyPickle { .. }
+        | HubError::Index { .. }
         | HubError::NotCached { .. } => FailureClass::UserError,
         _ => FailureClass::Infra,
     }
