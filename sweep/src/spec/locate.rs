@@ -48,9 +48,9 @@ pub fn task_section(text: &str, format: Format) -> Option<(TaskSpec, Recipe)> {
     // Whatever is wrong is reported by the spec's own reading.
     let mut ignored = Report::new(text);
     let recipe = parse::read_recipe(top, &mut ignored)?;
-    let (task, metrics) =
+    let (task, resolved) =
         task::read(top.table("task", task::KEYS, &mut ignored)?, recipe, &mut ignored);
-    metrics.and(task).map(|task| (task, recipe))
+    resolved.and(task).map(|task| (task, recipe))
 }
 
 impl Diagnostic {

@@ -10,6 +10,7 @@ pub mod diagnostic;
 mod document;
 mod json;
 mod locate;
+mod method;
 mod parse;
 mod reader;
 mod task;
@@ -57,6 +58,10 @@ pub struct Spec {
     pub task: TaskSpec,
     /// What is trained.
     pub method: Method,
+    /// What prompts start from.
+    pub start: Start,
+    /// LoRA's alpha: its changes are scaled by alpha/r. LoRA only; default 8.
+    pub lora_alpha: Option<f64>,
     /// The grid.
     pub space: Space,
     /// Training settings that are the same for all trials unless an axis overrides them.
@@ -118,6 +123,17 @@ pub enum PromptInit {
 
 crate::outcome::names!(PromptInit, "prompt initialisation",
     Text => "text", Vocabulary => "vocabulary", Random => "random");
+
+/// What prompts start from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Start {
+    /// Where there is no source adapter.
+    pub init: PromptInit,
+    /// The text for [`PromptInit::Text`]; `None`: the one of DePT's authors.
+    pub init_text: Option<String>,
+    /// What is taken over where there is one.
+    pub warm_start: WarmStart,
+}
 
 /// What is taken over from a source adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

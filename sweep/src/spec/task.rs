@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 
 use super::document::{Node, Value};
-use super::reader::{Planned, Report, Section, flag, shorten, text, wrong_kind};
+use super::reader::{Planned, Report, Section, flag, shorten, small, text, wrong_kind};
 use crate::hub::{DatasetFile, DatasetName};
-use crate::metric::MetricKind;
-use crate::task::{Format, Labels, Recipe, TaskError, TaskSpec};
+use crate::task::{Format, KShotSampling, Labels, Recipe, TaskDef, TaskError, TaskSpec};
 
 pub(super) const KEYS: &[&str] = &[
     "name",
@@ -27,28 +26,29 @@ pub(super) const KEYS: &[&str] = &[
     "test_limit",
     "header",
     "add_prefix",
+    "k_shot",
+    "k_shot_sampling",
 ];
 
-const PLANNED: &[Planned] = &[
-    ("k_shot", "limit the rows with train_limit"),
-    ("few_shot", "limit the rows with train_limit"),
-    ("files", "name the files with train, validation and test"),
-];
+const PLANNED: &[Planned] =
+    &[("few_shot", "use k_shot"), ("files", "name the files with train, validation and test")];
 
 /// Most rows that a limit can ask for.
 const MAX_LIMIT: u64 = 1 << 40;
 
-/// Reads the section and resolves the task. The metrics come beside it; both are `None` when
-/// something is wrong.
+/// Most rows of a few-shot training part.
+const MAX_SHOTS: u32 = 1_000_000;
+
+/// Reads the section and resolves the task; both are `None` when something is wrong.
 pub(super) fn read(
     section: Section<'_>,
     recipe: Recipe,
     report: &mut Report<'_>,
-) -> (Option<TaskSpec>, Option<Vec<MetricKind>>) {
+) -> (Option<TaskSpec>, Option<TaskDef>) {
     section.check_keys(PLANNED, super::axes::section_of, report);
     let Some(task) = read_keys(section, report) else { return (None, None) };
-    let metrics = resolve(&task, section, recipe, report);
-    (Some(task), metrics)
+    let resolved = resolve(&task, section, recipe, report);
+    (Some(task), resolved)
 }
 
 fn read_keys(section: Section<'_>, report: &mut Report<'_>) -> Option<TaskSpec> {
@@ -86,6 +86,16 @@ fn read_keys(section: Section<'_>, report: &mut Report<'_>) -> Option<TaskSpec> 
     let test_limit = limit("test_limit");
     let header = optional(section, "header", report, flag);
     let add_prefix = optional(section, "add_prefix", report, flag);
+    let k_shot = optional(section, "k_shot", report, |path, node, report| {
+        small(path, node, 1..=MAX_SHOTS, report)
+    });
+    let k_shot_sampling = match section.get("k_shot_sampling") {
+        None => Some(None),
+        Some(_) => {
+            let choices: Vec<_> = KShotSampling::ALL.iter().map(|s| (s.as_str(), *s)).collect();
+            section.choice("k_shot_sampling", &choices, &[], report).map(Some)
+        }
+    };
     Some(TaskSpec {
         name: name?,
         format: format?,
@@ -102,8 +112,8 @@ fn read_keys(section: Section<'_>, report: &mut Report<'_>) -> Option<TaskSpec> 
         train_limit: train_limit?,
         validation_limit: validation_limit?,
         test_limit: test_limit?,
-        k_shot: None,
-        k_shot_sampling: None,
+        k_shot: k_shot?,
+        k_shot_sampling: k_shot_sampling?,
         header: header?,
         add_prefix: add_prefix?.unwrap_or(false),
     })
@@ -238,13 +248,13 @@ fn resolve(
     section: Section<'_>,
     recipe: Recipe,
     report: &mut Report<'_>,
-) -> Option<Vec<MetricKind>> {
+) -> Option<TaskDef> {
     let mut task = task.clone();
     let mut fine = true;
     // Each round takes one thing out; the bound only guards against a round that does not.
     for _ in 0..=task.columns.len().min(50) + 10 {
         match task.resolve(recipe) {
-            Ok(def) => return fine.then(|| def.metrics().to_vec()),
+            Ok(def) => return fine.then_some(def),
             Err(error) => {
                 fine = false;
                 note(&error, section, report);

@@ -1,16 +1,6 @@
 //! The learning rate schedules: linear warm-up, then a decay or none.
 
-/// What happens to the learning rates after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Scheduler {
-    /// They fall in a straight line to 0, as in the reference.
-    #[default]
-    Linear,
-    /// They fall to 0 along half a cosine.
-    Cosine,
-    /// They stay.
-    Constant,
-}
+pub use deptune_sweep::spec::Scheduler;
 
 /// Factor on all learning rates as a function of the update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -249,22 +249,30 @@ impl Weights {
         let whole = Tensor::f_empty([rows, columns], (self.products, self.device)).map_err(fail)?;
         let mut first = 0;
         for (name, rows) in parts {
-            let part = self.matrix(name, &[*rows, columns])?;
-            whole
-                .f_narrow(0, first, *rows)
-                .and_then(|mut place| place.f_copy_(&part))
-                .map_err(fail)?;
+            let place = whole.f_narrow(0, first, *rows).map_err(fail)?;
+            self.fill(name, &[*rows, columns], place)?;
             first += rows;
         }
         Ok(whole)
     }
 
     fn convert(&self, name: &str, shape: &[i64], kind: Kind) -> Result<Tensor, WeightsError> {
+        if let Some(tensor) = self.tensors.get(name).filter(|tensor| tensor.size() == shape) {
+            return tensor.f_to_kind(kind).map_err(|source| self.copy_failed(name, source));
+        }
+        let place = Tensor::f_empty(shape, (kind, self.device))
+            .map_err(|source| self.copy_failed(name, source))?;
+        self.fill(name, shape, place.shallow_clone())?;
+        Ok(place)
+    }
+
+    /// Copies a tensor to its place, converted on the way.
+    fn fill(&self, name: &str, shape: &[i64], mut place: Tensor) -> Result<(), WeightsError> {
         if self.asked.borrow().iter().all(|(known, _)| known != name) {
             self.asked.borrow_mut().push((name.to_owned(), shape.to_vec()));
         }
         if let Some(tensor) = self.tensors.get(name).filter(|tensor| tensor.size() == shape) {
-            return tensor.f_to_kind(kind).map_err(|source| self.copy_failed(name, source));
+            return place.f_copy_(tensor).map_err(|source| self.copy_failed(name, source));
         }
         for shard in &self.shards {
             let length = shard.map.len() as u64;
@@ -286,8 +294,8 @@ impl Weights {
                 name: name.to_owned(),
                 dtype: view.dtype(),
             })?;
-            return Tensor::f_from_data_size(view.data(), &found, stored)
-                .and_then(|tensor| tensor.f_to_kind(kind)?.f_to_device(self.device))
+            return in_place(view.data(), &found, stored)
+                .and_then(|tensor| place.f_copy_(&tensor))
                 .map_err(|source| self.copy_failed(name, source));
         }
         let (path, name) = (self.path(), name.to_owned());
@@ -308,8 +316,26 @@ impl Weights {
     }
 }
 
+/// Bytes of a file as a tensor that must not outlive them: without a copy where they lie as
+/// libtorch needs them. Copies that are freed at once would stay in the allocator's hands.
+fn in_place(bytes: &[u8], shape: &[i64], kind: Kind) -> Result<Tensor, TchError> {
+    if !bytes.as_ptr().addr().is_multiple_of(kind.elt_size_in_bytes()) {
+        return Tensor::f_from_data_size(bytes, shape, kind);
+    }
+    let mut strides = vec![1; shape.len()];
+    for place in (1..shape.len()).rev() {
+        strides[place - 1] = strides[place] * shape[place];
+    }
+    #[expect(unsafe_code, reason = "libtorch is to read the mapped file itself")]
+    // SAFETY: safetensors has checked that `bytes` has exactly this shape's numbers; the caller
+    // copies from the tensor while the file is mapped, and never writes to it.
+    unsafe {
+        Tensor::f_from_blob(bytes.as_ptr(), shape, &strides, kind, Device::Cpu)
+    }
+}
+
 /// The files of a model directory: the single file, or what the index lists, in its order.
-fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, WeightsError> {
+pub(crate) fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, WeightsError> {
     let single = dir.join(MODEL_FILE);
     if single.exists() {
         return Ok(vec![single]);

@@ -1,5 +1,6 @@
 //! Start values: P by text, from the vocabulary or at random; uniform A, zero B.
 
+pub use deptune_sweep::spec::PromptInit;
 use tch::{TchError, Tensor};
 
 use super::lora::Module;
@@ -12,18 +13,6 @@ const LOWRANK: &str = "deptune-trainer 2026-11 start value of lowrank A";
 const PROMPT: &str = "deptune-trainer 2026-11 start value of a random prompt";
 const VOCABULARY: &str = "deptune-trainer 2026-11 rows of the vocabulary for a prompt";
 const LORA: &str = "deptune-trainer 2026-11 start value of LoRA's A";
-
-/// What a prompt starts from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum PromptInit {
-    /// The embeddings of a text, repeated to m rows.
-    #[default]
-    Text,
-    /// Embeddings of m tokens drawn without repetition.
-    Vocabulary,
-    /// Independent numbers of the standard normal distribution.
-    Random,
-}
 
 /// Factor on A B: 8/√r, and 0 for rank 0.
 pub fn scaling(rank: usize) -> f64 {

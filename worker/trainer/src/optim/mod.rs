@@ -4,21 +4,12 @@
 mod adafactor;
 mod adamw;
 
+pub use deptune_sweep::spec::Optimizer;
 use tch::{Kind, TchError, Tensor};
 
 use crate::method::{Adapter, Layout, Method, Rate};
 use adafactor::Adafactor;
 use adamw::AdamW;
-
-/// How gradients become updates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Optimizer {
-    /// The reference's AdamW: p -= lr·√(1-β₂ᵗ)/(1-β₁ᵗ) · m / (√v + ε).
-    #[default]
-    AdamW,
-    /// Adafactor with the rate given (no relative step, no scaling by the parameter's size).
-    Adafactor,
-}
 
 /// One update's inputs.
 #[derive(Clone, Copy)]

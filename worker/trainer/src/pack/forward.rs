@@ -204,7 +204,9 @@ impl Pack {
             self.layout.prompt_length - member.method.prompt_length() as i64
         };
         let mut unused: Vec<i64> = self.members.iter().map(unused).collect();
-        unused.dedup();
+        if unused.iter().all(|one| unused.first() == Some(one)) {
+            unused.truncate(1);
+        }
         let mut shifts = batch.shifts.as_slice();
         if shifts.iter().all(|&shift| shift == 0) {
             shifts = shifts.get(..1).unwrap_or_default();
