@@ -4,6 +4,7 @@ mod adapter_dir;
 mod args;
 mod client;
 mod cmd;
+mod download;
 mod duration;
 mod follow;
 mod hub;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use deptune_proto::v1;
-use deptune_sweep::id::{ArtifactHash, TrialId};
+use deptune_sweep::id::TrialId;
 use deptune_sweep::metric::Number;
 use deptune_sweep::model::ModelConfig;
 use deptune_sweep::spec::{Format, Settings, Spec};
@@ -13,6 +13,7 @@ use super::{connect, get_sweep, get_trial};
 use crate::adapter_dir::{FORMAT, MANIFEST, Manifest, WEIGHTS};
 use crate::args::Globals;
 use crate::client::Client;
+use crate::download;
 use crate::output::error::{Error, Exit};
 use crate::output::{self, json::trial_name, number, say};
 use crate::spec_file::chain;
@@ -135,22 +136,7 @@ fn settings(sweep: &v1::Sweep, id: TrialId) -> Result<(String, Settings), Error>
 /// Fetches the numbers, checks their hash, and writes both files; each appears complete or not at
 /// all, the manifest last.
 async fn write(client: &Client, manifest: &Manifest, dir: &Path) -> Result<(), Error> {
-    let request = v1::GetArtifactRequest { hash: manifest.adapter_hash.clone() };
-    let doing = "fetch the adapter";
-    let mut stream = client
-        .call(doing, || {
-            let (mut artifacts, request) = (client.artifacts(), request.clone());
-            async move { artifacts.get_artifact(request).await }
-        })
-        .await?
-        .into_inner();
-    let mut bytes = Vec::new();
-    while let Some(part) = stream.message().await.map_err(|status| client.refused(doing, status))? {
-        bytes.extend_from_slice(&part.chunk);
-    }
-    if ArtifactHash::of(&bytes).as_str() != manifest.adapter_hash {
-        return Err(Error::Answer { doing, what: "content of the announced hash" });
-    }
+    let bytes = download::fetch(client, &manifest.adapter_hash, "fetch the adapter").await?;
     std::fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.to_owned(), source })?;
     put(&dir.join(WEIGHTS), &bytes)?;
     let mut text = serde_json::to_string_pretty(manifest)
