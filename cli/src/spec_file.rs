@@ -216,6 +216,13 @@ impl Draft {
         }
     }
 
+    /// Whether some of the data are not on this machine, or on the hub, which nobody asks here.
+    pub(crate) fn data_elsewhere(&self) -> bool {
+        let Some((task, _)) = self.task() else { return false };
+        let here = |file: &DataFile| !DatasetFile::is_one(&file.name) && file.path.exists();
+        task.dataset.is_some() || !data_files(&task, &self.dir).iter().all(here)
+    }
+
     /// The task, even when other parts of the spec are wrong.
     pub(crate) fn task(&self) -> Option<(TaskSpec, deptune_sweep::task::Recipe)> {
         match &self.spec {

@@ -20,6 +20,7 @@ pub(super) struct Parts<'a> {
 /// Checks all of them.
 pub(super) fn check(parts: &Parts<'_>, report: &mut Report<'_>) {
     updates(parts.training, report);
+    positions(parts, report);
     let small_enough = count(parts, report);
     match parts.method {
         Some(Method::Pt) => prompt_tuning(parts, report),
@@ -50,6 +51,34 @@ fn updates(training: &Training, report: &mut Report<'_>) {
         let message = format!("eval_every {} is more than steps {least}", every.value);
         let hint = format!("no evaluation would ever happen: at most {least}");
         report.add("train.eval_every", every.at, message, hint);
+    }
+}
+
+/// A decoder has a given number of positions for prompt, text and at least one token of an
+/// answer.
+fn positions(parts: &Parts<'_>, report: &mut Report<'_>) {
+    let (Some(model), Some(lengths), Some(max_lengths)) =
+        (parts.model, &parts.axes.prompt_length, &parts.training.max_length)
+    else {
+        return;
+    };
+    let longest = max_lengths.values.iter().max_by_key(|one| one.value);
+    let (Some(available), Some(longest)) = (model.max_positions(), longest) else { return };
+    let room = u64::from(available).saturating_sub(u64::from(longest.value) + 1);
+    let prompt = lengths.iter().max_by_key(|one| one.value);
+    if let Some(prompt) = prompt.filter(|one| u64::from(one.value) > room) {
+        let message = format!(
+            "prompt_length {} and max_length {} leave no room for an answer: {} has {available} \
+             positions",
+            prompt.value,
+            longest.value,
+            model.architecture(),
+        );
+        let hint = match room {
+            0 => format!("give a max_length of less than {}", available.saturating_sub(1)),
+            room => format!("give a prompt_length of at most {room}, or lower max_length"),
+        };
+        report.add(parts.space.path("prompt_length"), prompt.at, message, hint);
     }
 }
 

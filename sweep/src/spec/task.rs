@@ -60,10 +60,10 @@ fn read_keys(section: Section<'_>, report: &mut Report<'_>) -> Option<TaskSpec> 
     let format = match section.get("format") {
         None => Some(Format::Auto),
         Some(_) => {
-            let formats = [Format::Auto, Format::Jsonl, Format::Tsv, Format::Csv];
-            let names = ["auto", "jsonl", "tsv", "csv"];
+            let formats = [Format::Auto, Format::Jsonl, Format::Tsv, Format::Csv, Format::Parquet];
+            let names = ["auto", "jsonl", "tsv", "csv", "parquet"];
             let choices: Vec<_> = names.into_iter().zip(formats).collect();
-            section.choice("format", &choices, &[("parquet", "convert it to jsonl")], report)
+            section.choice("format", &choices, &[], report)
         }
     };
     let train = files(section, "train", report);

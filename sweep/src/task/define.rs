@@ -40,6 +40,9 @@ pub struct TaskDef {
     pub(super) train_rows: Option<u64>,
     pub(super) k_shot: Option<KShot>,
     target_tokens: Option<usize>,
+    /// Whether a test part without labels counts as none, as a dataset of the hub may have one
+    /// that the spec cannot leave out.
+    pub(super) drops_unlabelled_test: bool,
     limits: [Option<u64>; 3],
 }
 
@@ -146,6 +149,7 @@ impl TaskSpec {
             train_rows: reference.and_then(|r| r.train_rows),
             k_shot: None,
             target_tokens: task.target_tokens,
+            drops_unlabelled_test: self.dataset.is_some(),
             limits: [self.train_limit, self.validation_limit, self.test_limit],
         })
     }
@@ -193,6 +197,7 @@ impl TaskSpec {
             train_rows: None,
             k_shot: None,
             target_tokens: None,
+            drops_unlabelled_test: self.dataset.is_some(),
             limits: [self.train_limit, self.validation_limit, self.test_limit],
         })
     }

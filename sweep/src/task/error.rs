@@ -234,10 +234,20 @@ pub enum DataError {
         bytes: u64,
     },
     /// Neither the spec, nor the file's name, nor its first line says what the file is.
-    #[error("cannot tell the format of {file}; set format = \"jsonl\", \"tsv\" or \"csv\"")]
+    #[error(
+        "cannot tell the format of {file}; set format = \"jsonl\", \"tsv\", \"csv\" or \"parquet\""
+    )]
     UnknownFormat {
         /// The file.
         file: String,
+    },
+    /// A parquet file that cannot be read, or not to its end.
+    #[error("{file} cannot be read as parquet: {reason}")]
+    Parquet {
+        /// The file.
+        file: String,
+        /// Why not, and what to do.
+        reason: String,
     },
     /// One of two files that belong together is missing.
     #[error("{file} needs {partner} in the same list")]

@@ -14,6 +14,7 @@ mod label;
 mod nested;
 mod numpy;
 mod pad;
+mod parquet;
 mod parse;
 mod permute;
 mod python;

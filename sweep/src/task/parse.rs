@@ -1,20 +1,21 @@
 //! From the files of one split to examples, or to the list of what is wrong with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use super::error::BadRow;
-use super::nested;
 use super::read::{self, Cell, Record, TableLayout};
 use super::row;
 use super::shape::Shape;
 use super::suggest::suggest;
 use super::{DataError, Example, Format, RowId, SourceFile, Split, TaskDef};
+use super::{nested, parquet};
 
 /// Reads the files of one split, in order.
 ///
 /// Every row must have all texts of the task and a label; blank lines are skipped. Texts are taken
-/// as they are, spaces included; labels are trimmed.
+/// as they are, spaces included; labels are trimmed. A test part of a hub's dataset that has no
+/// labels gives no rows.
 ///
 /// # Errors
 /// Bad rows of all files together, or the first file that cannot be read as rows of this task at
@@ -48,7 +49,14 @@ pub fn parse_rows(
             columns: None,
             fatal: None,
         };
-        reader.read(gold)?;
+        match reader.read(gold) {
+            Err(DataError::Unlabelled { .. })
+                if split == Split::Test && def.drops_unlabelled_test =>
+            {
+                return Ok(Vec::new());
+            }
+            read => read?,
+        }
     }
     if bad.total > 0 {
         return Err(DataError::BadRows { rows: bad.rows, total: bad.total });
@@ -98,6 +106,9 @@ fn gold_files<'a>(
     Ok(golds)
 }
 
+/// The name of a file of labels, and its lines.
+type Gold<'a> = (&'a str, BTreeMap<u64, &'a str>);
+
 /// Reads one file of a split.
 struct FileReader<'r, 'f> {
     def: &'r TaskDef,
@@ -120,35 +131,23 @@ struct FileReader<'r, 'f> {
 impl FileReader<'_, '_> {
     fn read(&mut self, gold: Option<&SourceFile<'_>>) -> Result<(), DataError> {
         let bad_before = (self.bad.rows.len(), self.bad.total);
-        let Some(text) = self.text(self.file)? else { return Ok(()) };
-        let gold = match gold {
-            None => None,
-            Some(gold) => match self.text(gold)? {
-                None => return Ok(()),
-                Some(text) => Some((gold.name, read::lines(text).collect::<BTreeMap<_, _>>())),
-            },
-        };
         let format =
             if gold.is_some() { Format::Tsv } else { read::format_of(self.file, self.def.format)? };
-        let def = self.def;
-        let layout = TableLayout {
-            header: if gold.is_some() { Some(false) } else { def.header },
-            headerless: &def.headerless,
-            is_header: &|names| is_header(def, names),
-            ragged: def.ragged,
+        let gold = if format == Format::Parquet {
+            self.parquet()?;
+            None
+        } else {
+            let Some(text) = self.text(self.file)? else { return Ok(()) };
+            let gold = match gold {
+                None => None,
+                Some(gold) => match self.text(gold)? {
+                    None => return Ok(()),
+                    Some(text) => Some((gold.name, read::lines(text).collect())),
+                },
+            };
+            self.table(text, format, gold.as_ref());
+            gold
         };
-        // The label of a `.data.txt` row stands on the same line of the `.gold.txt` file.
-        let extra = |line: u64| {
-            let (name, labels) = gold.as_ref()?;
-            let label = labels.get(&line).map(|label| label.trim().to_owned());
-            Some(label.ok_or_else(|| format!("no label on line {line} of {name}")))
-        };
-        let mut sink = |line, record| self.record(line, record);
-        match format {
-            Format::Jsonl | Format::Auto => read::jsonl(text, &mut sink),
-            Format::Tsv => read::tsv(text, layout, &extra, &mut sink),
-            Format::Csv => read::csv(text, layout, &mut sink),
-        }
         if let Some(error) = self.fatal.take() {
             return Err(error);
         }
@@ -175,6 +174,42 @@ impl FileReader<'_, '_> {
             });
         }
         Ok(())
+    }
+
+    fn parquet(&mut self) -> Result<(), DataError> {
+        let file = self.file;
+        let bytes = file.bytes.len() as u64;
+        if bytes > DataError::MAX_FILE {
+            return Err(DataError::TooLarge { file: file.name.to_owned(), bytes });
+        }
+        let def = self.def;
+        let wanted = top_columns(def);
+        let mut sink = |number, record| self.record(number, record);
+        parquet::read(file.bytes, &wanted, &mut sink)
+            .map_err(|reason| DataError::Parquet { file: file.name.to_owned(), reason })
+    }
+
+    /// Reads lines; the labels of a `.data.txt` file come from its `.gold.txt` file.
+    fn table(&mut self, text: &str, format: Format, gold: Option<&Gold<'_>>) {
+        let def = self.def;
+        let layout = TableLayout {
+            header: if gold.is_some() { Some(false) } else { def.header },
+            headerless: &def.headerless,
+            is_header: &|names| is_header(def, names),
+            ragged: def.ragged,
+        };
+        // The label of a row stands on the same line there.
+        let extra = |line: u64| {
+            let (name, labels) = gold?;
+            let label = labels.get(&line).map(|label| label.trim().to_owned());
+            Some(label.ok_or_else(|| format!("no label on line {line} of {name}")))
+        };
+        let mut sink = |line, record| self.record(line, record);
+        match format {
+            Format::Jsonl | Format::Auto | Format::Parquet => read::jsonl(text, &mut sink),
+            Format::Tsv => read::tsv(text, layout, &extra, &mut sink),
+            Format::Csv => read::csv(text, layout, &mut sink),
+        }
     }
 
     /// The file's text without a byte order mark; `None` when it is no UTF-8 and noted as bad.
@@ -241,6 +276,19 @@ impl FileReader<'_, '_> {
         let (file, wanted) = (self.file.name.to_owned(), field.columns.clone());
         Some(DataError::Column { file, wanted, columns, suggestion })
     }
+}
+
+/// The top columns of a nested file that the task may read.
+fn top_columns(def: &TaskDef) -> BTreeSet<&str> {
+    let columns = def.fields.iter().flat_map(|field| &field.columns).chain(&def.label);
+    let mut names: BTreeSet<&str> = columns
+        .flat_map(|column| [column.as_str(), column.split('.').next().unwrap_or_default()])
+        .collect();
+    // Forms that several rows come in.
+    if def.shape != Shape::Plain {
+        names.extend(["passage", "qas", "context", "answers"]);
+    }
+    names
 }
 
 /// Whether a line names all columns that the task reads texts from.

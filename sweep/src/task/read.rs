@@ -149,6 +149,8 @@ pub(super) fn format_of(file: &SourceFile<'_>, asked: Format) -> Result<Format, 
         Some("jsonl" | "ndjson" | "json") => Ok(Format::Jsonl),
         Some("tsv") => Ok(Format::Tsv),
         Some("csv") => Ok(Format::Csv),
+        Some("parquet" | "pq") => Ok(Format::Parquet),
+        _ if file.bytes.starts_with(b"PAR1") => Ok(Format::Parquet),
         _ => {
             let first = file.bytes.split(|b| *b == b'\n').next().unwrap_or_default();
             if first.trim_ascii_start().starts_with(b"{") {

@@ -108,6 +108,8 @@ pub enum Format {
     Tsv,
     /// Comma-separated with quoting by RFC 4180.
     Csv,
+    /// Apache Parquet, uncompressed or with snappy or zstd.
+    Parquet,
 }
 
 impl Format {
@@ -123,6 +125,7 @@ impl fmt::Display for Format {
             Self::Jsonl => "jsonl",
             Self::Tsv => "tsv",
             Self::Csv => "csv",
+            Self::Parquet => "parquet",
         })
     }
 }

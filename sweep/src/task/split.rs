@@ -80,7 +80,8 @@ pub fn assemble(
 ) -> Result<Dataset, DataError> {
     let train = rows.remove(&Split::Train);
     let mut validation = rows.remove(&Split::Validation);
-    let mut test = rows.remove(&Split::Test);
+    // Only a test part without labels comes without rows.
+    let mut test = rows.remove(&Split::Test).filter(|rows| !rows.is_empty());
     let mut unused = "";
     match def.rule {
         SplitRule::Halved if train.is_some() && validation.is_some() && test.take().is_some() => {

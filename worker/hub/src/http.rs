@@ -1,6 +1,6 @@
 //! Requests to the hub and to where it redirects.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::time::Duration;
 
 use hf_hub::api::sync::{Api, ApiBuilder};
@@ -24,7 +24,6 @@ const MAX_REDIRECTS: usize = 10;
 const MAX_LISTING: u64 = 64 << 20;
 
 /// The connections of a [`Hub`](crate::Hub).
-#[derive(Debug)]
 pub(crate) struct Http {
     api: Api,
     agent: Agent,
@@ -37,6 +36,13 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Body,
+}
+
+/// Without hf-hub's own representation, which holds the token.
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("endpoint", &self.endpoint.as_str()).finish_non_exhaustive()
+    }
 }
 
 impl Http {

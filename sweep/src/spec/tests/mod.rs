@@ -4,6 +4,7 @@
 mod accepted;
 mod bad_keys;
 mod bad_values;
+mod hub;
 mod methods;
 mod robust;
 

@@ -1,7 +1,7 @@
 //! T5's relative position buckets: the first half of a direction's buckets hold exact distances,
 //! the second half grow logarithmically up to the largest distance.
 
-use tch::{Device, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 /// How relative positions map to rows of a bias table.
 #[derive(Debug, Clone, Copy)]
@@ -61,31 +61,10 @@ impl Buckets {
     }
 }
 
-/// Additive mask [1, 1, 1, length, length] that hides the future.
-pub(crate) fn causal(length: usize, kind: tch::Kind, device: Device) -> Result<Tensor, TchError> {
-    let size = [length as i64, length as i64];
-    Tensor::f_full(size, lowest(kind), (kind, device))?.f_triu(1)?.f_view([
-        1,
-        1,
-        1,
-        length as i64,
-        length as i64,
-    ])
-}
-
-/// The most negative finite number of a format: added to a score it makes the weight exactly 0
-/// after the softmax, and unlike an infinity it never makes a NaN.
-pub(crate) fn lowest(kind: tch::Kind) -> f64 {
-    match kind {
-        tch::Kind::Double => f64::MIN,
-        tch::Kind::Half => -65504.0,
-        tch::Kind::BFloat16 => -3.3895e38,
-        _ => f64::from(f32::MIN),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
 
     /// Distances at which a bucket begins, for 32 buckets and distance 128.

@@ -3,16 +3,19 @@
 use deptune_sweep::model::T5Config;
 use tch::{TchError, Tensor};
 
-use super::attention::{Cache, CrossAttention, Memory, SelfAttention};
-use super::bias::{Buckets, causal};
+use super::attention::{CrossAttention, Memory, SelfAttention};
+use super::bias::Buckets;
 use super::encoder::bias_table;
-use super::layers::{FeedForward, Norm, Place};
-use crate::dropout::{Axis, Masks, Site, Stack};
+use super::feed_forward::FeedForward;
+use super::norm;
+use crate::dropout::{Axis, Site, Stack};
+use crate::model::Pass;
+use crate::model::layers::{Cache, Place, RmsNorm, causal};
 use crate::weights::{Weights, WeightsError};
 
 pub(crate) struct Decoder {
     blocks: Vec<(SelfAttention, CrossAttention, FeedForward)>,
-    norm: Norm,
+    norm: RmsNorm,
     /// Relative bias [buckets, H] of block 0, shared by all blocks.
     table: Tensor,
     buckets: Buckets,
@@ -38,7 +41,7 @@ impl Decoder {
             .collect::<Result<_, WeightsError>>()?;
         Ok(Self {
             blocks,
-            norm: Norm::load(weights, "decoder.final_layer_norm", config)?,
+            norm: norm(weights, "decoder.final_layer_norm", config)?,
             table: bias_table(weights, "decoder", config)?,
             buckets: Buckets {
                 count: config.relative_attention_num_buckets as usize,
@@ -54,12 +57,13 @@ impl Decoder {
         &self,
         inputs: &Tensor,
         memory: &Memory<'_>,
-        masks: Option<&Masks<'_>>,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
         let (_, _, length, _) = inputs.size4()?;
         let length = length as usize;
-        let place = |layer| Place { stack: Stack::Decoder, layer, axis: Axis::text(length), masks };
+        let place = |layer| Place { stack: Stack::Decoder, layer, axis: Axis::text(length), pass };
         let bias = self.buckets.bias(&self.table, 0, length, length)?.f_add(&causal(
+            length,
             length,
             inputs.kind(),
             inputs.device(),
@@ -85,13 +89,15 @@ impl Decoder {
         input: &Tensor,
         memory: &Memory<'_>,
         progress: &mut Progress,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
+        let pass = pass.still();
         let bias = self.buckets.bias(&self.table, progress.length, 1, progress.length + 1)?;
         progress.length += 1;
         let mut hidden = input.shallow_clone();
         let layers = self.blocks.iter().zip(&mut progress.caches).enumerate();
         for (layer, ((attention, cross, feed_forward), cache)) in layers {
-            let place = Place { stack: Stack::Decoder, layer, axis: Axis::text(1), masks: None };
+            let place = Place { stack: Stack::Decoder, layer, axis: Axis::text(1), pass };
             hidden = attention.forward(&hidden, &bias, Some(cache), &place)?;
             hidden = cross.forward(&hidden, memory, &place)?;
             hidden = feed_forward.forward(&hidden, &place)?;

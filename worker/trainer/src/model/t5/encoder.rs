@@ -5,13 +5,16 @@ use tch::{TchError, Tensor};
 
 use super::attention::SelfAttention;
 use super::bias::Buckets;
-use super::layers::{FeedForward, Norm, Place};
-use crate::dropout::{Axis, Masks, Site, Stack};
+use super::feed_forward::FeedForward;
+use super::norm;
+use crate::dropout::{Axis, Site, Stack};
+use crate::model::Pass;
+use crate::model::layers::{Place, RmsNorm};
 use crate::weights::{Weights, WeightsError};
 
 pub(crate) struct Encoder {
     blocks: Vec<(SelfAttention, FeedForward)>,
-    norm: Norm,
+    norm: RmsNorm,
     /// Relative bias [buckets, H] of block 0, shared by all blocks.
     table: Tensor,
     buckets: Buckets,
@@ -30,7 +33,7 @@ impl Encoder {
             .collect::<Result<_, WeightsError>>()?;
         Ok(Self {
             blocks,
-            norm: Norm::load(weights, "encoder.final_layer_norm", config)?,
+            norm: norm(weights, "encoder.final_layer_norm", config)?,
             table: bias_table(weights, "encoder", config)?,
             buckets: Buckets {
                 count: config.relative_attention_num_buckets as usize,
@@ -47,9 +50,9 @@ impl Encoder {
         inputs: &Tensor,
         mask: Option<&Tensor>,
         axis: Axis,
-        masks: Option<&Masks<'_>>,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
-        let place = |layer| Place { stack: Stack::Encoder, layer, axis, masks };
+        let place = |layer| Place { stack: Stack::Encoder, layer, axis, pass };
         let mut bias = self.buckets.bias(&self.table, 0, axis.len(), axis.len())?;
         if let Some(mask) = mask {
             bias = bias.f_add(mask)?;

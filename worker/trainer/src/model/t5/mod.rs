@@ -4,16 +4,18 @@ mod attention;
 mod bias;
 mod decoder;
 mod encoder;
-mod layers;
+mod feed_forward;
 
 use deptune_sweep::model::T5Config;
 use tch::{TchError, Tensor};
 
 pub(crate) use attention::Memory;
-pub(crate) use bias::lowest;
 pub(crate) use decoder::Progress;
 
-use crate::dropout::{Axis, Masks};
+use super::layers::{Linear, RmsNorm};
+use crate::dropout::Axis;
+use crate::method::Module;
+use crate::model::Pass;
 use crate::weights::{Weights, WeightsError};
 
 /// Encoder, decoder and head; the word embedding is the model's.
@@ -21,7 +23,7 @@ pub(crate) struct T5 {
     encoder: encoder::Encoder,
     decoder: decoder::Decoder,
     /// [vocabulary, d]; the embedding itself when tied.
-    head: layers::Linear,
+    head: Linear,
     /// Factor on the decoder's output, if there is one: d^-0.5.
     factor: Option<f64>,
 }
@@ -44,9 +46,26 @@ impl T5 {
         Ok(Self {
             encoder: encoder::Encoder::load(weights, config)?,
             decoder: decoder::Decoder::load(weights, config)?,
-            head: layers::Linear(head),
+            head: Linear::new(head),
             factor: config.scale_decoder_outputs.then(|| f64::from(config.d_model).powf(-0.5)),
         })
+    }
+
+    /// The maps that LoRA goes beside: query and value of every attention.
+    pub(crate) fn lora_modules(config: &T5Config) -> Vec<Module> {
+        let (inputs, outputs) =
+            (i64::from(config.d_model), i64::from(config.num_heads * config.d_kv));
+        let pair = |name: String| {
+            ["q", "v"].map(|part| Module { name: format!("{name}.{part}"), inputs, outputs })
+        };
+        let encoder = (0..config.num_layers)
+            .flat_map(|layer| pair(format!("encoder.block.{layer}.layer.0.SelfAttention")));
+        let decoder = (0..config.num_decoder_layers).flat_map(|layer| {
+            let name = format!("decoder.block.{layer}.layer");
+            let own = pair(format!("{name}.0.SelfAttention"));
+            own.into_iter().chain(pair(format!("{name}.1.EncDecAttention")))
+        });
+        encoder.chain(decoder).collect()
     }
 
     /// Encoder states [K, B, T, d]; see [`encoder::Encoder::forward`].
@@ -55,9 +74,9 @@ impl T5 {
         inputs: &Tensor,
         mask: Option<&Tensor>,
         axis: Axis,
-        masks: Option<&Masks<'_>>,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
-        self.encoder.forward(inputs, mask, axis, masks)
+        self.encoder.forward(inputs, mask, axis, pass)
     }
 
     /// Decoder states [K, B, T, d] of embedded tokens [1, B, T, d].
@@ -65,9 +84,9 @@ impl T5 {
         &self,
         inputs: &Tensor,
         memory: &Memory<'_>,
-        masks: Option<&Masks<'_>>,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
-        self.decoder.forward(inputs, memory, masks)
+        self.decoder.forward(inputs, memory, pass)
     }
 
     /// An empty generated text.
@@ -81,8 +100,9 @@ impl T5 {
         input: &Tensor,
         memory: &Memory<'_>,
         progress: &mut Progress,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
-        self.decoder.advance(input, memory, progress)
+        self.decoder.advance(input, memory, progress, pass)
     }
 
     /// Logits [..., vocabulary] of decoder states [..., d].
@@ -92,4 +112,8 @@ impl T5 {
             None => self.head.forward(states),
         }
     }
+}
+
+fn norm(weights: &Weights, name: &str, config: &T5Config) -> Result<RmsNorm, WeightsError> {
+    RmsNorm::load(weights, name, config.d_model, config.layer_norm_epsilon)
 }
