@@ -13,6 +13,7 @@ mod logging;
 mod model_dir;
 mod output;
 mod paths;
+mod peft;
 mod query;
 mod spec_file;
 mod status;
