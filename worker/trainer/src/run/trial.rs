@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use deptune_sweep::child::{Evaluation, Job, Member};
 use deptune_sweep::metric::Number;
+use deptune_sweep::model::{CONFIG_FILE, TOKENIZER_FILE};
 use deptune_sweep::spec::{Goal, Objective};
 use serde::{Deserialize, Serialize};
 use tch::Device;
@@ -15,6 +16,7 @@ use super::prepare::Prepared;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Identity};
 use crate::method::Adapter;
 use crate::tensors::TensorsError;
+use crate::weights::weight_files;
 
 /// Why a trial's files cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -226,8 +228,9 @@ struct FileHashes {
 
 fn file_hashes(job: &Job) -> io::Result<FileHashes> {
     let mut model = blake3::Hasher::new();
-    for name in ["config.json", crate::weights::MODEL_FILE, "tokenizer.json"] {
-        let path = job.model.join(name);
+    let weights = weight_files(&job.model).map_err(io::Error::other)?;
+    let files = [job.model.join(CONFIG_FILE)].into_iter().chain(weights);
+    for path in files.chain([job.model.join(TOKENIZER_FILE)]) {
         if path.exists() {
             model.update_reader(File::open(path)?)?;
         }
