@@ -16,6 +16,7 @@ mod query;
 mod spec_file;
 mod status;
 mod stop;
+mod train_dir;
 mod trainer;
 mod upload;
 

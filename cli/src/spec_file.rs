@@ -10,9 +10,13 @@ use deptune_sweep::spec::{
 };
 use deptune_sweep::task::{Split, TaskSpec};
 
+use crate::adapter_dir::WEIGHTS;
 use crate::hub::{self, Freshness};
 use crate::output::error::Error;
 use crate::paths;
+
+/// Most bytes of a source adapter: a prompt of 8,192 rows and its pair at the widest models.
+const MAX_SOURCE: u64 = 1 << 30;
 
 /// Everything that a spec file says, checked as far as its text and the model's configuration go.
 pub(crate) struct SpecFile {
@@ -34,6 +38,8 @@ pub(crate) struct SpecFile {
     pub(crate) spec: Spec,
     /// The data files, in the order of the splits; empty where nobody looked for them.
     pub(crate) data: Vec<DataFile>,
+    /// The source adapters; empty where nobody looked for them.
+    pub(crate) sources: Vec<SourceAdapter>,
     /// The hub.
     pub(crate) hub: hub::Lazy,
 }
@@ -46,6 +52,15 @@ pub(crate) struct DataFile {
     /// The name in the spec.
     pub(crate) name: String,
     /// Where it is on this machine.
+    pub(crate) path: PathBuf,
+}
+
+/// A source adapter that a spec names.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceAdapter {
+    /// The name in the spec.
+    pub(crate) name: String,
+    /// Where its numbers are on this machine.
     pub(crate) path: PathBuf,
 }
 
@@ -71,6 +86,8 @@ pub(crate) struct Draft {
     pub(crate) problems: Vec<Diagnostic>,
     /// The data files, once somebody looked for them.
     data: Vec<DataFile>,
+    /// The source adapters, once somebody looked for them.
+    sources: Vec<SourceAdapter>,
     /// The hub.
     pub(crate) hub: hub::Lazy,
 }
@@ -123,7 +140,7 @@ impl Draft {
             }
         };
         let shown = file.display().to_string();
-        let data = Vec::new();
+        let (data, sources) = (Vec::new(), Vec::new());
         Ok(Draft {
             shown,
             dir,
@@ -135,8 +152,31 @@ impl Draft {
             spec,
             problems,
             data,
+            sources,
             hub,
         })
+    }
+
+    /// Looks for the source adapters that the spec names: a safetensors file each, or a directory
+    /// that `deptune adapter get` wrote. What is wrong with one is noted.
+    pub(crate) fn find_sources(&mut self) {
+        let Some(spec) = &self.spec else { return };
+        let names: Vec<String> = spec.space.source.iter().flatten().cloned().collect();
+        for name in names {
+            let mut path = self.dir.join(&name);
+            if path.is_dir() {
+                path.push(WEIGHTS);
+            }
+            match source_problem(&path) {
+                None => self.sources.push(SourceAdapter { name, path }),
+                Some(message) => {
+                    let hint = "a source is a safetensors file with a trained prompt, or a \
+                                directory that 'deptune adapter get' wrote; paths are relative to \
+                                the spec file";
+                    self.note("space.source", message, Some(hint.to_owned()));
+                }
+            }
+        }
     }
 
     /// The data files of a task, in the order of the splits; those of the hub are fetched if they
@@ -212,6 +252,7 @@ impl Draft {
                 model,
                 spec,
                 data: self.data,
+                sources: self.sources,
                 hub: self.hub,
             }),
             _ => {
@@ -228,6 +269,37 @@ impl SpecFile {
         let one = Diagnostic::at(&self.text, self.format, path, message, hint);
         Error::Spec { file: self.shown.clone(), found: Diagnostics(vec![one]) }
     }
+}
+
+/// What is wrong with a source adapter's file, if anything.
+fn source_problem(path: &Path) -> Option<String> {
+    let shown = paths::shown(path);
+    let failed = |error: std::io::Error| format!("cannot read the source adapter {shown}: {error}");
+    let size = match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => found.len(),
+        Ok(_) => return Some(format!("the source adapter {shown} is no file")),
+        Err(error) => return Some(failed(error)),
+    };
+    if size > MAX_SOURCE {
+        let message = format!("the source adapter {shown} has {size} bytes");
+        return Some(format!("{message}, at most {MAX_SOURCE} are read"));
+    }
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => return Some(failed(error)),
+    };
+    if tensor_names(&bytes).is_some_and(|names| names.iter().any(|name| name.contains("prompt"))) {
+        return None;
+    }
+    Some(format!("{shown} is no adapter with a prompt"))
+}
+
+/// The names in a safetensors file: its header is JSON, behind its length in eight bytes.
+fn tensor_names(bytes: &[u8]) -> Option<Vec<String>> {
+    let (length, rest) = bytes.split_first_chunk::<8>()?;
+    let header = rest.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    let header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    Some(header.into_iter().map(|(name, _)| name).collect())
 }
 
 /// The data files that a task names; their paths are relative to `dir`.

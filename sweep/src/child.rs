@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::TrialId;
+use crate::id::{ArtifactHash, TrialId};
 use crate::metric::Number;
 use crate::outcome::FailureClass;
 use crate::spec::Settings;
@@ -206,6 +206,15 @@ pub struct ClassReport {
     pub support: u64,
 }
 
+/// The answers of a trial's best checkpoint to the rows of a split, as an artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Predictions {
+    /// `validation` or `test`.
+    pub split: String,
+    /// Hash of the file: JSON lines.
+    pub hash: ArtifactHash,
+}
+
 /// What a finished trial reports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrialResult {
@@ -224,7 +233,11 @@ pub struct TrialResult {
     /// Whether training ended before the last step, for want of a better evaluation.
     #[serde(default)]
     pub stopped_early: bool,
-    /// m·d + r·(s+d), counted from the tensors.
+    /// The answers to the rows of its splits, where the spec asks for them. A child leaves this
+    /// empty and sends [`Message::Predictions`].
+    #[serde(default)]
+    pub predictions: Vec<Predictions>,
+    /// Numbers trained, counted from the tensors.
     pub trainable_parameters: u64,
     /// Seconds spent in training steps and evaluations, over all attempts.
     pub train_seconds: f64,

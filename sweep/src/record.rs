@@ -61,10 +61,13 @@ pub struct Submission {
     pub data: Vec<DataRef>,
 }
 
-/// A data file by hash.
+/// The role of a source adapter among a submission's files.
+pub const SOURCE: &str = "source";
+
+/// A data file, or a source adapter, by hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataRef {
-    /// `train`, `validation` or `test`.
+    /// `train`, `validation` or `test`; [`SOURCE`] for a source adapter.
     pub split: String,
     /// The name in the spec.
     pub name: String,
@@ -118,6 +121,10 @@ pub enum Phase {
         outcome: Outcome,
     },
 }
+
+/// Most bytes of a checkpoint that goes through the coordinator. A larger one stays with the
+/// worker, or in a directory that workers share, and a small file that names it goes instead.
+pub const LARGEST_STATE: u64 = 16 << 20;
 
 /// A checkpoint in the artifact store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,6 +24,9 @@ pub struct Options {
     /// Where data and models are kept by hash; may be shared by workers of a node. Default
     /// `<XDG_CACHE_HOME or ~/.cache>/deptune`.
     pub cache_dir: Option<PathBuf>,
+    /// Directory that the workers of a pool share, for checkpoints too large for the coordinator.
+    /// Default: none; they stay in the state directory, and only this worker goes on from them.
+    pub artifact_dir: Option<PathBuf>,
     /// Directories under which models may be opened. Nothing outside of them is, except models
     /// that were uploaded.
     pub model_roots: Vec<PathBuf>,
@@ -59,6 +62,7 @@ impl Options {
             state_dir: None,
             hub: None,
             cache_dir: None,
+            artifact_dir: None,
             model_roots: Vec::new(),
             slots: SlotOptions::default(),
             trainer: None,

@@ -47,6 +47,7 @@ pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let mut draft = Draft::read(&args.spec, args.model_config.as_deref(), Freshness::Cached)?;
     let elsewhere = args.config_only && draft.data_elsewhere();
     let data = if elsewhere { None } else { look_at_data(&mut draft) };
+    draft.find_sources();
     let model = check_model(&mut draft, args.config_only);
     let spec = draft.finish()?;
     let how = data.as_ref().map(|data| data.how.clone()).unwrap_or_default();

@@ -6,7 +6,7 @@ use deptune_proto::v1;
 use deptune_sweep::child::FileHash;
 use deptune_sweep::id::ArtifactHash;
 use deptune_sweep::model::CONFIG_FILE;
-use deptune_sweep::record::{DataRef, Submission};
+use deptune_sweep::record::{DataRef, SOURCE, Submission};
 use uuid::Uuid;
 
 use super::{check, connect, watch};
@@ -75,6 +75,7 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
 pub(super) fn read(spec: &Path, model_config: Option<&Path>) -> Result<SpecFile, Error> {
     let mut draft = Draft::read(spec, model_config, Freshness::Current)?;
     check::look_at_data(&mut draft);
+    draft.find_sources();
     draft.finish()
 }
 
@@ -120,6 +121,16 @@ pub(super) async fn pack(spec: &SpecFile, upload_model: bool) -> Result<Parcel, 
         data.push(DataRef {
             split: file.split.to_string(),
             name: file.name,
+            hash: hashed.hash.clone(),
+            size: hashed.size,
+        });
+        hashed_data.push(hashed);
+    }
+    for source in &spec.sources {
+        let hashed = upload::hash(&source.path).await?;
+        data.push(DataRef {
+            split: SOURCE.to_owned(),
+            name: source.name.clone(),
             hash: hashed.hash.clone(),
             size: hashed.size,
         });

@@ -1,6 +1,6 @@
 //! A small sweep and the writes about it.
 
-use deptune_sweep::child::{Evaluation, FileHash, TrialResult};
+use deptune_sweep::child::{ClassReport, Evaluation, FileHash, Predictions, TrialResult};
 use deptune_sweep::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::metric::Number;
 use deptune_sweep::outcome::{FailureClass, Outcome, SweepStatus};
@@ -197,6 +197,10 @@ pub(crate) fn result(metric: f64) -> TrialResult {
         trainable_parameters: 544,
         train_seconds: 12.5,
         stopped_early: false,
+        predictions: vec![Predictions {
+            split: "test".to_owned(),
+            hash: ArtifactHash::of(b"predictions"),
+        }],
     }
 }
 
@@ -270,7 +274,15 @@ pub(crate) fn evaluation(step: u64, split: &str, metric: f64) -> Evaluation {
         ],
         rows: 400,
         seconds: 0.75,
-        per_class: Vec::new(),
+        per_class: ["negative", "positive"]
+            .map(|label| ClassReport {
+                label: label.to_owned(),
+                precision: 200.0 / 3.0,
+                recall: 50.0,
+                f1: 400.0 / 7.0,
+                support: 200,
+            })
+            .to_vec(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Evaluations and results.
 
-use deptune_sweep::child::{ClassReport, Evaluation, TrialResult};
+use deptune_sweep::child::{ClassReport, Evaluation, Predictions, TrialResult};
 use deptune_sweep::metric::Number;
 
 use super::error::InvalidField;
@@ -9,6 +9,8 @@ use crate::v1;
 
 /// Most metrics of one evaluation.
 const MAX_METRICS: usize = 64;
+/// Most files of predictions: one per split.
+const MAX_PREDICTIONS: usize = 2;
 /// Most classes of one evaluation.
 const MAX_CLASSES: usize = 1024;
 
@@ -97,7 +99,25 @@ impl From<TrialResult> for v1::TrialResult {
             stopped_early: result.stopped_early,
             trainable_parameters: result.trainable_parameters,
             train_seconds: result.train_seconds,
+            predictions: result.predictions.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<Predictions> for v1::Predictions {
+    fn from(predictions: Predictions) -> Self {
+        Self { split: predictions.split, hash: predictions.hash.to_string() }
+    }
+}
+
+impl TryFrom<v1::Predictions> for Predictions {
+    type Error = InvalidField;
+
+    fn try_from(wire: v1::Predictions) -> Result<Self, InvalidField> {
+        Ok(Predictions {
+            split: field::split(wire.split, "split")?,
+            hash: field::hash(&wire.hash, "hash")?,
+        })
     }
 }
 
@@ -116,6 +136,7 @@ impl TryFrom<v1::TrialResult> for TrialResult {
             stopped_early: wire.stopped_early,
             trainable_parameters: field::count(wire.trainable_parameters, "trainable_parameters")?,
             train_seconds: field::amount(wire.train_seconds, "train_seconds")?,
+            predictions: field::list(wire.predictions, "predictions", MAX_PREDICTIONS)?,
         })
     }
 }

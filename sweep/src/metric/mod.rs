@@ -9,11 +9,13 @@ mod correlation;
 mod gold;
 mod kind;
 mod number;
+mod report;
 mod text;
 
 pub use gold::Gold;
 pub use kind::{MetricKind, UnknownMetric};
 pub use number::Number;
+pub use report::class_reports;
 pub use text::normalize_answer;
 
 use gold::Golds;

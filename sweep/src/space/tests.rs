@@ -110,6 +110,7 @@ prop_compose! {
         prompt_lr in prop::collection::btree_set(1..1000_u32, 1..4),
         lowrank_lr in prop::collection::btree_set(1..1000_u32, 1..4),
         seeds in prop::collection::btree_set(any::<u32>(), 1..5),
+        sources in prop::collection::btree_set(prop::option::of("[a-c]"), 0..3),
         lengths in prop::collection::btree_set(64..256_u32, 0..3),
         dropout in prop::collection::btree_set(0..99_u32, 0..3),
         line in any::<bool>(),
@@ -126,6 +127,7 @@ prop_compose! {
             train.push(TrainAxis::Dropout(rates(dropout)));
         }
         Space {
+            source: sources.into_iter().collect(),
             prompt_length: prompt_length.into_iter().collect(),
             rank: if line {
                 Ranks::EqualParameters { to: 100, hidden, rounding: Rounding::Nearest }
@@ -134,6 +136,8 @@ prop_compose! {
             },
             prompt_lr: rates(prompt_lr),
             lowrank_lr: rates(lowrank_lr),
+            one_rate: false,
+            learning_rate: Vec::new(),
             train,
             follow: Follow::default(),
             seeds: seeds.into_iter().map(u64::from).collect(),

@@ -100,9 +100,7 @@ pub(super) fn read(space: Section<'_>, method: Option<Method>, report: &mut Repo
     let no_rates = || Some(Vec::new());
     Axes {
         source: match space.get("source") {
-            Some(entry) => {
-                axis(&space.path("source"), &entry.node, String::clone, source, report)
-            }
+            Some(entry) => axis(&space.path("source"), &entry.node, String::clone, source, report),
             None => Some(Vec::new()),
         },
         prompt_length: match space.get("prompt_length") {

@@ -329,17 +329,16 @@ fn grid(
         }
     };
     let (lowrank_lr, one_rate) = method::lowrank(axes.lowrank_lr.as_ref()?);
-    let rates =
-        |axis: &Option<Vec<Placed<f64>>>| Some(axis.as_ref()?.iter().map(|one| one.value).collect());
+    let rates = |axis: &Option<Vec<Placed<f64>>>| {
+        Some(axis.as_ref()?.iter().map(|one| one.value).collect())
+    };
     let prompt_length: Vec<u32> = match method.has_prompt() {
         true => axes.prompt_length.as_ref()?.iter().map(|one| one.value).collect(),
         false => vec![0],
     };
     let sources = axes.source.as_ref()?.iter().map(|one| &one.value);
     Some(Space {
-        source: sources
-            .map(|name| (name != method::NO_SOURCE).then(|| name.clone()))
-            .collect(),
+        source: sources.map(|name| (name != method::NO_SOURCE).then(|| name.clone())).collect(),
         prompt_length,
         rank,
         prompt_lr: rates(&axes.prompt_lr)?,

@@ -30,10 +30,8 @@ pub(super) const KEYS: &[&str] = &[
     "k_shot_sampling",
 ];
 
-const PLANNED: &[Planned] = &[
-    ("few_shot", "use k_shot"),
-    ("files", "name the files with train, validation and test"),
-];
+const PLANNED: &[Planned] =
+    &[("few_shot", "use k_shot"), ("files", "name the files with train, validation and test")];
 
 /// Most rows that a limit can ask for.
 const MAX_LIMIT: u64 = 1 << 40;

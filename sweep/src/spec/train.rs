@@ -2,9 +2,9 @@
 
 use std::fmt::Display;
 
-use super::{Decoding, Optimizer, Precision, Scheduler};
 use super::document::Node;
 use super::reader::{Placed, Planned, Report, Section, axis, flag, real, small, whole};
+use super::{Decoding, Optimizer, Precision, Scheduler};
 
 /// Keys of `[train]`.
 pub(super) const KEYS: &[&str] = &[

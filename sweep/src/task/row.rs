@@ -26,7 +26,7 @@ pub(super) fn examples(
     row: RowId,
     record: &Record,
 ) -> Result<Vec<Example>, Problem> {
-    let labels = labels(def, record).map_err(Problem::of(false))?;
+    let labels = labels(def, record)?;
     let undecided = |label: &String| def.undecided.iter().any(|text| text == label.trim());
     let answers = if labels.iter().any(undecided) {
         if !def.keeps_undecided {
@@ -54,8 +54,9 @@ pub(super) fn examples(
 }
 
 /// What the row holds as its label: one text, or where any text may be one, several.
-fn labels(def: &TaskDef, record: &Record) -> Result<Vec<String>, String> {
-    let none = || format!("no label in column {}", quoted(&def.label));
+fn labels(def: &TaskDef, record: &Record) -> Result<Vec<String>, Problem> {
+    let none = || Problem::of(false)(format!("no label in column {}", quoted(&def.label)));
+    let unfit = |kind| Problem::of(true)(format!("the label is {kind}, not a text"));
     if def.shape == (Shape::Qa { whole_answers: true }) && def.recipe == Recipe::Reference {
         // The authors' code reads the whole column, whatever it holds.
         if let Some(value) = record.value("answers") {
@@ -66,12 +67,13 @@ fn labels(def: &TaskDef, record: &Record) -> Result<Vec<String>, String> {
         Cell::Text(label) => vec![label],
         Cell::List(labels) if def.target == TargetRule::Free => labels,
         Cell::Absent | Cell::Other("null") => return Err(none()),
-        Cell::List(_) => return Err("the label is a list, not a text".to_owned()),
-        Cell::Other(kind) => return Err(format!("the label is {kind}, not a text")),
+        Cell::List(_) => return Err(unfit("a list")),
+        Cell::Other(kind) => return Err(unfit(kind)),
     };
     let labels: Vec<String> = labels.into_iter().filter(|label| !label.trim().is_empty()).collect();
     // Published test files without labels have this number in the column.
-    let hidden = |label: &String| label.trim() == "-1" && def.hides_labels();
+    let undecided = def.undecided.iter().any(|text| text == "-1");
+    let hidden = |label: &String| label.trim() == "-1" && def.hides_labels() && !undecided;
     if labels.is_empty() || labels.iter().any(hidden) { Err(none()) } else { Ok(labels) }
 }
 

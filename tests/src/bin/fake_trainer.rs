@@ -357,6 +357,7 @@ impl Trial<'_> {
             trainable_parameters: u64::from(settings.prompt_length) * 192,
             train_seconds: self.state.seconds,
             stopped_early: false,
+            predictions: Vec::new(),
         };
         say(&Message::Done { trial, result, adapter })
     }

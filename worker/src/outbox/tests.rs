@@ -41,6 +41,7 @@ fn succeeded(index: u64, adapter: Kept) -> Report {
         trainable_parameters: 3,
         train_seconds: 1.5,
         stopped_early: false,
+        predictions: Vec::new(),
     };
     let end = ReportEnd::Succeeded { result, adapter: adapter.hash };
     Report { lease: lease(index), evaluations: vec![evaluation(5)], last_step: 10, end }

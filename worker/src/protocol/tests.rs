@@ -72,6 +72,7 @@ fn result() -> TrialResult {
         trainable_parameters: 7,
         train_seconds: 1.0,
         stopped_early: false,
+        predictions: Vec::new(),
     }
 }
 

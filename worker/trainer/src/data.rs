@@ -45,6 +45,8 @@ pub enum Error {
 pub struct Rows {
     /// Token ids, row by row.
     pub examples: Vec<Example>,
+    /// The texts that the model reads, row by row; none of the split to learn from.
+    pub sources: Vec<String>,
     /// Target texts, row by row.
     pub targets: Vec<String>,
     /// What answers are judged against, row by row.
@@ -109,7 +111,9 @@ pub fn load(
         .and_then(|dataset| dataset.sample(def, seed))
         .map_err(Error::Content)?;
     let of = |split| rows(def, dataset.split(split), tokenizer).map_err(Error::Tokenize);
-    let (train, validation, test) = (of(Split::Train)?, of(Split::Validation)?, of(Split::Test)?);
+    let (mut train, validation, test) =
+        (of(Split::Train)?, of(Split::Validation)?, of(Split::Test)?);
+    train.sources = Vec::new();
     let longest = |rows: &Rows| rows.examples.iter().map(|e| e.labels.len()).max().unwrap_or(0);
     let longest_target = longest(&train).max(longest(&validation)).max(longest(&test));
     Ok(Data { train, validation, test, longest_target })
@@ -159,6 +163,7 @@ pub(crate) fn rows(
         }
         let input_ids = tokenizer.input(&example.source)?;
         rows.examples.push(Example { input_ids, labels });
+        rows.sources.push(example.source.clone());
         rows.targets.push(example.target.clone());
         rows.golds.push(Answers { texts: example.answers.clone(), group: example.group });
     }

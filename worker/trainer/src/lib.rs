@@ -19,6 +19,7 @@ pub mod order;
 pub mod pack;
 pub mod run;
 pub mod schedule;
+pub mod score;
 pub mod tensors;
 pub mod tokenize;
 pub mod weights;

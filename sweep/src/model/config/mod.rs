@@ -249,6 +249,27 @@ impl ModelConfig {
         }
     }
 
+    /// Numbers that LoRA of rank `rank` trains: r·(inputs + outputs) for the maps to queries and
+    /// values of every attention. GPT-2 has one map for queries, keys and values.
+    #[must_use]
+    pub fn lora_parameters(&self, rank: u32) -> u64 {
+        let [rank, d, head] = [rank, self.hidden_size(), self.head_dim()].map(u64::from);
+        let heads = u64::from(self.heads());
+        let each = match self {
+            ModelConfig::T5(config) => {
+                let maps =
+                    2 * (u64::from(config.num_layers) + 2 * u64::from(config.num_decoder_layers));
+                maps * (d + heads * head)
+            }
+            ModelConfig::Gpt2(config) => u64::from(config.n_layer) * (d + 3 * d),
+            ModelConfig::Llama(config) => {
+                let values = u64::from(config.num_key_value_heads);
+                u64::from(config.num_hidden_layers) * (2 * d + (heads + values) * head)
+            }
+        };
+        rank.saturating_mul(each)
+    }
+
     /// Numbers in the weights.
     pub fn weight_count(&self) -> u64 {
         let sizes = super::weights::needed_tensors(self, "");

@@ -132,7 +132,7 @@ fn prompt_tuning_takes_neither_rank_nor_second_rate() {
         "s.toml:15:1: 'lowrank_lr' has no meaning for method 'pt'\n  \
          hint: remove it, or set kind = \"dept\" in [method]\n\
          s.toml:17:1: 'rank' has no meaning for method 'pt'\n  \
-         hint: remove it, or set kind = \"dept\" in [method]",
+         hint: remove it, or set kind = \"dept\" or kind = \"lora\" in [method]",
     );
 }
 
@@ -265,7 +265,7 @@ fn tasks_are_checked_with_their_lines() {
          hint: did you mean 'sentence1'? its fields are sentence1, sentence2, label\n\
          s.toml:9:1: the metrics of task 'rte' cannot be read: unknown metric 'acuracy', did you \
          mean 'accuracy'?\n  hint: metrics are accuracy, f1, matthews_correlation, pearson, \
-         spearmanr, f1_multiclass, em, token_f1",
+         spearmanr, f1_multiclass, em, token_f1, group_em",
     );
     expect(
         &[("name = \"rte\"", "name = \"mine\"\nlabel = \"y\"")],

@@ -102,6 +102,7 @@ pub(super) fn pages(bytes: &[u8], chunk: Chunk) -> Result<(), String> {
     let mut rest = bytes.get(start..end).ok_or_else(|| {
         "its data end before the place that its footer names; it may be cut short".to_owned()
     })?;
+    let mut dictionary = false;
     while !rest.is_empty() {
         let mut thrift = Thrift::new(rest);
         let page = Page::read(&mut thrift).map_err(|Torn| torn())?;
@@ -116,10 +117,12 @@ pub(super) fn pages(bytes: &[u8], chunk: Chunk) -> Result<(), String> {
         let sizes = [page.uncompressed, page.compressed, page.values, page.levels[0]];
         if sizes.iter().any(|size| *size < 0)
             || page.levels[1] < 0
+            || (DICTIONARY_CODED.contains(&page.encoding) && !(dictionary || page.dictionary))
             || levels.is_none_or(|levels| levels > page.uncompressed || levels > page.compressed)
         {
             return Err(torn());
         }
+        dictionary |= page.dictionary;
         let size = usize::try_from(page.compressed).map_err(|_| torn())?;
         let next = thrift.position().checked_add(size).ok_or_else(torn)?;
         rest = rest.get(next..).ok_or_else(torn)?;
@@ -127,9 +130,16 @@ pub(super) fn pages(bytes: &[u8], chunk: Chunk) -> Result<(), String> {
     Ok(())
 }
 
+/// Encodings whose values are places in a dictionary.
+const DICTIONARY_CODED: [i64; 2] = [2, 8];
+
 /// Sizes of a page.
 #[derive(Default)]
 struct Page {
+    /// Whether it is its column's dictionary.
+    dictionary: bool,
+    /// How its values are written.
+    encoding: i64,
     uncompressed: i64,
     compressed: i64,
     values: i64,
@@ -147,10 +157,12 @@ impl Page {
                 (3, I32) => page.compressed = thrift.integer()?,
                 // A data page's, a dictionary's or a second version's own header.
                 (5 | 7 | 8, STRUCT) => {
+                    page.dictionary |= id == 7;
                     let mut last = 0;
                     while let Some((inner, kind)) = thrift.field(&mut last)? {
                         match (id, inner, kind) {
                             (_, 1, I32) => page.values = page.values.max(thrift.integer()?),
+                            (5, 2, I32) | (8, 4, I32) => page.encoding = thrift.integer()?,
                             (8, 5, I32) => page.levels[0] = thrift.integer()?,
                             (8, 6, I32) => page.levels[1] = thrift.integer()?,
                             _ => thrift.skip(kind)?,

@@ -106,12 +106,20 @@ impl Model {
     /// # Errors
     /// [`LoadError`], naming file and field or tensor.
     pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self, LoadError> {
+        let config = Self::read_config(dir)?;
+        let weights = Weights::open(dir, kind, device)?;
+        Ok(Self::from_weights(config, &weights)?)
+    }
+
+    /// Reads the configuration of a model directory.
+    ///
+    /// # Errors
+    /// [`LoadError`], naming file and field.
+    pub fn read_config(dir: &Path) -> Result<ModelConfig, LoadError> {
         let path = dir.join(CONFIG_FILE);
         let text = std::fs::read_to_string(&path)
             .map_err(|source| LoadError::Read { path: path.clone(), source })?;
-        let config = ModelConfig::parse(&path.display().to_string(), &text)?;
-        let weights = Weights::open(dir, kind, device)?;
-        Ok(Self::from_weights(config, &weights)?)
+        Ok(ModelConfig::parse(&path.display().to_string(), &text)?)
     }
 
     /// Builds the model of a configuration from opened weight files.

@@ -1,21 +1,24 @@
 //! From a job to a pack that is ready to train.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use deptune_sweep::child::{Device as JobDevice, FileHash, Job, PROTOCOL};
-use deptune_sweep::spec::{self, Precision};
+use deptune_sweep::model::ModelConfig;
+use deptune_sweep::spec::{self, Decoding, Precision};
 use deptune_sweep::task::{Recipe, TaskDef};
 use tch::{Device, Kind};
 
 use super::failure::Failure;
+use super::warm;
 use crate::Padding;
 use crate::data::{self, Data};
 use crate::method::Method;
 use crate::model::Model;
 use crate::pack::{self, Pack};
 use crate::tokenize::{INIT_TEXT, Tokenizer};
+use crate::weights::Weights;
 
 /// Batches are padded to a multiple of this many tokens.
 const PAD_MULTIPLE: usize = 4;
@@ -56,6 +59,15 @@ pub(crate) enum Error {
     ModelChanged {
         /// Which.
         path: PathBuf,
+    },
+    /// Label scoring of a task that has no labels.
+    #[error(
+        "decoding = \"labels\" needs a task with labels, and any text may be an answer of \
+         {task}; leave decoding out"
+    )]
+    NoLabels {
+        /// Name of the task.
+        task: String,
     },
     /// Prompt, text and answer do not fit the model's positions.
     #[error(
@@ -102,35 +114,72 @@ pub(crate) fn prepare(job: &Job) -> Result<Prepared, Failure> {
     for file in &job.model_files {
         verify(job, file)?;
     }
-    let model = load_model(job, &settings, device)?;
+    let config = Model::read_config(&job.model).map_err(|e| Failure::data(&e))?;
     let max_length = settings.train.max_length as usize;
     let path = job.model.join("tokenizer.json");
-    let tokenizer = Tokenizer::open(&path, model.config(), settings.recipe, max_length)
+    let tokenizer = Tokenizer::open(&path, &config, settings.recipe, max_length)
         .map_err(|e| Failure::data(&e))?;
     let def = settings.task.resolve(settings.recipe).map_err(|e| Failure::user(&e))?;
+    if settings.train.decoding == Decoding::Labels && def.classes().is_empty() {
+        return Err(Failure::user(&Error::NoLabels { task: def.name().to_owned() }));
+    }
     let data = data::load(&def, &job.data, &tokenizer, settings.seed)?;
     let answer_tokens = match settings.recipe {
         Recipe::Default => data.longest_target,
         Recipe::Reference => REFERENCE_ANSWER,
     };
-    check_positions(job, &model, max_length, answer_tokens)?;
-    let init = tokenizer.plain(INIT_TEXT).map_err(|e| Failure::data(&e))?;
-    let dropout = settings.train.dropout.unwrap_or(model.config().dropout());
+    check_positions(job, &config, max_length, answer_tokens)?;
+    let dropout = settings.train.dropout.unwrap_or(config.dropout());
     let members = job.trials.iter().map(|member| pack_member(&member.settings)).collect();
-    let pack = Pack::new(Rc::new(model), members, common(&settings, dropout), &init)?;
+    let place = Place { dir: &job.model, device, tokenizer: &tokenizer };
+    let mut pack = place.pack(config, &settings, members, dropout)?;
+    warm::start(job, &mut pack)?;
     Ok(Prepared { pack, data, def, tokenizer, settings, answer_tokens })
+}
+
+/// Where a pack's model is, and what reads its texts.
+pub(crate) struct Place<'a> {
+    pub(crate) dir: &'a Path,
+    pub(crate) device: Device,
+    pub(crate) tokenizer: &'a Tokenizer,
+}
+
+impl Place<'_> {
+    /// A pack at its start values. `settings` are what its members agree on.
+    pub(crate) fn pack(
+        &self,
+        config: ModelConfig,
+        settings: &spec::Settings,
+        members: Vec<pack::Member>,
+        dropout: f64,
+    ) -> Result<Pack, Failure> {
+        let products = match settings.train.precision {
+            Precision::Fp32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+        };
+        let weights =
+            Weights::open(self.dir, products, self.device).map_err(|e| Failure::data(&e))?;
+        let common = common(settings, dropout);
+        if let [member @ pack::Member { method: Method::Full, .. }] = members.as_slice() {
+            return Ok(Pack::fine_tuning(config, &weights, *member, common)?);
+        }
+        let model = Model::from_weights(config, &weights).map_err(|e| Failure::data(&e))?;
+        let text = settings.init_text.as_deref().unwrap_or(INIT_TEXT);
+        let init = self.tokenizer.plain(text).map_err(|e| Failure::data(&e))?;
+        Ok(Pack::new(Rc::new(model), members, common, &init)?)
+    }
 }
 
 /// Refuses prompts that leave no room for text and answer in a decoder's positions.
 fn check_positions(
     job: &Job,
-    model: &Model,
+    config: &ModelConfig,
     max_length: usize,
     answer: usize,
 ) -> Result<(), Failure> {
     let prompts = job.trials.iter().map(|member| member.settings.prompt_length as usize);
     let prompt = prompts.max().unwrap_or(0);
-    match model.max_positions() {
+    match config.max_positions().map(|positions| positions as usize) {
         Some(available) if prompt + max_length + answer > available => {
             Err(Failure::user(&Error::Positions { prompt, max_length, answer, available }))
         }
@@ -146,6 +195,9 @@ fn train_together(one: &spec::Settings, other: &spec::Settings) -> bool {
         rank: 0,
         prompt_lr: None,
         lowrank_lr: None,
+        learning_rate: None,
+        lora_alpha: None,
+        source: None,
         ..s.clone()
     };
     shared(one) == shared(other)
@@ -198,14 +250,6 @@ pub(crate) fn device(device: &JobDevice) -> Result<Device, Failure> {
             }
         }
     }
-}
-
-fn load_model(job: &Job, settings: &spec::Settings, device: Device) -> Result<Model, Failure> {
-    let kind = match settings.train.precision {
-        Precision::Fp32 => Kind::Float,
-        Precision::Bf16 => Kind::BFloat16,
-    };
-    Model::load(&job.model, kind, device).map_err(|e| Failure::data(&e))
 }
 
 fn verify(job: &Job, file: &FileHash) -> Result<(), Failure> {
