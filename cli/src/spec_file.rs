@@ -403,7 +403,7 @@ fn read_config(file: &Path) -> Result<(String, ModelConfig), Problem> {
 fn parse_config(shown: &str, text: String) -> Result<(String, ModelConfig), Problem> {
     let config = ModelConfig::parse(shown, &text).map_err(|error| Problem {
         message: chain(&error),
-        hint: Some("use a T5 model in the Hugging Face layout".to_owned()),
+        hint: Some("use a T5, GPT-2 or Llama model in the Hugging Face layout".to_owned()),
     })?;
     Ok((text, config))
 }

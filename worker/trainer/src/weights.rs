@@ -245,34 +245,39 @@ impl Weights {
     pub fn stacked(&self, parts: &[(String, i64)], columns: i64) -> Result<Tensor, WeightsError> {
         let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
         let fail = |source| self.copy_failed(&names.join(", "), source);
+        for (name, rows) in parts {
+            self.stored(name, &[*rows, columns]).map(drop)?;
+        }
         let rows: i64 = parts.iter().map(|(_, rows)| rows).sum();
         let whole = Tensor::f_empty([rows, columns], (self.products, self.device)).map_err(fail)?;
         let mut first = 0;
         for (name, rows) in parts {
-            let place = whole.f_narrow(0, first, *rows).map_err(fail)?;
-            self.fill(name, &[*rows, columns], place)?;
+            let part = self.stored(name, &[*rows, columns])?;
+            let mut place = whole.f_narrow(0, first, *rows).map_err(fail)?;
+            place.f_copy_(&part).map_err(fail)?;
             first += rows;
         }
         Ok(whole)
     }
 
     fn convert(&self, name: &str, shape: &[i64], kind: Kind) -> Result<Tensor, WeightsError> {
-        if let Some(tensor) = self.tensors.get(name).filter(|tensor| tensor.size() == shape) {
-            return tensor.f_to_kind(kind).map_err(|source| self.copy_failed(name, source));
+        let fail = |source| self.copy_failed(name, source);
+        let stored = self.stored(name, shape)?;
+        if self.tensors.contains_key(name) {
+            return stored.f_to_kind(kind).map_err(fail);
         }
-        let place = Tensor::f_empty(shape, (kind, self.device))
-            .map_err(|source| self.copy_failed(name, source))?;
-        self.fill(name, shape, place.shallow_clone())?;
+        let mut place = Tensor::f_empty(shape, (kind, self.device)).map_err(fail)?;
+        place.f_copy_(&stored).map_err(fail)?;
         Ok(place)
     }
 
-    /// Copies a tensor to its place, converted on the way.
-    fn fill(&self, name: &str, shape: &[i64], mut place: Tensor) -> Result<(), WeightsError> {
+    /// A tensor as it is stored, for copying: where it lies in a file, it must not outlive `self`.
+    fn stored(&self, name: &str, shape: &[i64]) -> Result<Tensor, WeightsError> {
         if self.asked.borrow().iter().all(|(known, _)| known != name) {
             self.asked.borrow_mut().push((name.to_owned(), shape.to_vec()));
         }
         if let Some(tensor) = self.tensors.get(name).filter(|tensor| tensor.size() == shape) {
-            return place.f_copy_(tensor).map_err(|source| self.copy_failed(name, source));
+            return Ok(tensor.shallow_clone());
         }
         for shard in &self.shards {
             let length = shard.map.len() as u64;
@@ -295,7 +300,6 @@ impl Weights {
                 dtype: view.dtype(),
             })?;
             return in_place(view.data(), &found, stored)
-                .and_then(|tensor| place.f_copy_(&tensor))
                 .map_err(|source| self.copy_failed(name, source));
         }
         let (path, name) = (self.path(), name.to_owned());

@@ -469,3 +469,75 @@ fn a_trial_starts_from_the_adapter_of_another() {
     assert!(message.contains("[8, 64]") || message.contains("[8, "), "{message}");
     assert!(message.contains("[9, "), "{message}");
 }
+
+/// A random GPT-2 that takes the quickstart's tokens.
+fn gpt2(dir: &Path, positions: i64) {
+    use tch::{Device as At, Kind, Tensor};
+    let (d, vocabulary) = (16, 8064);
+    let config = serde_json::json!({
+        "model_type": "gpt2", "n_embd": d, "n_head": 2, "n_layer": 1, "n_positions": positions,
+        "vocab_size": vocabulary, "eos_token_id": 1, "pad_token_id": 0,
+    });
+    std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    std::fs::copy(quickstart().join("model/tokenizer.json"), dir.join("tokenizer.json")).unwrap();
+    tch::manual_seed(1);
+    let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, At::Cpu)) * 0.2;
+    let mut tensors = vec![
+        ("wte.weight".to_owned(), random(&[vocabulary, d])),
+        ("wpe.weight".to_owned(), random(&[positions, d])),
+    ];
+    for norm in ["h.0.ln_1", "h.0.ln_2", "ln_f"] {
+        tensors.push((format!("{norm}.weight"), random(&[d]) + 1));
+        tensors.push((format!("{norm}.bias"), random(&[d])));
+    }
+    for (map, inputs, outputs) in [
+        ("attn.c_attn", d, 3 * d),
+        ("attn.c_proj", d, d),
+        ("mlp.c_fc", d, 4 * d),
+        ("mlp.c_proj", 4 * d, d),
+    ] {
+        tensors.push((format!("h.0.{map}.weight"), random(&[inputs, outputs])));
+        tensors.push((format!("h.0.{map}.bias"), random(&[outputs])));
+    }
+    let named: Vec<_> = tensors.iter().map(|(name, tensor)| (name.clone(), tensor)).collect();
+    let bytes = deptune_trainer::tensors::to_bytes(&named, None).unwrap();
+    std::fs::write(dir.join("model.safetensors"), bytes).unwrap();
+}
+
+#[test]
+fn a_decoder_trains_by_both_recipes_and_in_bf16() {
+    let model = tempfile::tempdir().unwrap();
+    gpt2(model.path(), 128);
+    let edits: [fn(String) -> String; 3] = [
+        |s| s,
+        |s| s.replace("name = \"short\"", "name = \"short\"\nrecipe = \"reference\""),
+        |s| s.replace("eval_every = 4", "eval_every = 4\nprecision = \"bf16\""),
+    ];
+    let mut results = vec![];
+    for edit in edits {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut job = job(settings(edit), scratch.path(), None);
+        job.model = model.path().to_owned();
+        let (evaluations, result, adapter) = essence(&run(&job));
+        assert_eq!(evaluations.len(), 4, "three validations and a test");
+        assert!(!adapter.is_empty());
+        results.push((evaluations, result));
+    }
+    assert_ne!(results[0], results[1], "the recipes differ");
+    assert_ne!(results[0], results[2], "so do the precisions");
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_a_decoder_is_the_users_error() {
+    let (model, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // Prompt 8 and text 32 leave one of 41 positions; the answers have two tokens.
+    gpt2(model.path(), 41);
+    let mut job = job(settings(|s| s), scratch.path(), None);
+    job.model = model.path().to_owned();
+    let (class, message) = only_failure(&run(&job));
+    assert_eq!(class, FailureClass::UserError);
+    assert!(
+        message.contains("model's 41 positions") && message.contains("prompt_length 8"),
+        "{message}"
+    );
+}
