@@ -233,3 +233,31 @@ fn lora_starts_as_the_bare_model() {
         assert_eq!(texts[0], full.generate(batch, 5).unwrap()[0]);
     }
 }
+
+#[test]
+fn half_precision_products_train_every_method_alike() {
+    tch::set_num_threads(1);
+    for trace in traces() {
+        for name in ["lora", "full"] {
+            let run = &trace.facts["runs"][name];
+            let settings = trace.settings(run);
+            let mut pack = if name == "full" {
+                let config = Model::read_config(&trace.dir).unwrap();
+                let weights = Weights::open(&trace.dir, Kind::BFloat16, Device::Cpu).unwrap();
+                Pack::fine_tuning(config, &weights, member(run), settings).unwrap()
+            } else {
+                let model = Model::load(&trace.dir, Kind::BFloat16, Device::Cpu).unwrap();
+                Pack::new(Rc::new(model), vec![member(run)], settings, &[1]).unwrap()
+            };
+            trace.start(&mut pack, 0, name);
+            for (batch, loss) in trace.batches.iter().zip(run["losses"].as_array().unwrap()) {
+                let report = pack.step(std::slice::from_ref(batch)).unwrap();
+                let (found, expected) = (report.trials[0].loss, loss.as_f64().unwrap());
+                assert!(found != expected, "nothing was computed in half precision");
+                assert!((found - expected).abs() < 0.02 * expected, "{name}: {found} {expected}");
+            }
+            let parameters = pack.parameters(0).unwrap();
+            assert!(parameters.named().all(|(_, tensor)| tensor.kind() == Kind::Float));
+        }
+    }
+}

@@ -1,38 +1,31 @@
-//! A pack: K trials that train fused on one frozen model. A solo run is a pack of one.
+//! A pack: K trials that train fused on one frozen model, or one trial that trains a model of its
+//! own. A solo run is a pack of one.
 //!
-//! The trials share every batch; each has its own prompt, low-rank pair, learning rates and
-//! optimiser state. No operation multiplies values of different trials, so that one trial's
+//! The trials share every batch; each has its own parameters, learning rates and optimiser state. No operation multiplies values of different trials, so that one trial's
 //! NaN never reaches another.
 
+mod build;
 mod error;
 mod forward;
 mod settings;
 mod state;
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use deptune_sweep::model::ModelConfig;
 use tch::{Kind, TchError, Tensor, no_grad};
 
 pub(crate) use error::Doing;
 pub use error::Error;
 pub use forward::Encoded;
-use forward::prompt_mask;
-use settings::check;
 pub use settings::{Member, Settings};
 pub use state::TrialState;
 
 use crate::batch::{Batch, BatchError, Example};
 use crate::dropout::Masks;
-use crate::method::{
-    Adapter, Dimensions, Layout, Method, Module, PromptInit, initial, lora_start, scaling,
-    vocabulary_rows,
-};
+use crate::method::{Adapter, Layout, Method, Module};
 use crate::model::Model;
-use crate::optim::{Optim, Options, Update, finite};
+use crate::optim::{Optim, Update, finite};
 use crate::schedule::Schedule;
-use crate::weights::Weights;
 
 /// What one update did to one trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -111,165 +104,8 @@ pub struct Pack {
 }
 
 impl Pack {
-    /// Trials at their start values. `init_ids` is the tokenised start text (with its end
-    /// token), whose embeddings fill the prompts that start from a text.
-    ///
-    /// # Errors
-    /// [`Error`] when a setting or a token is out of range.
-    pub fn new(
-        model: Rc<Model>,
-        members: Vec<Member>,
-        settings: Settings,
-        init_ids: &[i64],
-    ) -> Result<Self, Error> {
-        check(&model, &members, &settings, init_ids)?;
-        if members.iter().any(|member| member.method == Method::Full) {
-            return Err(Error::Frozen);
-        }
-        let with_lora = members.iter().any(|member| member.method.lora_rank() > 0);
-        let modules = if with_lora { model.lora_modules() } else { Vec::new() };
-        let mut pack = Self::assemble(model, members, settings, modules, Vec::new())?;
-        for (k, member) in pack.members.clone().into_iter().enumerate() {
-            let start = pack.start(member, init_ids).doing("draw start values")?;
-            pack.set_parameters(k, &start)?;
-        }
-        Ok(pack)
-    }
-
-    /// One trial that trains every weight of a model, in a copy of its own that starts from
-    /// `weights`.
-    ///
-    /// # Errors
-    /// [`Error`] when a setting is out of range, or a weight is absent or of another shape.
-    pub fn fine_tuning(
-        config: ModelConfig,
-        weights: &Weights,
-        member: Member,
-        settings: Settings,
-    ) -> Result<Self, Error> {
-        let model = Model::from_weights(config, weights).map_err(Error::Rebuild)?;
-        check(&model, &[member], &settings, &[0])?;
-        let model = Rc::new(model);
-        let names = weights.asked();
-        let mut pack = Self::assemble(model, vec![member], settings, Vec::new(), names.clone())?;
-        let own = no_grad(|| pack.layout.views(&pack.params, 0, member.method))
-            .doing("set up the weights")?;
-        for ((name, shape), (_, place)) in names.iter().zip(own.named()) {
-            let start = weights.get(name, shape).map_err(Error::Rebuild)?;
-            no_grad(|| place.shallow_clone().f_copy_(&start)).doing("set up the weights")?;
-        }
-        // From here on only the copy is used, and the loaded weights' memory is given back.
-        pack.model = no_grad(|| pack.current())?;
-        Ok(pack)
-    }
-
-    fn assemble(
-        model: Rc<Model>,
-        members: Vec<Member>,
-        settings: Settings,
-        modules: Vec<Module>,
-        weights: Vec<(String, Vec<i64>)>,
-    ) -> Result<Self, Error> {
-        let doing = "set up the parameters";
-        let methods: Vec<Method> = members.iter().map(|member| member.method).collect();
-        let (max_length, d_model) = (settings.max_length, model.hidden_size());
-        let dimensions = Dimensions { max_length, d_model, modules, weights };
-        let layout = Layout::new(&methods, &dimensions);
-        let options = (model.kind(), model.device());
-        let per_trial = |values: Vec<f64>, shape: &[i64]| {
-            Tensor::f_from_slice(&values)?
-                .f_to_kind(options.0)?
-                .f_to_device(options.1)?
-                .f_view(shape)
-        };
-        let k = members.len() as i64;
-        let factors = |of: fn(Method) -> f64| {
-            per_trial(methods.iter().map(|&method| of(method)).collect(), &[k, 1, 1]).doing(doing)
-        };
-        let prompt_mask = match prompt_mask(&methods, &layout, options.0) {
-            Some(mask) => Some(per_trial(mask, &[k, 1, 1, 1, layout.prompt_length]).doing(doing)?),
-            None => None,
-        };
-        let mut seeds: Vec<u64> = members.iter().map(|member| member.seed).collect();
-        if seeds.iter().all(|seed| seeds.first() == Some(seed)) {
-            seeds.truncate(1);
-        }
-        let params = Tensor::f_zeros([k, layout.size()], options).doing(doing)?;
-        let rates =
-            |k: usize, rate| members.get(k).map_or(0.0, |member: &Member| member.rate(rate));
-        let optim = Optim::new(
-            settings.optimizer,
-            &params,
-            &Options {
-                layout: &layout,
-                methods: &methods,
-                rates: &rates,
-                weight_decay: settings.weight_decay,
-                clip: settings.grad_clip,
-            },
-        );
-        Ok(Self {
-            leaves: layout.leaves(&params).doing(doing)?,
-            optim: optim.doing(doing)?,
-            alive: Tensor::f_ones([k, 1], (Kind::Bool, options.1)).doing(doing)?,
-            scaling: factors(|method| scaling(method.rank()))?,
-            lora_scaling: factors(Method::lora_scaling)?,
-            params,
-            model,
-            members,
-            settings,
-            layout,
-            modules: dimensions.modules,
-            prompt_mask,
-            seeds,
-            step: 0,
-        })
-    }
-
-    /// A member's start values.
-    fn start(&self, member: Member, init_ids: &[i64]) -> Result<Adapter, TchError> {
-        let (method, seed) = (member.method, member.seed);
-        let like = self.model.embed(&Tensor::f_zeros([1], (Kind::Int64, self.model.device()))?)?;
-        let ids = match member.init {
-            PromptInit::Text => init_ids.to_vec(),
-            PromptInit::Vocabulary => {
-                vocabulary_rows(seed, method.prompt_length(), self.model.vocab_size())
-            }
-            PromptInit::Random => Vec::new(),
-        };
-        let rows = if ids.is_empty() {
-            None
-        } else {
-            Some(self.model.embed(&Tensor::f_from_slice(&ids)?.f_to_device(like.device())?)?)
-        };
-        let mut start = initial(method, self.settings.max_length, rows.as_ref(), seed, &like)?;
-        if method.lora_rank() > 0 {
-            start.extend(lora_start(method.lora_rank(), &self.modules, seed, &like)?);
-        }
-        Ok(start)
-    }
-
-    /// The model as it is now: the frozen one, or one of the weights that are trained, with
-    /// their gradients' history where that is recorded.
-    fn current(&self) -> Result<Rc<Model>, Error> {
-        if self.members.iter().all(|member| member.method != Method::Full) {
-            return Ok(Rc::clone(&self.model));
-        }
-        let name = |(name, leaf): (&str, &Tensor)| Ok((name.to_owned(), leaf.f_get(0)?));
-        let tensors: Result<BTreeMap<String, Tensor>, TchError> =
-            self.layout.names().zip(&self.leaves).map(name).collect();
-        let (products, device) = (self.model.products(), self.model.device());
-        let weights = Weights::of_tensors(tensors.doing("take the weights")?, products, device);
-        let config = self.model.config().clone();
-        Model::from_weights(config, &weights).map(Rc::new).map_err(Error::Rebuild)
-    }
-
-    /// The parameters [K, ...] of a name, if any trial has them.
-    fn leaf(&self, name: &str) -> Option<&Tensor> {
-        self.layout.place(name).and_then(|place| self.leaves.get(place))
-    }
-
-    /// The model.
+    /// The model. In full fine-tuning its weights are those of the start; the trial's own are
+    /// among its [`Pack::parameters`].
     pub fn model(&self) -> &Model {
         &self.model
     }
@@ -293,8 +129,9 @@ impl Pack {
     /// gradient accumulation, each counting the same).
     ///
     /// # Errors
-    /// [`Error`] for a batch that the model cannot take, after the last update, or when
-    /// libtorch fails; the state is then unchanged.
+    /// [`Error`] for a batch that the model cannot take or after the last update: the state is
+    /// then unchanged. When libtorch fails, most often for want of memory, the pack must be
+    /// dropped.
     pub fn step(&mut self, micro_batches: &[Batch]) -> Result<StepReport, Error> {
         let Settings { steps, warmup_steps, scheduler, .. } = self.settings;
         if self.step >= steps {
