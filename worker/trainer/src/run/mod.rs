@@ -155,7 +155,9 @@ impl<'a, W: Write> Run<'a, W> {
             tracing::info!(%trial, steps, "trains from step {first}");
         }
         self.clock = Instant::now();
-        self.finish_patient()?;
+        if first < steps {
+            self.finish_patient()?;
+        }
         for step in first + 1..=steps {
             if !self.trials.iter().any(Trial::is_running) {
                 return Ok(Ended::Finished);
