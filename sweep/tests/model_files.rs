@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use deptune_sweep::model::{
-    ModelConfig, PREFIX_BYTES, WeightsError, check_tokenizer, check_weights, header_length,
+    ModelConfig, PREFIX_BYTES, WeightsError, WeightsFile, check_tokenizer, check_weights,
+    header_length, shard_names,
 };
 use deptune_sweep::spec::{Format, Spec};
 
@@ -26,7 +27,8 @@ fn weights(model: &Path, config: &ModelConfig, keep: Option<usize>) -> Result<()
     let header = header_length("model.safetensors", bytes, length)?;
     let range =
         usize::try_from(PREFIX_BYTES).unwrap()..usize::try_from(PREFIX_BYTES + header).unwrap();
-    check_weights("model.safetensors", &bytes[range], length, config)
+    let (file, header) = ("model.safetensors".to_owned(), bytes[range].to_vec());
+    check_weights("model.safetensors", &[WeightsFile { file, header, length }], config)
 }
 
 #[test]
@@ -92,4 +94,30 @@ fn weights_of_every_architecture_are_recognised() {
         let numbers = config.weight_count() * 4;
         assert!(numbers < bytes && bytes - numbers < 20_000, "{name}: {numbers} of {bytes}");
     }
+}
+
+#[test]
+fn the_shards_of_a_model_are_checked_together() {
+    let model = repository().join("worker/trainer/tests/parity/llama_grouped_sharded");
+    let config = config(&model);
+    let index = std::fs::read(model.join("model.safetensors.index.json")).unwrap();
+    let names = shard_names("index", &index).unwrap();
+    assert_eq!(names.len(), 3);
+    let read = |name: &String| {
+        let bytes = std::fs::read(model.join(name)).unwrap();
+        let length = bytes.len() as u64;
+        let header = header_length(name, &bytes, length).unwrap();
+        let (from, to) = (PREFIX_BYTES as usize, (PREFIX_BYTES + header) as usize);
+        WeightsFile { file: name.clone(), header: bytes[from..to].to_vec(), length }
+    };
+    let mut files: Vec<WeightsFile> = names.iter().map(read).collect();
+    check_weights("index", &files, &config).unwrap();
+    files.remove(1);
+    let error = check_weights("index", &files, &config).unwrap_err();
+    assert!(matches!(&error, WeightsError::Missing { file, .. } if file == "index"), "{error}");
+
+    let error = |text: &str| shard_names("i.json", text.as_bytes()).unwrap_err().to_string();
+    assert!(error("[]").starts_with("i.json is no index of weight files"));
+    let outside = r#"{"weight_map":{"a":"../a.safetensors"}}"#;
+    assert!(error(outside).contains("'../a.safetensors'"), "{}", error(outside));
 }

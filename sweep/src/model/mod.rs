@@ -5,6 +5,7 @@
 //! coordinator and the trainer make the same checks with the same words.
 
 mod config;
+mod needed;
 mod tokenizer;
 mod weights;
 
@@ -13,11 +14,16 @@ pub use config::{
     T5Config,
 };
 pub use tokenizer::{TokenizerError, check_tokenizer};
-pub use weights::{MAX_HEADER_BYTES, PREFIX_BYTES, WeightsError, check_weights, header_length};
+pub use weights::{
+    MAX_HEADER_BYTES, PREFIX_BYTES, WeightsError, WeightsFile, check_weights, header_length,
+    shard_names,
+};
 
 /// File names within a model's directory.
 pub const CONFIG_FILE: &str = "config.json";
-/// The weights.
+/// The weights, in one file.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// The list of a sharded model's weight files.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
 /// The tokenizer.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";

@@ -1,11 +1,13 @@
 //! A model's `model.safetensors`: 8 bytes with the header's length (little endian), a JSON header
 //! that names each tensor's type, shape and place, and the tensors' bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde::Deserialize;
 
-use super::config::{FeedForward, Gpt2Config, LlamaConfig, ModelConfig, T5Config};
+use super::config::ModelConfig;
+use super::needed::{needed_tensors, prefix};
 
 /// Bytes in front of the header.
 pub const PREFIX_BYTES: u64 = 8;
@@ -59,6 +61,23 @@ pub enum WeightsError {
         /// Where and why.
         #[source]
         source: serde_json::Error,
+    },
+    /// The index of a sharded model is not the JSON that it should be.
+    #[error("{file} is no index of weight files; fetch the model again")]
+    Index {
+        /// The file's name.
+        file: String,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The index names a file elsewhere.
+    #[error("{file} names the file '{name}', which is no plain file name; fetch the model again")]
+    Shard {
+        /// The index's name.
+        file: String,
+        /// The name, shortened.
+        name: String,
     },
     /// A tensor's place in the file is impossible.
     #[error("{file}: tensor '{tensor}' has impossible offsets or size; fetch the model again")]
@@ -139,45 +158,81 @@ pub fn header_length(file: &str, first: &[u8], file_length: u64) -> Result<u64, 
     Ok(claimed)
 }
 
-/// Checks the header (the JSON after the prefix) and the file's length, and that every tensor
-/// that a model of this configuration needs is there in its shape.
+/// One of a model's weight files, as far as it is looked at.
+#[derive(Debug, Clone)]
+pub struct WeightsFile {
+    /// Its name for messages.
+    pub file: String,
+    /// The JSON after the prefix.
+    pub header: Vec<u8>,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+/// Checks headers and lengths of a model's weight files, and that every tensor that a model of
+/// this configuration needs is in one of them in its shape. `name` is that of the whole: the
+/// one file, or the index.
 ///
 /// # Errors
 /// See [`WeightsError`]: a damaged or truncated file, a missing tensor, a wrong shape or type.
 pub fn check_weights(
-    file: &str,
-    header: &[u8],
-    file_length: u64,
+    name: &str,
+    files: &[WeightsFile],
     config: &ModelConfig,
 ) -> Result<(), WeightsError> {
-    let tensors = read_header(file, header)?;
-    check_length(file, header.len() as u64, &tensors, file_length)?;
-    let needed = needed_tensors(config, prefix(config, &tensors));
-    let mut missing = needed.keys().filter(|name| !tensors.contains_key(*name));
+    let mut found = BTreeMap::new();
+    for WeightsFile { file, header, length } in files {
+        let tensors = read_header(file, header)?;
+        check_length(file, header.len() as u64, &tensors, *length)?;
+        found.extend(tensors.into_iter().map(|(name, tensor)| (name, (file, tensor))));
+    }
+    let needed = needed_tensors(config, prefix(config, &found));
+    let mut missing = needed.keys().filter(|name| !found.contains_key(*name));
     if let Some(first) = missing.next() {
         return Err(WeightsError::Missing {
-            file: file.to_owned(),
+            file: name.to_owned(),
             tensor: first.clone(),
             missing: 1 + missing.count(),
             needed: needed.len(),
         });
     }
     for (name, expected) in needed {
-        let Some(tensor) = tensors.get(&name) else { continue };
+        let Some((file, tensor)) = found.get(&name) else { continue };
+        let file = (*file).clone();
         if tensor.shape != expected {
-            return Err(WeightsError::Shape {
-                file: file.to_owned(),
-                tensor: name,
-                expected,
-                found: tensor.shape.clone(),
-            });
+            let found = tensor.shape.clone();
+            return Err(WeightsError::Shape { file, tensor: name, expected, found });
         }
         if !matches!(tensor.dtype.as_str(), "F32" | "BF16" | "F16" | "F64") {
             let found = tensor.dtype.clone();
-            return Err(WeightsError::Type { file: file.to_owned(), tensor: name, found });
+            return Err(WeightsError::Type { file, tensor: name, found });
         }
     }
     Ok(())
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The files that the index of a sharded model names, each once; `file` is the index's own name.
+///
+/// # Errors
+/// [`WeightsError::Index`] for other JSON, [`WeightsError::Shard`] for a name that leads out of
+/// the model's directory.
+pub fn shard_names(file: &str, text: &[u8]) -> Result<BTreeSet<String>, WeightsError> {
+    let index: Index = serde_json::from_slice(text)
+        .map_err(|source| WeightsError::Index { file: file.to_owned(), source })?;
+    let names: BTreeSet<String> = index.weight_map.into_values().collect();
+    let plain = |name: &String| Path::new(name).file_name() == Some(name.as_ref());
+    match names.iter().find(|name| !plain(name)) {
+        Some(name) => Err(WeightsError::Shard {
+            file: file.to_owned(),
+            name: name.chars().take(60).collect(),
+        }),
+        None => Ok(names),
+    }
 }
 
 fn read_header(file: &str, header: &[u8]) -> Result<BTreeMap<String, Tensor>, WeightsError> {
@@ -235,148 +290,14 @@ fn tensor_bytes(tensor: &Tensor) -> Option<Option<u64>> {
     Some(tensor.shape.iter().try_fold(each, |bytes: u64, n| bytes.checked_mul(*n)))
 }
 
-/// Names and shapes of every tensor that a model of this configuration needs; a decoder's body
-/// has its names behind `prefix`.
-pub(super) fn needed_tensors(config: &ModelConfig, prefix: &str) -> BTreeMap<String, Vec<u64>> {
-    match config {
-        ModelConfig::T5(config) => t5_tensors(config),
-        ModelConfig::Gpt2(config) => gpt2_tensors(config, prefix),
-        ModelConfig::Llama(config) => llama_tensors(config, prefix),
-    }
-}
-
-fn t5_tensors(config: &T5Config) -> BTreeMap<String, Vec<u64>> {
-    let d = u64::from(config.d_model);
-    let ff = u64::from(config.d_ff);
-    let heads = u64::from(config.num_heads);
-    let inner = heads * u64::from(config.d_kv);
-    let vocab = u64::from(config.vocab_size);
-    let buckets = u64::from(config.relative_attention_num_buckets);
-    let mut needed = BTreeMap::from([("shared.weight".to_owned(), vec![vocab, d])]);
-    if !config.tied_head {
-        needed.insert("lm_head.weight".to_owned(), vec![vocab, d]);
-    }
-    let inputs: &[&str] = match config.feed_forward {
-        FeedForward::Relu => &["wi"],
-        FeedForward::GatedGelu => &["wi_0", "wi_1"],
-    };
-    let stacks: [(&str, u32, &[&str]); 2] = [
-        ("encoder", config.num_layers, &["SelfAttention"]),
-        ("decoder", config.num_decoder_layers, &["SelfAttention", "EncDecAttention"]),
-    ];
-    for (stack, blocks, attentions) in stacks {
-        needed.insert(format!("{stack}.final_layer_norm.weight"), vec![d]);
-        // Block 0 holds the position bias that the stack's other blocks share.
-        needed.insert(
-            format!("{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"),
-            vec![buckets, heads],
-        );
-        for block in 0..blocks {
-            for (layer, attention) in attentions.iter().enumerate() {
-                let layer = format!("{stack}.block.{block}.layer.{layer}");
-                for part in ["q", "k", "v"] {
-                    needed.insert(format!("{layer}.{attention}.{part}.weight"), vec![inner, d]);
-                }
-                needed.insert(format!("{layer}.{attention}.o.weight"), vec![d, inner]);
-                needed.insert(format!("{layer}.layer_norm.weight"), vec![d]);
-            }
-            let layer = format!("{stack}.block.{block}.layer.{}", attentions.len());
-            for input in inputs {
-                needed.insert(format!("{layer}.DenseReluDense.{input}.weight"), vec![ff, d]);
-            }
-            needed.insert(format!("{layer}.DenseReluDense.wo.weight"), vec![d, ff]);
-            needed.insert(format!("{layer}.layer_norm.weight"), vec![d]);
-        }
-    }
-    needed
-}
-
-fn gpt2_tensors(config: &Gpt2Config, prefix: &str) -> BTreeMap<String, Vec<u64>> {
-    let d = u64::from(config.n_embd);
-    let ff = u64::from(config.n_inner);
-    let vocab = u64::from(config.vocab_size);
-    let mut needed = BTreeMap::from([
-        (format!("{prefix}wte.weight"), vec![vocab, d]),
-        (format!("{prefix}wpe.weight"), vec![u64::from(config.n_positions), d]),
-        (format!("{prefix}ln_f.weight"), vec![d]),
-        (format!("{prefix}ln_f.bias"), vec![d]),
-    ]);
-    if !config.tied_head {
-        needed.insert("lm_head.weight".to_owned(), vec![vocab, d]);
-    }
-    for block in 0..config.n_layer {
-        let block = format!("{prefix}h.{block}");
-        for norm in ["ln_1", "ln_2"] {
-            needed.insert(format!("{block}.{norm}.weight"), vec![d]);
-            needed.insert(format!("{block}.{norm}.bias"), vec![d]);
-        }
-        // Stored as [in, out].
-        let maps = [
-            ("attn.c_attn", d, 3 * d),
-            ("attn.c_proj", d, d),
-            ("mlp.c_fc", d, ff),
-            ("mlp.c_proj", ff, d),
-        ];
-        for (map, inputs, outputs) in maps {
-            needed.insert(format!("{block}.{map}.weight"), vec![inputs, outputs]);
-            needed.insert(format!("{block}.{map}.bias"), vec![outputs]);
-        }
-    }
-    needed
-}
-
-fn llama_tensors(config: &LlamaConfig, prefix: &str) -> BTreeMap<String, Vec<u64>> {
-    let d = u64::from(config.hidden_size);
-    let ff = u64::from(config.intermediate_size);
-    let vocab = u64::from(config.vocab_size);
-    let size = u64::from(config.head_dim);
-    let heads = u64::from(config.num_attention_heads) * size;
-    let shared = u64::from(config.num_key_value_heads) * size;
-    let mut needed = BTreeMap::from([
-        (format!("{prefix}embed_tokens.weight"), vec![vocab, d]),
-        (format!("{prefix}norm.weight"), vec![d]),
-    ]);
-    if !config.tied_head {
-        needed.insert("lm_head.weight".to_owned(), vec![vocab, d]);
-    }
-    for block in 0..config.num_hidden_layers {
-        let block = format!("{prefix}layers.{block}");
-        for norm in ["input_layernorm", "post_attention_layernorm"] {
-            needed.insert(format!("{block}.{norm}.weight"), vec![d]);
-        }
-        let maps = [
-            ("self_attn.q_proj", heads, d, config.attention_bias),
-            ("self_attn.k_proj", shared, d, config.attention_bias),
-            ("self_attn.v_proj", shared, d, config.attention_bias),
-            ("self_attn.o_proj", d, heads, config.attention_bias),
-            ("mlp.gate_proj", ff, d, config.mlp_bias),
-            ("mlp.up_proj", ff, d, config.mlp_bias),
-            ("mlp.down_proj", d, ff, config.mlp_bias),
-        ];
-        for (map, outputs, inputs, bias) in maps {
-            needed.insert(format!("{block}.{map}.weight"), vec![outputs, inputs]);
-            if bias {
-                needed.insert(format!("{block}.{map}.bias"), vec![outputs]);
-            }
-        }
-    }
-    needed
-}
-
-/// What stands in front of the names of a decoder's body: files of the whole model have its name
-/// there, files of the bare body have nothing.
-fn prefix(config: &ModelConfig, tensors: &BTreeMap<String, Tensor>) -> &'static str {
-    let (prefix, embedding) = match config {
-        ModelConfig::T5(_) => return "",
-        ModelConfig::Gpt2(_) => ("transformer.", "wte.weight"),
-        ModelConfig::Llama(_) => ("model.", "embed_tokens.weight"),
-    };
-    if tensors.contains_key(embedding) { "" } else { prefix }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn check(header: &[u8], length: u64) -> Result<(), WeightsError> {
+        let (file, header) = ("w".to_owned(), header.to_vec());
+        check_weights("w", &[WeightsFile { file, header, length }], &config())
+    }
 
     fn config() -> ModelConfig {
         let text = r#"{"model_type":"t5","d_model":8,"d_kv":2,"d_ff":16,"num_layers":1,
@@ -409,13 +330,12 @@ mod tests {
         let (header, length) = file(|_| {});
         let first = (header.len() as u64).to_le_bytes();
         assert_eq!(header_length("w", &first, length).unwrap(), header.len() as u64);
-        check_weights("w", &header, length, &config()).unwrap();
+        check(&header, length).unwrap();
     }
 
     #[test]
     fn damaged_files_say_what_was_expected() {
         let (header, length) = file(|_| {});
-        let config = config();
         let error = |result: Result<_, WeightsError>| result.map(|_| ()).unwrap_err().to_string();
         assert_eq!(
             error(header_length("w", &[1, 2], 2)),
@@ -429,30 +349,23 @@ mod tests {
             error(header_length("w", b"<html>\n ", 5000)).contains("damaged or no safetensors")
         );
         assert_eq!(
-            error(check_weights("w", &header, length - 100, &config).map(|()| 0)),
+            error(check(&header, length - 100).map(|()| 0)),
             format!(
                 "w is truncated: expected {length} bytes, found {}; fetch the model again",
                 length - 100
             )
         );
+        assert!(error(check(&header, length + 1).map(|()| 0)).contains("has"));
         assert!(
-            error(check_weights("w", &header, length + 1, &config).map(|()| 0)).contains("has")
-        );
-        assert!(
-            error(check_weights("w", b"{\"a\": 3}", 16, &config).map(|()| 0))
-                .contains("the header of w is not valid")
+            error(check(b"{\"a\": 3}", 16).map(|()| 0)).contains("the header of w is not valid")
         );
         let overlap = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#;
         assert!(
-            error(check_weights("w", overlap, 16, &config).map(|()| 0))
-                .contains("tensor 'a' has impossible offsets")
+            error(check(overlap, 16).map(|()| 0)).contains("tensor 'a' has impossible offsets")
         );
         let overflow =
             br#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}}"#;
-        assert!(
-            error(check_weights("w", overflow, 16, &config).map(|()| 0))
-                .contains("tensor 'a' has impossible")
-        );
+        assert!(error(check(overflow, 16).map(|()| 0)).contains("tensor 'a' has impossible"));
     }
 
     #[test]
@@ -460,7 +373,7 @@ mod tests {
         let (header, length) = file(|tensors| {
             tensors.remove("decoder.block.0.layer.1.EncDecAttention.q.weight");
         });
-        let error = check_weights("w", &header, length, &config()).unwrap_err().to_string();
+        let error = check(&header, length).unwrap_err().to_string();
         assert!(
             error.starts_with(
                 "w: tensor 'decoder.block.0.layer.1.EncDecAttention.q.weight' is missing (1 of 26"
@@ -470,7 +383,7 @@ mod tests {
         let (header, length) = file(|tensors| {
             tensors.insert("shared.weight".to_owned(), vec![11, 8]);
         });
-        let error = check_weights("w", &header, length, &config()).unwrap_err().to_string();
+        let error = check(&header, length).unwrap_err().to_string();
         assert!(
             error.starts_with(
                 "w: tensor 'shared.weight' has shape [11, 8], config.json asks for [10, 8]"
