@@ -392,9 +392,7 @@ mod tests {
         );
         assert!(llama(r#""head_dim":7"#).ends_with("is 7, expected an even number"));
         assert!(llama(r#""hidden_act":"gelu""#).contains("hidden_act 'gelu' is not supported"));
-        let gpt2 = |field: &str| {
-            error(&with(r#"{"model_type":"gpt2","vocab_size":50257}"#, field))
-        };
+        let gpt2 = |field: &str| error(&with(r#"{"model_type":"gpt2","vocab_size":50257}"#, field));
         assert_eq!(
             gpt2(r#""resid_pdrop":0.2"#),
             "m/config.json: resid_pdrop '0.2' is not supported in this version (supported: the rate \

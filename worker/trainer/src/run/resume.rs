@@ -38,7 +38,7 @@ pub(super) fn of_trial(dir: &Path, trial: TrialId) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut found: Vec<(u64, PathBuf)> =
         entries.filter_map(|entry| Some((step(&entry.path())?, entry.path()))).collect();
-    found.sort_by(|one, other| other.0.cmp(&one.0));
+    found.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
     found.into_iter().map(|(_, path)| path).collect()
 }
 
