@@ -14,6 +14,9 @@ pub(crate) const WEIGHTS: &str = "adapter_model.safetensors";
 /// Everything else.
 pub(crate) const MANIFEST: &str = "adapter_config.json";
 
+/// The same where [`MANIFEST`] is in another program's layout.
+pub(crate) const MANIFEST_BESIDE: &str = "deptune_adapter.json";
+
 /// Version of the manifest.
 pub(crate) const FORMAT: u32 = 1;
 
@@ -62,7 +65,8 @@ impl Adapter {
     /// # Errors
     /// A file that is missing or holds something else.
     pub(crate) fn open(dir: &Path) -> Result<Adapter, Error> {
-        let path = dir.join(MANIFEST);
+        let beside = dir.join(MANIFEST_BESIDE);
+        let path = if beside.is_file() { beside } else { dir.join(MANIFEST) };
         let text = std::fs::read_to_string(&path).map_err(|source| Error::Unusable {
             path: path.clone(),
             hint: "give a directory that 'deptune adapter get SWEEP --best -o DIR' wrote"

@@ -70,7 +70,7 @@ fn a_thousand_trials_end_once_each_although_a_worker_dies() {
                 spec.configuration(index).to_string(),
                 settings.prompt_length.to_string(),
                 settings.rank.to_string(),
-                format!("{:?}", settings.prompt_lr),
+                format!("{:?}", settings.prompt_lr.unwrap()),
                 format!("{:?}", settings.lowrank_lr.unwrap()),
                 settings.seed.to_string(),
                 "succeeded".to_owned(),

@@ -2,19 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use deptune_proto::v1;
-use deptune_sweep::id::{ArtifactHash, TrialId};
+use deptune_sweep::id::TrialId;
 use deptune_sweep::metric::Number;
 use deptune_sweep::model::ModelConfig;
 use deptune_sweep::spec::{Format, Settings, Spec};
 use serde_json::json;
 
 use super::{connect, get_sweep, get_trial};
-use crate::adapter_dir::{FORMAT, MANIFEST, Manifest, WEIGHTS};
+use crate::adapter_dir::{FORMAT, MANIFEST, MANIFEST_BESIDE, Manifest, WEIGHTS};
 use crate::args::Globals;
 use crate::client::Client;
+use crate::download;
 use crate::output::error::{Error, Exit};
 use crate::output::{self, json::trial_name, number, say};
+use crate::peft;
 use crate::spec_file::chain;
 
 /// Fetches trained adapters
@@ -30,7 +33,8 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   deptune adapter get quickstart --best -o adapter
-  deptune adapter get 3.17 -o adapter")]
+  deptune adapter get 3.17 -o adapter
+  deptune adapter get 3.17 -o adapter --format peft")]
 pub(crate) struct Get {
     /// A sweep, by id or name (with --best), or a trial, as SWEEP.INDEX
     #[arg(value_name = "SWEEP|TRIAL")]
@@ -41,6 +45,18 @@ pub(crate) struct Get {
     /// Directory to write to; made if it is not there
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
+    /// How adapter_config.json is written
+    #[arg(long, value_name = "FORMAT", default_value = "deptune")]
+    format: Layout,
+}
+
+/// Layouts of an adapter's directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Layout {
+    /// Settings and results of the trial
+    Deptune,
+    /// As PEFT reads it; prompt tuning and LoRA
+    Peft,
 }
 
 /// Fetches.
@@ -65,7 +81,11 @@ pub(super) async fn run(globals: &Globals, command: Command) -> Result<Exit, Err
     let sweep = get_sweep(&client, &id.sweep.to_string()).await?;
     let trial = get_trial(&client, id).await?;
     let manifest = manifest(&sweep, &trial, id)?;
-    write(&client, &manifest, &args.output).await?;
+    let peft = match args.format {
+        Layout::Deptune => None,
+        Layout::Peft => Some(peft_config(&sweep, &manifest)?),
+    };
+    write(&client, &manifest, peft.as_ref(), &args.output).await?;
     if globals.json {
         let path = args.output.display().to_string();
         output::json_line(&json!({"trial_id": id.to_string(), "directory": path}))?;
@@ -132,31 +152,42 @@ fn settings(sweep: &v1::Sweep, id: TrialId) -> Result<(String, Settings), Error>
     Ok((spec.model.path, settings))
 }
 
+/// PEFT's description of the adapter.
+fn peft_config(sweep: &v1::Sweep, manifest: &Manifest) -> Result<serde_json::Value, Error> {
+    let base = &manifest.base_model_name_or_path;
+    let model = ModelConfig::parse("config.json", &sweep.model_config).ok();
+    let config = model.and_then(|model| peft::config(&manifest.settings, &model, base));
+    config.ok_or_else(|| Error::Usage {
+        what: format!("PEFT has no layout for method '{}'", manifest.settings.method),
+        hint: "leave --format out".to_owned(),
+    })
+}
+
 /// Fetches the numbers, checks their hash, and writes both files; each appears complete or not at
 /// all, the manifest last.
-async fn write(client: &Client, manifest: &Manifest, dir: &Path) -> Result<(), Error> {
-    let request = v1::GetArtifactRequest { hash: manifest.adapter_hash.clone() };
-    let doing = "fetch the adapter";
-    let mut stream = client
-        .call(doing, || {
-            let (mut artifacts, request) = (client.artifacts(), request.clone());
-            async move { artifacts.get_artifact(request).await }
-        })
-        .await?
-        .into_inner();
-    let mut bytes = Vec::new();
-    while let Some(part) = stream.message().await.map_err(|status| client.refused(doing, status))? {
-        bytes.extend_from_slice(&part.chunk);
-    }
-    if ArtifactHash::of(&bytes).as_str() != manifest.adapter_hash {
-        return Err(Error::Answer { doing, what: "content of the announced hash" });
-    }
+async fn write(
+    client: &Client,
+    manifest: &Manifest,
+    peft: Option<&serde_json::Value>,
+    dir: &Path,
+) -> Result<(), Error> {
+    let bytes = download::fetch(client, &manifest.adapter_hash, "fetch the adapter").await?;
     std::fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.to_owned(), source })?;
     put(&dir.join(WEIGHTS), &bytes)?;
-    let mut text = serde_json::to_string_pretty(manifest)
+    match peft {
+        None => put_json(&dir.join(MANIFEST), manifest),
+        Some(config) => {
+            put_json(&dir.join(MANIFEST_BESIDE), manifest)?;
+            put_json(&dir.join(MANIFEST), config)
+        }
+    }
+}
+
+fn put_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Error> {
+    let mut text = serde_json::to_string_pretty(value)
         .map_err(|source| Error::Task { task: "writing the manifest", source: source.into() })?;
     text.push('\n');
-    put(&dir.join(MANIFEST), text.as_bytes())
+    put(path, text.as_bytes())
 }
 
 fn put(path: &Path, content: &[u8]) -> Result<(), Error> {

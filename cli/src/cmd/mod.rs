@@ -11,6 +11,7 @@ pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod plan;
 pub(crate) mod predict;
+pub(crate) mod predictions;
 pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod sql;
@@ -61,6 +62,7 @@ fn reads(command: &Command) -> bool {
             | Command::Sql(_)
             | Command::Export(_)
             | Command::Adapter(_)
+            | Command::Predictions(_)
     )
 }
 
@@ -82,6 +84,7 @@ async fn carry_out(globals: &Globals, command: Command) -> Result<Exit, Error> {
         Command::Sql(args) => sql::run(globals, &args).await,
         Command::Export(args) => export::run(globals, &args).await,
         Command::Adapter(command) => adapter::run(globals, command).await,
+        Command::Predictions(args) => predictions::run(globals, &args).await,
         Command::Train(args) => train::run(globals, &args).await,
         Command::Predict(args) => predict::run(globals, &args).await,
         Command::Eval(args) => eval::run(globals, &args).await,

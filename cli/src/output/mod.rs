@@ -42,8 +42,13 @@ impl Color {
 /// # Errors
 /// Any other failure of writing, e.g. a full disk.
 pub(crate) fn data(text: &str) -> Result<(), Error> {
+    bytes(text.as_bytes())
+}
+
+/// Writes data as they are to standard output; see [`data`].
+pub(crate) fn bytes(content: &[u8]) -> Result<(), Error> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(content).and_then(|()| out.flush()) {
         Err(source) if source.kind() == io::ErrorKind::BrokenPipe => Err(Error::BrokenPipe),
         Err(source) => Err(Error::Stdout { source }),
         Ok(()) => Ok(()),

@@ -21,6 +21,8 @@ const COMMANDS: &[&[&str]] = &[
     &["sql"],
     &["export"],
     &["adapter", "get"],
+    &["predictions"],
+    &["train"],
     &["predict"],
     &["eval"],
 ];

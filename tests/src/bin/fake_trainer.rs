@@ -14,6 +14,7 @@
 //! | `every=N` | only trials whose index is a multiple of N fail |
 //! | `once=PATH` | the fault happens once: whoever creates PATH fails |
 //! | `pids=PATH` | appends its process id, and a grandchild's |
+//! | `pad=BYTES` | checkpoints are larger by that many bytes |
 //! | `journal=PATH` | appends `TRIAL STEP PID` for every step made |
 
 use std::fs::{File, OpenOptions};
@@ -25,10 +26,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use deptune_sweep::child::{Evaluation, Job, Member, Message, PROTOCOL, TrialResult};
+use deptune_sweep::child::{ClassReport, Evaluation, Job, Member, Message, PROTOCOL, TrialResult};
 use deptune_sweep::id::{ArtifactHash, SweepId, TrialId};
 use deptune_sweep::metric::Number;
 use deptune_sweep::outcome::FailureClass;
+use deptune_sweep::task::Labels;
 use nix::sys::signal::{SigSet, Signal, raise};
 use serde::{Deserialize, Serialize};
 
@@ -175,6 +177,7 @@ struct Orders {
     once: Option<PathBuf>,
     pids: Option<PathBuf>,
     journal: Option<PathBuf>,
+    pad: usize,
 }
 
 impl Orders {
@@ -209,6 +212,7 @@ impl Orders {
                 "once" => self.once = path(),
                 "pids" => self.pids = path(),
                 "journal" => self.journal = path(),
+                "pad" => self.pad = value.parse()?,
                 _ => bail!("there is no order '{key}'"),
             }
         }
@@ -270,7 +274,7 @@ impl Trial<'_> {
         let mut nan = false;
         while self.state.step < steps {
             if stopped.load(Ordering::SeqCst) {
-                self.checkpoint(&job.scratch)?;
+                self.checkpoint(&job.scratch, orders)?;
                 std::process::exit(0);
             }
             let step = self.state.step + 1;
@@ -293,7 +297,7 @@ impl Trial<'_> {
             }
             if step.is_multiple_of(every) || step == steps {
                 self.evaluate(nan)?;
-                self.checkpoint(&job.scratch)?;
+                self.checkpoint(&job.scratch, orders)?;
             }
         }
         self.finish(&job.scratch)
@@ -319,8 +323,23 @@ impl Trial<'_> {
             constant: vec![(metric, Number::from(CONSTANT))],
             rows: 100,
             seconds: 0.001,
-            per_class: Vec::new(),
+            per_class: self.classes(),
         }
+    }
+
+    /// Some report for each label that the spec lists.
+    fn classes(&self) -> Vec<ClassReport> {
+        let Some(Labels::List(labels)) = &self.member.settings.task.labels else {
+            return Vec::new();
+        };
+        let report = |label: &String| ClassReport {
+            label: label.clone(),
+            precision: 75.0,
+            recall: 50.0,
+            f1: 60.0,
+            support: 50,
+        };
+        labels.iter().map(report).collect()
     }
 
     fn evaluate(&mut self, nan: bool) -> Result<()> {
@@ -334,17 +353,17 @@ impl Trial<'_> {
         say(&Message::Eval { trial: self.member.trial, evaluation })
     }
 
-    fn checkpoint(&self, scratch: &Path) -> Result<()> {
+    fn checkpoint(&self, scratch: &Path, orders: &Orders) -> Result<()> {
         let (trial, step) = (self.member.trial, self.state.step);
         let path = scratch.join(format!("checkpoint-{trial}-{step}.safetensors"));
-        write_checkpoint(&path, &self.state)?;
+        write_checkpoint(&path, &self.state, orders.pad)?;
         say(&Message::Checkpoint { trial, step, path })
     }
 
     fn finish(&self, scratch: &Path) -> Result<()> {
         let trial = self.member.trial;
         let adapter = scratch.join(format!("adapter-{trial}.safetensors"));
-        write_checkpoint(&adapter, &State { seconds: 0.0, ..self.state.clone() })?;
+        write_checkpoint(&adapter, &State { seconds: 0.0, ..self.state.clone() }, 0)?;
         let settings = &self.member.settings;
         let (metric, best_step) = self.state.best.unwrap_or((CONSTANT, 0));
         let test = (!settings.task.test.is_empty())
@@ -361,6 +380,11 @@ impl Trial<'_> {
             stopped_early: false,
             predictions: Vec::new(),
         };
+        if settings.train.save_predictions {
+            let path = scratch.join(format!("predictions-{trial}.jsonl"));
+            std::fs::write(&path, "{\"row\":0,\"answer\":\"positive\"}\n")?;
+            say(&Message::Predictions { trial, split: "validation".to_owned(), path })?;
+        }
         say(&Message::Done { trial, result, adapter })
     }
 }
@@ -472,8 +496,9 @@ fn append(path: &Path, text: &str) -> Result<()> {
     Ok(file.write_all(text.as_bytes())?)
 }
 
-/// A safetensors file with one number; the state travels in the header's metadata.
-fn write_checkpoint(path: &Path, state: &State) -> Result<()> {
+/// A safetensors file with one number; the state travels in the header's metadata. `pad` bytes
+/// follow.
+fn write_checkpoint(path: &Path, state: &State, pad: usize) -> Result<()> {
     let header = serde_json::json!({
         "__metadata__": { "state": serde_json::to_string(state)? },
         "step": { "dtype": "F32", "shape": [1], "data_offsets": [0, 4] },
@@ -483,6 +508,7 @@ fn write_checkpoint(path: &Path, state: &State) -> Result<()> {
     let mut content = (header.len() as u64).to_le_bytes().to_vec();
     content.extend(header);
     content.extend((state.step as f32).to_le_bytes());
+    content.resize(content.len() + pad, 0);
     let temporary = path.with_extension("part");
     let mut file = File::create(&temporary)?;
     file.write_all(&content)?;

@@ -80,6 +80,28 @@ const CASES: &[Case] = &[
         says: &["unknown task 'sst'", "hint: did you mean 'sst2'?", "built-in tasks are"],
     },
     Case {
+        name: "keys-of-another-method",
+        changes: &[("[space]", "[method]\nkind = \"lora\"\n\n[space]")],
+        at: "prompt_lr",
+        says: &[
+            "'prompt_lr' has no meaning for method 'lora'",
+            "hint: remove it, or set kind = \"dept\" or kind = \"pt\" in [method]",
+            "'learning_rate' is missing in [space]",
+        ],
+    },
+    Case {
+        name: "no-source",
+        changes: &[("seeds = [42]", "seeds = [42]\nsource = [\"none\", \"mnli.safetensors\"]")],
+        at: "source = ",
+        says: &["cannot read the source adapter", "mnli.safetensors", "hint: a source is a"],
+    },
+    Case {
+        name: "source-that-is-none",
+        changes: &[("seeds = [42]", "seeds = [42]\nsource = \"model/model.safetensors\"")],
+        at: "source = ",
+        says: &["model.safetensors is no adapter with a prompt", "hint: a source is a"],
+    },
+    Case {
         name: "not-enforced-yet",
         changes: &[("[train]", "[limits]\nbudget_gpu_hours = 40\n\n[train]")],
         at: "budget_gpu_hours",
