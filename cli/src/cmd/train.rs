@@ -250,7 +250,7 @@ struct Run<'a> {
 
 /// How a child ended.
 enum Ended {
-    Done(TrialResult),
+    Done(Box<TrialResult>),
     Failed(FailureClass, String),
     /// It would not take the checkpoint.
     Refused,
@@ -405,7 +405,7 @@ impl Run<'_> {
             Message::Done { result, adapter, .. } => {
                 let manifest = self.manifest(&result, &adapter)?;
                 self.dir.done(&manifest, &adapter, &result)?;
-                return Ok(Some(Ended::Done(result)));
+                return Ok(Some(Ended::Done(Box::new(result))));
             }
             Message::Failed { class, message, .. } => {
                 return Ok(Some(Ended::Failed(class, message)));
