@@ -7,6 +7,9 @@ PREFIX ?= $(HOME)/.local
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 CUDA_FLAG := $(if $(CUDA),--cuda)
 
+# The examples in the documentation run too, and find libtorch as the other tests do.
+DOCTEST_FLAGS := RUSTDOCFLAGS="-C link-arg=-Wl,-rpath,$(or $(LIBTORCH),$(CURDIR)/.libtorch)/lib $(RUSTDOCFLAGS)"
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test build libtorch preflight install dist nightly lint fmt clean
 
@@ -19,7 +22,7 @@ demo: build ## build, run the quickstart sweep, show its leaderboard
 # The tests start the real programs; --tests keeps one set of features, so nothing builds twice.
 test: libtorch ## run all tests
 	$(CARGO) build --locked --workspace --bins --tests
-	$(CARGO) test --locked --workspace
+	$(DOCTEST_FLAGS) $(CARGO) test --locked --workspace
 
 build: libtorch ## build the programs (release)
 	$(CARGO) build --locked --release -p deptune -p deptune-trainer

@@ -10,10 +10,12 @@ use std::process::Stdio;
 use clap::Args;
 use deptune_sweep::answer::{Question, Reply, Request};
 use deptune_sweep::child::{Device, MAX_LINE, PROTOCOL};
+use deptune_sweep::hub::ModelName;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::adapter_dir::Adapter;
+use crate::hub::{self, Freshness};
 use crate::output::error::Error;
 
 /// Name of the program.
@@ -28,8 +30,8 @@ pub(crate) struct Options {
     /// Directory of the adapter, as 'deptune adapter get' wrote it
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: PathBuf,
-    /// Directory of the model that the adapter was trained on
-    #[arg(long, value_name = "DIR")]
+    /// The model that the adapter was trained on: its directory, or its name on the hub
+    #[arg(long, value_name = "MODEL")]
     pub(crate) model: PathBuf,
     /// Threads to compute with [default: one per CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -71,6 +73,21 @@ pub(crate) fn find(given: Option<&Path>) -> Result<PathBuf, Error> {
     }
 }
 
+/// The directory of a model: the given one, else that of the hub's cache, fetched if it is not
+/// there. `None` when it can be neither.
+fn model_directory(model: &Path) -> Option<Result<PathBuf, Error>> {
+    if model.is_dir() {
+        return Some(Ok(model.to_owned()));
+    }
+    let name = ModelName::parse(model.to_str()?, None)?;
+    let hub = hub::Lazy::default();
+    let found = hub.model_config(&name, Freshness::Cached).and_then(|(model, _)| hub.model(&model));
+    Some(found.map_err(|trouble| Error::Nothing {
+        what: format!("{} is no directory here, and {}", model.display(), trouble.message),
+        hint: trouble.hint.unwrap_or_default(),
+    }))
+}
+
 /// Asks the trainer; `each` is given every reply but failures.
 ///
 /// # Errors
@@ -83,20 +100,18 @@ pub(crate) async fn ask(
     mut each: impl FnMut(Reply) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let program = find(options.trainer.as_deref())?;
-    if !options.model.is_dir() {
-        return Err(Error::Nothing {
-            what: format!("{} is no directory", options.model.display()),
-            hint: format!(
-                "--model names the directory of the model that the adapter was trained on \
-                 ('{}' in its spec)",
-                adapter.manifest.base_model_name_or_path
-            ),
-        });
-    }
+    let model = model_directory(&options.model).ok_or_else(|| Error::Nothing {
+        what: format!("{} is no directory", options.model.display()),
+        hint: format!(
+            "--model names the directory of the model that the adapter was trained on ('{}' in \
+             its spec), or a model of the hub as ORG/NAME",
+            adapter.manifest.base_model_name_or_path
+        ),
+    })??;
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let request = Request {
         protocol: PROTOCOL,
-        model: absolute(&options.model)?,
+        model: absolute(&model)?,
         adapter: absolute(&adapter.weights)?,
         settings: adapter.manifest.settings,
         device: Device::Cpu,

@@ -33,8 +33,10 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def answer(self):
         path = self.path.split("?")[0].strip("/").split("/")
-        if path[:3] == ["api", "models", "org"] and path[3] == "small":
-            return self.send(200, json.dumps(self.info()).encode(), {})
+        if path[:4] == ["api", "models", "org", "small"]:
+            tree = path[4:5] == ["tree"]
+            answer = self.tree() if tree else self.info()
+            return self.send(200, json.dumps(answer).encode(), {})
         name = path[-1]
         content = self.files.get(name)
         if content is None:
@@ -43,7 +45,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
             return self.send_file(content, {"ETag": '"contents"'})
         sha = hashlib.sha256(content).hexdigest()
         if len(content) >= LARGE:
-            host = self.headers["Host"]
+            # Another host, as far as a client can tell.
+            host = self.headers["Host"].replace("127.0.0.1", "localhost")
             return self.send(
                 302,
                 b"",
@@ -66,6 +69,16 @@ class Hub(http.server.BaseHTTPRequestHandler):
                 file["lfs"] = {"sha256": sha, "size": len(content), "pointerSize": 134}
             siblings.append(file)
         return {"id": MODEL, "sha": self.commit, "siblings": siblings, "tags": []}
+
+    def tree(self):
+        entries = []
+        for name, content in self.files.items():
+            file = {"type": "file", "path": name, "size": len(content), "oid": git(content)}
+            if len(content) >= LARGE:
+                sha = hashlib.sha256(content).hexdigest()
+                file["lfs"] = {"oid": sha, "size": len(content), "pointerSize": 134}
+            entries.append(file)
+        return entries
 
     def send_file(self, content, headers):
         first = self.headers.get("Range", "").removeprefix("bytes=").split("-")[0]

@@ -1,8 +1,10 @@
 """Traces of LoRA, full fine-tuning and Adafactor on tiny random models, made with transformers and
 peft, for the trainer's own test to replay.
 
-    python methods.py OUT        writes OUT/<model>/{config.json,model.safetensors,runs.json,
+    python methods.py make OUT   writes OUT/<model>/{config.json,model.safetensors,runs.json,
                                  <run>.safetensors}
+    python methods.py load OUT   loads OUT/<model>/{lora,pt}/ with peft: adapters that the trainer
+                                 wrote, with its own logits beside them
 """
 
 import json
@@ -10,8 +12,8 @@ import pathlib
 import sys
 
 import torch
-from peft import LoraConfig, get_peft_model
-from safetensors.torch import save_file
+from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -172,8 +174,7 @@ def trace(cls, start, config, facts, rows, decoder):
     return saved, losses
 
 
-def main(out):
-    torch.set_num_threads(1)
+def make(out):
     for number, (name, (cls, config)) in enumerate(models().items()):
         directory = out / name
         directory.mkdir(parents=True, exist_ok=True)
@@ -198,5 +199,59 @@ def main(out):
         (directory / "runs.json").write_text(json.dumps(facts) + "\n")
 
 
+def label_logits(model, rows, decoder):
+    """Logits of the label tokens, row by row; a prompt's places are in front."""
+    ids, mask, labels = inputs(rows, decoder)
+    logits = model(input_ids=ids, attention_mask=mask, labels=labels).logits
+    if not decoder:
+        return torch.cat([logits[i, : len(answer)] for i, (_, answer) in enumerate(rows)])
+    prompt = logits.shape[1] - ids.shape[1]
+    picked = []
+    for i, (text, answer) in enumerate(rows):
+        first = prompt + len(text) - 1
+        picked.append(logits[i, first : first + len(answer)])
+    return torch.cat(picked)
+
+
+def write_peft_config(directory, run, config, facts):
+    """As `deptune adapter get --format peft` writes it."""
+    decoder = config.model_type != "t5"
+    task_type = "CAUSAL_LM" if decoder else "SEQ_2_SEQ_LM"
+    if run == "pt":
+        peft = PromptTuningConfig(
+            task_type=task_type, num_virtual_tokens=facts["prompt_length"],
+            token_dim=config.hidden_size, num_transformer_submodules=1,
+            num_attention_heads=config.num_attention_heads, num_layers=config.num_hidden_layers,
+        )
+    else:
+        modules = {"t5": ["q", "v"], "gpt2": ["c_attn"], "llama": ["q_proj", "v_proj"]}
+        peft = LoraConfig(
+            task_type=task_type, r=facts["rank"], lora_alpha=facts["alpha"], lora_dropout=0.0,
+            bias="none", target_modules=modules[config.model_type],
+            fan_in_fan_out=config.model_type == "gpt2", inference_mode=True,
+        )
+    peft.save_pretrained(directory)
+
+
+def load(out):
+    for name, (cls, config) in models().items():
+        facts = json.loads((out / name / "runs.json").read_text())
+        rows = facts["batches"][0]
+        for run, trace_name in [("lora", "lora"), ("pt", "pt_adafactor")]:
+            directory = out / name / run
+            write_peft_config(directory, run, config, facts["runs"][trace_name])
+            base = cls.from_pretrained(out / name)
+            model = PeftModel.from_pretrained(base, directory).eval()
+            with torch.no_grad():
+                found = label_logits(model, rows, name != "t5")
+            expected = load_file(directory / "logits.safetensors")["logits"]
+            error = (found - expected).abs().max().item()
+            assert error <= 1e-4, f"{name} {run}: logits differ by {error}"
+            bare = label_logits(cls.from_pretrained(out / name).eval(), rows, name != "t5")
+            assert (bare - expected).abs().max().item() > 1e-2, f"{name} {run}: nothing was loaded"
+            print(f"{name} {run}: logits within {error:.1e}")
+
+
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]))
+    torch.set_num_threads(1)
+    {"make": make, "load": load}[sys.argv[1]](pathlib.Path(sys.argv[2]))

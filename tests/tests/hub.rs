@@ -192,3 +192,35 @@ fn the_token_shows_nowhere() {
     let stored = fs::read(&coordinator.database).unwrap();
     assert!(!stored.windows(TOKEN.len()).any(|bytes| bytes == TOKEN.as_bytes()));
 }
+
+#[test]
+fn a_dataset_of_the_hub_brings_all_splits() {
+    let scene = Scene::new();
+    let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../sweep/tests/data");
+    let rows = fs::read(data.join("squad.parquet")).unwrap();
+    let files: [(&str, &[u8]); 2] =
+        [("plain_text/train/0000.parquet", &rows), ("plain_text/validation/0000.parquet", &rows)];
+    let converted = "refs/convert/parquet";
+    let commit = scene.hub.push("datasets/org/squad", converted, &files);
+    let project = scene.project();
+    let (before, rest) = project.text().split_once("[task]").unwrap();
+    let (_, after) = rest.split_once("[space]").unwrap();
+    let task = "[task]\nname = \"squad\"\ndataset = \"org/squad\"\n\n";
+    let spec = project.file("squad.toml", format!("{before}{task}[space]{after}"));
+    let spec = spec.display().to_string();
+
+    let checked = scene.world.run(&["check", &spec, "--json"]).code(0).json();
+    let train = checked["rows"]["train"].as_u64().unwrap();
+    assert!(train > 0 && checked["rows"]["validation"].as_u64() > Some(0), "{checked}");
+    let coordinator = scene.world.serve();
+    let _worker = scene.world.worker("node", &fake_trainer(), &[], &[]);
+    scene.world.run_within(PATIENCE, &["submit", &spec, "--wait"]).code(0);
+    let names = coordinator
+        .database()
+        .rows("select split, name from sweep_files where role = 'data' order by position");
+    let file = |split: &str| {
+        let name = format!("hf://datasets/org/squad@{commit}/plain_text/{split}/0000.parquet");
+        vec![split.to_owned(), name]
+    };
+    assert_eq!(names, [file("train"), file("validation")]);
+}

@@ -287,7 +287,8 @@ fn shards_are_those_of_the_index() {
     ];
     let commit = scene.server.push("models/org/bad", "main", &files);
     let model = HubModel { repo: "org/bad".to_owned(), commit };
-    assert!(scene.hub().model(&model, &Silent).is_err());
+    let error = scene.hub().model(&model, &Silent).unwrap_err();
+    assert!(matches!(error, Error::Index { .. }), "{error}");
 }
 
 #[test]

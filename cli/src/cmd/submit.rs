@@ -189,7 +189,8 @@ async fn model_files(spec: &SpecFile, needed: bool) -> Result<Vec<Hashed>, Error
         return Err(spec.problem("model.path", message, hint));
     }
     let mut files = Vec::new();
-    for name in model_dir::FILES {
+    let names = model_dir::files(dir);
+    for name in names.map_err(|message| spec.problem("model.path", message, None))? {
         files.push(upload::hash(&dir.join(name)).await?);
     }
     Ok(files)

@@ -108,3 +108,66 @@ fn a_plan_counts_trials_steps_and_parameters() {
     }
     assert_eq!(ran.stderr, "10 more; --top N shows more\n");
 }
+
+#[test]
+fn the_papers_runs_are_accepted_without_weights_and_data() {
+    let paper = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/paper");
+    let home = tempfile::tempdir().unwrap();
+    let mut accepted = 0;
+    for entry in std::fs::read_dir(&paper).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "toml") {
+            continue;
+        }
+        let ran = deptune(home.path(), &["check", "--config-only", path.to_str().unwrap()]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{}", path.display());
+        assert!(ran.stdout.contains("not on this machine, not checked"), "{}", ran.stdout);
+        accepted += 1;
+    }
+    assert_eq!(accepted, 17);
+}
+
+#[test]
+fn weights_may_lie_in_several_files() {
+    let dir = tempfile::tempdir().unwrap();
+    quickstart(dir.path());
+    let model = dir.path().join("model");
+    let whole = std::fs::read(model.join("model.safetensors")).unwrap();
+    std::fs::remove_file(model.join("model.safetensors")).unwrap();
+    let length = usize::try_from(u64::from_le_bytes(whole[..8].try_into().unwrap())).unwrap();
+    let header: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&whole[8..8 + length]).unwrap();
+    let content = &whole[8 + length..];
+    let mut map = serde_json::Map::new();
+    for part in 0..2 {
+        let (mut own, mut bytes) = (serde_json::Map::new(), Vec::new());
+        let tensors = header.iter().filter(|(name, _)| *name != "__metadata__");
+        for (name, tensor) in tensors.skip(part).step_by(2) {
+            let at =
+                |i: usize| usize::try_from(tensor["data_offsets"][i].as_u64().unwrap()).unwrap();
+            let begin = bytes.len();
+            bytes.extend_from_slice(&content[at(0)..at(1)]);
+            let mut tensor = tensor.clone();
+            tensor["data_offsets"] = serde_json::json!([begin, bytes.len()]);
+            own.insert(name.clone(), tensor);
+            map.insert(name.clone(), format!("part-{part}.safetensors").into());
+        }
+        let own = serde_json::to_vec(&own).unwrap();
+        let file = [&(own.len() as u64).to_le_bytes()[..], &own, &bytes].concat();
+        std::fs::write(model.join(format!("part-{part}.safetensors")), file).unwrap();
+    }
+    let index = serde_json::json!({ "metadata": {}, "weight_map": map }).to_string();
+    std::fs::write(model.join("model.safetensors.index.json"), &index).unwrap();
+    let ran = deptune(dir.path(), &["check", "sweep.toml"]);
+    assert!(ran.stdout.contains("weights and tokenizer fit it"), "{}", ran.stderr);
+
+    let half = index.replace("part-1.", "part-0.");
+    std::fs::write(model.join("model.safetensors.index.json"), half).unwrap();
+    let ran = deptune(dir.path(), &["check", "sweep.toml"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("model/part-0.safetensors: tensor '"), "{}", ran.stderr);
+    let out = index.replace("part-1.", "../part-1.");
+    std::fs::write(model.join("model.safetensors.index.json"), out).unwrap();
+    let ran = deptune(dir.path(), &["check", "sweep.toml"]);
+    assert!(ran.stderr.contains("no safetensors file in its own directory"), "{}", ran.stderr);
+}

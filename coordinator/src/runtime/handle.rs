@@ -47,7 +47,7 @@ pub struct Exchanged {
 
 pub(super) enum Command {
     /// Step the scheduler.
-    Event { event: Event, reply: oneshot::Sender<Result<Reply, Error>> },
+    Event { event: Box<Event>, reply: oneshot::Sender<Result<Reply, Error>> },
     /// Read from the scheduler, after what was stepped before it is durable.
     Look(Box<dyn FnOnce(&Scheduler) + Send>),
 }
@@ -70,7 +70,7 @@ impl Handle {
     /// See [`Error`].
     pub async fn request(&self, event: Event) -> Result<Reply, Error> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Event { event, reply })?;
+        self.send(Command::Event { event: Box::new(event), reply })?;
         answer.await.unwrap_or(Err(Error::Unavailable))
     }
 

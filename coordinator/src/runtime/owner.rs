@@ -143,7 +143,7 @@ impl Owner {
                     looks.push(look);
                     continue;
                 }
-                Command::Event { event, reply } => (event, reply),
+                Command::Event { event, reply } => (*event, reply),
             };
             let Some(event) = without_absent_caller(event, &reply) else { continue };
             let step = scheduler.step(event, now);
@@ -245,7 +245,7 @@ impl Owner {
 
 fn tick() -> Command {
     let (reply, _) = oneshot::channel();
-    Command::Event { event: Event::Tick, reply }
+    Command::Event { event: Box::new(Event::Tick), reply }
 }
 
 /// Takes the request for trials out of an exchange whose caller has gone: what it reports is

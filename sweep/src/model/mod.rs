@@ -5,6 +5,7 @@
 //! coordinator and the trainer make the same checks with the same words.
 
 mod config;
+mod index;
 mod tokenizer;
 mod weights;
 
@@ -12,12 +13,18 @@ pub use config::{
     FeedForward, Gpt2Config, LlamaConfig, MODEL_TYPES, ModelConfig, ModelError, RopeScaling,
     T5Config,
 };
+pub use index::{IndexError, MAX_INDEX_BYTES, shard_names};
 pub use tokenizer::{TokenizerError, check_tokenizer};
-pub use weights::{MAX_HEADER_BYTES, PREFIX_BYTES, WeightsError, check_weights, header_length};
+pub use weights::{
+    MAX_HEADER_BYTES, PREFIX_BYTES, WeightsError, WeightsFile, check_shards, check_weights,
+    header_length,
+};
 
 /// File names within a model's directory.
 pub const CONFIG_FILE: &str = "config.json";
 /// The weights.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// Names the files of weights that come in several.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
 /// The tokenizer.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";

@@ -139,6 +139,17 @@ pub fn header_length(file: &str, first: &[u8], file_length: u64) -> Result<u64, 
     Ok(claimed)
 }
 
+/// One file of weights: its name for messages, the JSON after the prefix, the file's length.
+#[derive(Debug, Clone, Copy)]
+pub struct WeightsFile<'a> {
+    /// The file's name.
+    pub name: &'a str,
+    /// The header, without the prefix.
+    pub header: &'a [u8],
+    /// Bytes of the whole file.
+    pub length: u64,
+}
+
 /// Checks the header (the JSON after the prefix) and the file's length, and that every tensor
 /// that a model of this configuration needs is there in its shape.
 ///
@@ -150,13 +161,32 @@ pub fn check_weights(
     file_length: u64,
     config: &ModelConfig,
 ) -> Result<(), WeightsError> {
-    let tensors = read_header(file, header)?;
-    check_length(file, header.len() as u64, &tensors, file_length)?;
+    check_shards(file, &[WeightsFile { name: file, header, length: file_length }], config)
+}
+
+/// The same for weights in several files, which together hold every tensor; `model` names them
+/// all.
+///
+/// # Errors
+/// See [`check_weights`].
+pub fn check_shards(
+    model: &str,
+    files: &[WeightsFile<'_>],
+    config: &ModelConfig,
+) -> Result<(), WeightsError> {
+    let mut tensors = BTreeMap::new();
+    let mut holders = BTreeMap::new();
+    for file in files {
+        let found = read_header(file.name, file.header)?;
+        check_length(file.name, file.header.len() as u64, &found, file.length)?;
+        holders.extend(found.keys().map(|tensor| (tensor.clone(), file.name)));
+        tensors.extend(found);
+    }
     let needed = needed_tensors(config, prefix(config, &tensors));
     let mut missing = needed.keys().filter(|name| !tensors.contains_key(*name));
     if let Some(first) = missing.next() {
         return Err(WeightsError::Missing {
-            file: file.to_owned(),
+            file: model.to_owned(),
             tensor: first.clone(),
             missing: 1 + missing.count(),
             needed: needed.len(),
@@ -164,17 +194,14 @@ pub fn check_weights(
     }
     for (name, expected) in needed {
         let Some(tensor) = tensors.get(&name) else { continue };
+        let file = || holders.get(&name).copied().unwrap_or(model).to_owned();
         if tensor.shape != expected {
-            return Err(WeightsError::Shape {
-                file: file.to_owned(),
-                tensor: name,
-                expected,
-                found: tensor.shape.clone(),
-            });
+            let (file, found) = (file(), tensor.shape.clone());
+            return Err(WeightsError::Shape { file, tensor: name, expected, found });
         }
         if !matches!(tensor.dtype.as_str(), "F32" | "BF16" | "F16" | "F64") {
-            let found = tensor.dtype.clone();
-            return Err(WeightsError::Type { file: file.to_owned(), tensor: name, found });
+            let (file, found) = (file(), tensor.dtype.clone());
+            return Err(WeightsError::Type { file, tensor: name, found });
         }
     }
     Ok(())

@@ -187,8 +187,10 @@ impl Orders {
             orders.add(&text)?;
         }
         for file in &job.data {
-            let text = std::fs::read_to_string(&file.path)
+            let bytes = std::fs::read(&file.path)
                 .with_context(|| format!("reading {}", file.path.display()))?;
+            // Parquet files are no text.
+            let text = String::from_utf8_lossy(&bytes);
             for line in text.lines().filter_map(|line| line.strip_prefix("fake:")) {
                 orders.add(line)?;
             }

@@ -15,11 +15,12 @@ const CONVERTED: &str = "refs/convert/parquet";
 /// Most files of one split.
 const MAX_FILES: usize = 256;
 
-/// The names that datasets give to a split; the first that is there counts.
+/// The names that datasets give to a split; the first that is there counts. MNLI has two
+/// validation splits, of which the DePT authors take the matched one as test split.
 const NAMES: [(Split, &[&str]); 3] = [
     (Split::Train, &["train"]),
-    (Split::Validation, &["validation", "valid", "dev", "val"]),
-    (Split::Test, &["test"]),
+    (Split::Validation, &["validation", "valid", "dev", "val", "validation_mismatched"]),
+    (Split::Test, &["test", "validation_matched"]),
 ];
 
 /// A split of a dataset and its files in order.
@@ -199,6 +200,15 @@ mod tests {
                 .collect()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    #[test]
+    fn mnli_is_validated_on_the_mismatched_part() {
+        let splits = ["train", "validation_matched", "validation_mismatched", "test_matched"];
+        let paths = splits.map(|split| format!("mnli/{split}/0000.parquet"));
+        let parts = found(Some("mnli"), &paths.each_ref().map(String::as_str)).unwrap();
+        let parts: Vec<&str> = parts.iter().map(|(_, files)| files[0].as_str()).collect();
+        assert_eq!(parts, [&paths[0], &paths[2], &paths[1]]);
     }
 
     #[test]

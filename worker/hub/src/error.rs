@@ -75,6 +75,14 @@ pub enum Error {
         /// The pickled file.
         file: String,
     },
+    /// The model's index leads elsewhere.
+    #[error("in '{repo}', {what}; tell whoever made the model, or choose another revision")]
+    Index {
+        /// `ORG/NAME`.
+        repo: String,
+        /// What is wrong with the index.
+        what: String,
+    },
     /// Nothing may be asked of the network, and the cache lacks something.
     #[error(
         "{what} is not in the hub cache {}, and HF_HUB_OFFLINE is set; fetch it on a machine that \
@@ -222,5 +230,21 @@ impl Error {
             }
             _ => Error::Io { what, path, source },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_other_troubles() {
+        let path = std::path::Path::new("blobs/x");
+        let of = |kind: io::ErrorKind| Error::io("write", path)(kind.into());
+        assert!(matches!(of(io::ErrorKind::StorageFull), Error::DiskFull { .. }));
+        assert!(matches!(of(io::ErrorKind::QuotaExceeded), Error::DiskFull { .. }));
+        let denied = of(io::ErrorKind::PermissionDenied);
+        assert_eq!(denied.to_string(), "cannot write blobs/x");
+        assert!(of(io::ErrorKind::StorageFull).to_string().contains("HF_HOME"));
     }
 }

@@ -1,38 +1,24 @@
 //! The files that make a model.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use deptune_sweep::hub::{HubModel, ModelName};
-use serde::Deserialize;
+use deptune_sweep::model::{
+    CONFIG_FILE as CONFIG, INDEX_FILE as INDEX, MAX_INDEX_BYTES, TOKENIZER_FILE as TOKENIZER,
+    WEIGHTS_FILE as WEIGHTS, shard_names,
+};
 
 use crate::cache::Repo;
 use crate::listing::Listing;
 use crate::{Error, Hub, Watch};
-
-const CONFIG: &str = "config.json";
-const TOKENIZER: &str = "tokenizer.json";
-const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 
 /// Fetched where they exist.
 const EXTRAS: [&str; 2] = ["tokenizer_config.json", "generation_config.json"];
 
 /// Endings of weights that are pickled.
 const PICKLED: [&str; 4] = [".bin", ".pt", ".pth", ".ckpt"];
-
-/// Largest `config.json` and largest index, in bytes.
-const MAX_JSON: u64 = 16 << 20;
-
-/// Most shards of one model.
-const MAX_SHARDS: usize = 1024;
-
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
-}
 
 impl Hub {
     /// Which commit a model's name means now, and the text of its `config.json`, the only file
@@ -170,22 +156,19 @@ fn weights_of(repo: &Repo, listing: &Listing) -> Result<&'static str, Error> {
 }
 
 /// The files that an index names.
-fn shards(repo: &str, index: &Path) -> Result<BTreeSet<String>, Error> {
-    let wrong =
-        |what: &str| Error::Answer { host: format!("'{repo}'"), what: format!("{INDEX} {what}") };
-    let index: Index = serde_json::from_str(&read_text(index)?)
-        .map_err(|_| wrong("that is not a map from tensors to files"))?;
-    let shards: BTreeSet<String> = index.weight_map.into_values().collect();
-    let fits = |name: &String| name.ends_with(".safetensors") && !name.contains(['/', '\\']);
-    if shards.is_empty() || shards.len() > MAX_SHARDS || !shards.iter().all(fits) {
-        return Err(wrong("that names other files than safetensors beside it"));
-    }
-    Ok(shards)
+fn shards(repo: &str, index: &Path) -> Result<Vec<String>, Error> {
+    shard_names(INDEX, read_text(index)?.as_bytes()).map_err(|error| {
+        let text = error.to_string();
+        Error::Index {
+            repo: repo.to_owned(),
+            what: text.split("; ").next().unwrap_or_default().to_owned(),
+        }
+    })
 }
 
 fn read_text(path: &Path) -> Result<String, Error> {
     let mut text = String::new();
     let file = fs::File::open(path).map_err(Error::io("read", path))?;
-    file.take(MAX_JSON).read_to_string(&mut text).map_err(Error::io("read", path))?;
+    file.take(MAX_INDEX_BYTES).read_to_string(&mut text).map_err(Error::io("read", path))?;
     Ok(text)
 }

@@ -18,7 +18,7 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 impl Cache {
     /// A model of the hub: under a model root as `ORG/NAME`, else in the hub's cache, else from
     /// the hub. A download stops when the caller does; the next one goes on from there.
-    pub(super) async fn from_hub(
+    pub(super) async fn hub_model(
         &self,
         lease: &Assignment,
         model: &HubModel,
@@ -56,6 +56,7 @@ pub(super) fn class(error: &HubError) -> FailureClass {
         | HubError::UnknownRevision { .. }
         | HubError::NoFile { .. }
         | HubError::OnlyPickle { .. }
+        | HubError::Index { .. }
         | HubError::NotCached { .. } => FailureClass::UserError,
         _ => FailureClass::Infra,
     }

@@ -27,7 +27,7 @@ impl Cache {
             return self.uploaded(source, &lease.model_files).await;
         }
         if let Some(model) = &lease.model_hub {
-            return self.from_hub(lease, model).await;
+            return self.hub_model(lease, model).await;
         }
         let dir = self.find(&lease.model_path, lease.model_dir.as_deref())?;
         self.check(&dir, &lease.model_files).await?;

@@ -1,8 +1,57 @@
-//! Training of DePT and prompt tuning on frozen T5, GPT-2 and Llama models with libtorch.
+//! DePT (Decomposed Prompt Tuning, arXiv 2309.05173), prompt tuning, LoRA and full fine-tuning on
+//! T5, GPT-2 and Llama models, with libtorch.
 //!
-//! A [`Pack`] trains K trials fused on one [`Model`]: [`Pack::step`] makes an update,
-//! [`Pack::evaluate`] gives loss and greedy predictions, [`Pack::state`] and [`Pack::resume`]
-//! carry a run over to another process.
+//! DePT trains a short prompt P [m, d] and a low-rank pair A [s, r], B [r, d] on a frozen model
+//! with hidden size d. An input of L ≤ s tokens with the embeddings E [L, d] enters the model as
+//!
+//! ```text
+//! [P ; E + (8/√r) · (A B)[0..L]]        m + L positions
+//! ```
+//!
+//! P learns with the rate α1 (`prompt_lr`), A and B with α2 (`lowrank_lr`).
+//!
+//! - [`Model`] loads a directory as Hugging Face lays it out.
+//! - [`Pack`] trains K trials fused on one model: [`Pack::step`] makes an update,
+//!   [`Pack::evaluate`] gives loss and answers, [`Pack::state`] and [`Pack::resume`] carry a run
+//!   over to another process, bit for bit.
+//! - [`method`] holds start values and the layout of parameters, [`optim`] and [`schedule`] the
+//!   updates, [`dropout`] the masks, [`checkpoint`] and [`tensors`] the files.
+//! - [`mod@run`] is the child process that deptune's agents spawn, built from these parts.
+//!
+//! # Training a prompt
+//!
+//! ```
+//! use std::{path::Path, rc::Rc};
+//!
+//! use deptune_trainer::tokenize::{INIT_TEXT, Tokenizer};
+//! use deptune_trainer::{Batch, Example, Member, Method, Model, Pack, Settings};
+//! use tch::{Device, Kind};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let dir = Path::new("../../examples/quickstart/model");
+//! let model = Rc::new(Model::load(dir, Kind::Float, Device::Cpu)?);
+//! let file = dir.join("tokenizer.json");
+//! let tokenizer = Tokenizer::open(&file, model.config(), Default::default(), 64)?;
+//! let mut batch = Batch::default();
+//! for (text, label) in [("a delight from start to end", "1"), ("a dull waste of time", "0")] {
+//!     let input_ids = tokenizer.input(&format!("sentence: {text}"))?;
+//!     batch.examples.push(Example { input_ids, labels: tokenizer.target(label)? });
+//! }
+//! let method = Method::Dept { prompt_length: 8, rank: 4 };
+//! let trial = Member::prompt(method, 0.3, 5e-3, 42);
+//! let settings = Settings { steps: 20, warmup_steps: 2, max_length: 64, ..Settings::default() };
+//! let start = tokenizer.target(INIT_TEXT)?;
+//! let mut pack = Pack::new(model, vec![trial], settings, &start)?;
+//! let before = pack.eval_loss(&batch)?[0];
+//! for _ in 0..20 {
+//!     pack.step(std::slice::from_ref(&batch))?;
+//! }
+//! assert!(pack.eval_loss(&batch)?[0] < before);
+//! let adapter = pack.parameters(0)?.to_bytes()?; // a safetensors file
+//! assert!(!adapter.is_empty());
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod answer;
 pub mod batch;

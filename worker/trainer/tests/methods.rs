@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use deptune_sweep::model::ModelConfig;
 use deptune_trainer::schedule::Scheduler;
-use deptune_trainer::tensors::from_bytes;
+use deptune_trainer::tensors::{from_bytes, to_bytes};
 use deptune_trainer::weights::Weights;
 use deptune_trainer::{
     Adapter, Batch, Example, Member, Method, Model, Optimizer, Pack, Padding, Settings,
@@ -126,6 +126,26 @@ impl Trace {
     }
 }
 
+impl Trace {
+    /// For peft to load: the adapter, and the logits of the first batch's labels with it.
+    fn write(&self, pack: &Pack, run: &str) {
+        let name = match run {
+            "lora" => "lora",
+            "pt_adafactor" => "pt",
+            _ => return,
+        };
+        let Some(out) = std::env::var_os("DEPTUNE_METHODS_OUT") else { return };
+        let dir = Path::new(&out).join(self.dir.file_name().unwrap()).join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        let bytes = pack.parameters(0).unwrap().to_bytes().unwrap();
+        std::fs::write(dir.join("adapter_model.safetensors"), bytes).unwrap();
+        let encoded = pack.encode(&self.batches[0]).unwrap();
+        let logits = pack.label_logits(&encoded).unwrap().get(0);
+        let bytes = to_bytes(&[("logits".to_owned(), &logits)], None).unwrap();
+        std::fs::write(dir.join("logits.safetensors"), bytes).unwrap();
+    }
+}
+
 fn adapter(tensors: BTreeMap<String, Tensor>, prefix: &str) -> Adapter {
     let named = tensors.into_iter().filter_map(|(name, tensor)| {
         name.strip_prefix(prefix).map(|name| (name.to_owned(), tensor))
@@ -165,6 +185,7 @@ fn every_method_follows_transformers() {
                 assert!((found - expected).abs() <= LOSS, "{place}: {found} for {expected}");
             }
             trace.compare(&pack, 0, run);
+            trace.write(&pack, run);
             replayed += 1;
         }
     }

@@ -6,11 +6,13 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use deptune_sweep::child::{DataFile, Device, FileHash, Job, Member, Message, PROTOCOL};
+use deptune_sweep::child::{
+    AdapterFile, DataFile, Device, FileHash, Job, Member, Message, PROTOCOL,
+};
 use deptune_sweep::id::{SweepId, TrialId};
 use deptune_sweep::model::ModelConfig;
 use deptune_sweep::outcome::FailureClass;
-use deptune_sweep::spec::{Format, Settings, Spec};
+use deptune_sweep::spec::{Format, Settings, Spec, WarmStart};
 
 fn quickstart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart")
@@ -18,7 +20,10 @@ fn quickstart() -> PathBuf {
 
 /// Settings of a short trial: 12 updates, evaluated after 4, 8 and 12.
 fn settings(edit: impl Fn(String) -> String) -> Settings {
-    let spec = r#"
+    settings_for(&quickstart().join("model"), &edit(SPEC.to_owned()))
+}
+
+const SPEC: &str = r#"
 name = "short"
 [model]
 path = "model"
@@ -49,9 +54,11 @@ max_length = 32
 warmup_steps = 2
 eval_every = 4
 "#;
-    let config = std::fs::read_to_string(quickstart().join("model/config.json")).unwrap();
+
+fn settings_for(model: &Path, spec: &str) -> Settings {
+    let config = std::fs::read_to_string(model.join("config.json")).unwrap();
     let config = ModelConfig::parse("config.json", &config).unwrap();
-    let spec = Spec::parse(&edit(spec.to_owned()), Format::Toml, Some(&config)).unwrap();
+    let spec = Spec::parse(spec, Format::Toml, Some(&config)).unwrap();
     spec.settings(0).unwrap()
 }
 
@@ -240,4 +247,225 @@ fn a_pack_of_two_gives_two_results() {
     let messages = run(&both);
     let done = messages.iter().filter(|m| matches!(m, Message::Done { .. })).count();
     assert_eq!(done, 2);
+}
+
+/// The spec of a method instead of DePT.
+fn with_method(kind: &str, space: &str) -> impl Fn(String) -> String {
+    let head = format!("[method]\nkind = \"{kind}\"\n[space]\n{space}\nseeds = 42\n[train]\n");
+    move |spec| {
+        let (start, _) = spec.split_once("[method]").unwrap();
+        let (_, end) = spec.split_once("[train]\n").unwrap();
+        format!("{start}{head}{end}")
+    }
+}
+
+const LORA: &str = "learning_rate = 1e-2\nrank = 4";
+const FULL: &str = "learning_rate = 1e-3";
+
+/// The checkpoint of step 4, after which the process is killed, and what it said until then.
+fn until_killed(job: &Job) -> (PathBuf, Vec<Message>) {
+    let (mut child, out) = start(job);
+    let mut messages = vec![];
+    for line in out.lines() {
+        let message: Message = serde_json::from_str(&line.unwrap()).unwrap();
+        if let Message::Checkpoint { step: 4, path, .. } = &message {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return (path.clone(), messages);
+        }
+        messages.push(message);
+    }
+    panic!("no checkpoint of step 4: {messages:?}");
+}
+
+#[test]
+fn every_method_survives_a_kill_bit_for_bit() {
+    let dropout = |spec: String| spec + "dropout = 0.1\n";
+    for (kind, space) in [("lora", LORA), ("full", FULL)] {
+        let (straight, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let settings = settings(|spec| dropout(with_method(kind, space)(spec)));
+        let expected = essence(&run(&job(settings.clone(), straight.path(), None)));
+        let (path, mut messages) = until_killed(&job(settings.clone(), killed.path(), None));
+        messages.extend(run(&job(settings, killed.path(), Some(path))));
+        assert_eq!(essence(&messages), expected, "{kind}");
+    }
+}
+
+/// A directory with one of the golden decoders and a tokenizer of a few words.
+fn decoder(name: &str) -> tempfile::TempDir {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(name);
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(golden.join(file), dir.path().join(file)).unwrap();
+    }
+    let words = ["</s>", "[UNK]", "sentence", ":", "Label", "negative", "positive", "the", "it"];
+    let vocab: serde_json::Map<String, serde_json::Value> =
+        words.iter().zip(1..).map(|(word, id)| ((*word).to_owned(), id.into())).collect();
+    let tokenizer = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+        "normalizer": null, "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null,
+        "decoder": null,
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]"},
+    });
+    std::fs::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    dir
+}
+
+#[test]
+fn decoders_survive_a_kill_bit_for_bit() {
+    for (name, kind, space) in [("gpt2", "lora", LORA), ("llama", "full", FULL)] {
+        let model = decoder(name);
+        let spec = with_method(kind, space)(SPEC.to_owned()) + "dropout = 0.1\n";
+        let settings = settings_for(model.path(), &spec);
+        let of = |scratch: &Path, resume| Job {
+            model: model.path().to_owned(),
+            ..job(settings.clone(), scratch, resume)
+        };
+        let (straight, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let expected = essence(&run(&of(straight.path(), None)));
+        let (path, mut messages) = until_killed(&of(killed.path(), None));
+        messages.extend(run(&of(killed.path(), Some(path))));
+        assert_eq!(essence(&messages), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_checkpoint_before_a_torn_one_is_used() {
+    let scratch = tempfile::tempdir().unwrap();
+    let settings = settings(|s| s);
+    let whole = run(&job(settings.clone(), scratch.path(), None));
+    let checkpoints: Vec<PathBuf> = whole
+        .iter()
+        .filter_map(|m| match m {
+            Message::Checkpoint { path, .. } => Some(path.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(checkpoints.len(), 3);
+    let kept: Vec<bool> = checkpoints.iter().map(|path| path.exists()).collect();
+    assert_eq!(kept, [false, true, true], "the last two are kept");
+    let bytes = std::fs::read(&checkpoints[2]).unwrap();
+    std::fs::write(&checkpoints[2], &bytes[..bytes.len() / 2]).unwrap();
+    let again = run(&job(settings, scratch.path(), Some(checkpoints[2].clone())));
+    assert!(matches!(&again[0], Message::Started { first_steps, .. } if *first_steps == [8]));
+    let (_, result, adapter) = essence(&again);
+    assert_eq!((result, adapter), (essence(&whole).1, essence(&whole).2));
+}
+
+#[test]
+fn answers_are_written_on_request_and_classes_reported() {
+    let scratch = tempfile::tempdir().unwrap();
+    for decoding in ["greedy", "labels"] {
+        let asked = format!("save_predictions = true\ndecoding = \"{decoding}\"\n");
+        let messages = run(&job(settings(|s| s + &asked), scratch.path(), None));
+        let files: Vec<(&str, &Path)> = messages
+            .iter()
+            .filter_map(|m| match m {
+                Message::Predictions { split, path, .. } => Some((split.as_str(), path.as_path())),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(
+            files.iter().map(|(split, _)| *split).collect::<Vec<_>>(),
+            ["validation", "test"]
+        );
+        let Some(Message::Done { result, .. }) = messages.last() else { panic!("{messages:?}") };
+        let test = result.test.as_ref().unwrap();
+        for (split, path) in files {
+            let text = std::fs::read_to_string(path).unwrap();
+            let rows: Vec<serde_json::Value> =
+                text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            assert_eq!(rows.len(), 10);
+            let right = rows.iter().filter(|row| row["correct"] == true).count();
+            let accuracy = if split == "test" { test.metrics[0].1 } else { result.metric };
+            assert_eq!(accuracy.get(), 10.0 * right as f64, "{split}");
+            assert!(
+                rows[3]["row"] == 3
+                    && rows[3]["source"].as_str().unwrap().starts_with("sentence: ")
+            );
+            if decoding == "labels" {
+                let known = ["negative", "positive"];
+                assert!(
+                    rows.iter().all(|row| known.contains(&row["prediction"].as_str().unwrap()))
+                );
+            }
+        }
+        let support: u64 = test.per_class.iter().map(|class| class.support).sum();
+        assert_eq!((test.per_class.len(), support), (2, 10));
+    }
+}
+
+#[test]
+fn a_trial_without_gain_ends_early() {
+    let scratch = tempfile::tempdir().unwrap();
+    // With rates of 0 the first evaluation stays the best.
+    let mut still = settings(|s| s.replace("steps = 12", "steps = 40") + "patience = 2\n");
+    still.prompt_lr = Some(0.0);
+    still.lowrank_lr = Some(0.0);
+    let mut both = job(still.clone(), scratch.path(), None);
+    let other = TrialId { sweep: SweepId(1), index: 1 };
+    let moving = Settings { prompt_lr: Some(0.3), ..still };
+    both.trials.push(Member { trial: other, settings: moving, resume: None });
+    let messages = run(&both);
+    let ends: Vec<_> = messages
+        .iter()
+        .filter_map(|m| match m {
+            Message::Done { trial, result, .. } => {
+                Some((trial.index, result.steps, result.clone()))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ends.len(), 2);
+    let (_, steps, result) = ends.iter().find(|(index, ..)| *index == 0).unwrap();
+    assert_eq!((*steps, result.best_step, result.stopped_early), (12, 4, true));
+    assert!(result.test.is_some());
+    let after =
+        messages.iter().position(|m| matches!(m, Message::Done { trial, .. } if trial.index == 0));
+    let later = &messages[after.unwrap() + 1..];
+    let about = |m: &Message| matches!(m, Message::Eval { trial, .. } | Message::Checkpoint { trial, .. } if trial.index == 0);
+    assert!(!later.iter().any(about), "nothing more is said of it");
+}
+
+#[test]
+fn a_trial_starts_from_the_adapter_of_another() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (_, _, bytes) = essence(&run(&job(settings(|s| s), scratch.path(), None)));
+    let path = scratch.path().join("source.safetensors");
+    std::fs::write(&path, bytes).unwrap();
+    let first_loss = |messages: &[Message]| {
+        messages.iter().find_map(|m| match m {
+            Message::Eval { evaluation, .. } => Some(evaluation.loss.get()),
+            _ => None,
+        })
+    };
+    let with = |edit: &dyn Fn(&mut Settings)| {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut settings = settings(|s| s);
+        edit(&mut settings);
+        let mut job = job(settings, scratch.path(), None);
+        job.adapters = vec![AdapterFile { name: "source".to_owned(), path: path.clone() }];
+        run(&job)
+    };
+    let still = |s: &mut Settings| (s.prompt_lr, s.lowrank_lr) = (Some(0.0), Some(0.0));
+    let source = |s: &mut Settings| s.source = Some("source".to_owned());
+    let cold = with(&|s| still(s));
+    let warm = with(&|s| (still(s), source(s)).0);
+    let prompt = with(&|s| {
+        still(s);
+        source(s);
+        s.warm_start = WarmStart::Prompt;
+    });
+    let losses = [&cold, &warm, &prompt].map(|messages| first_loss(messages).unwrap());
+    assert!(
+        losses[0] != losses[1] && losses[1] != losses[2] && losses[0] != losses[2],
+        "{losses:?}"
+    );
+    let (class, message) = only_failure(&with(&|s| {
+        source(s);
+        s.prompt_length = 9;
+    }));
+    assert_eq!(class, FailureClass::UserError);
+    assert!(message.contains("[8, 64]") || message.contains("[8, "), "{message}");
+    assert!(message.contains("[9, "), "{message}");
 }

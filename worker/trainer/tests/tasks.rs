@@ -46,7 +46,8 @@ fn quickstart() -> PathBuf {
 
 fn job(data: &Path, task: &str, files: &[(&str, &str)], scratch: &Path) -> Job {
     let listed = |split: &str| {
-        let names = files.iter().filter(|(of, _)| *of == split).map(|(_, name)| format!("{name:?}"));
+        let names =
+            files.iter().filter(|(of, _)| *of == split).map(|(_, name)| format!("{name:?}"));
         format!("{split} = [{}]\n", names.collect::<Vec<_>>().join(", "))
     };
     let spec = format!(
