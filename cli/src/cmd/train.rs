@@ -91,7 +91,7 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let job = job(&spec, model, &slot, &dir, index, settings)?;
     let stop = stop::on_signal("stopping: the trial is checkpointed")?;
     let mut run =
-        Run { globals, spec: &spec, dir, slot, program, job, live: Live::new(globals.json) };
+        Run { globals, spec: &spec, dir, slot, program, job, live: Live::new(false) };
     run.go(&stop).await
 }
 
@@ -336,7 +336,7 @@ impl Run<'_> {
                 source: source.into(),
             })?;
         let mut ended = None;
-        let mut asked = false;
+        let (mut asked, mut started) = (false, false);
         loop {
             let output = tokio::select! {
                 () = stop.cancelled(), if !asked => {
@@ -348,6 +348,7 @@ impl Run<'_> {
             };
             match output {
                 Some(Output::Message(message)) => {
+                    started |= matches!(*message, Message::Started { .. });
                     if let Some(end) = self.on_message(*message, from.as_ref())? {
                         if matches!(end, Ended::Refused) {
                             child.kill();
@@ -359,6 +360,8 @@ impl Run<'_> {
                     return Ok(match ended {
                         Some(end) => end,
                         None if asked => Ended::Stopped,
+                        // It may be the checkpoint that it died of.
+                        None if from.is_some() && !started => Ended::Refused,
                         None => Ended::Failed(class, message),
                     });
                 }
