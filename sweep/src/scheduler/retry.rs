@@ -66,7 +66,6 @@ impl Scheduler {
         now: Now,
         step: &mut Step,
     ) {
-        self.disarm(id);
         let config = self.config;
         let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
         let max_attempts = sweep.spec.limits.max_attempts;
@@ -89,6 +88,9 @@ impl Scheduler {
                 });
             }
             Fate::Again(wait) => {
+                self.disarm(id);
+                let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
+                let Some(trial) = sweep.active.get_mut(&id.index) else { return };
                 // After an expiry the old holder may still be at work: its word counts until
                 // somebody else is given the trial.
                 let last_holder = (end == AttemptEnd::Expired).then_some(worker);
@@ -174,6 +176,12 @@ impl Scheduler {
 }
 
 impl Trial {
+    /// Milliseconds to wait after the last failure that counted.
+    pub(super) fn backoff(&self, config: Config) -> u64 {
+        let doublings = self.failures.saturating_sub(1).min(20);
+        (config.backoff_base << doublings).min(config.backoff_cap)
+    }
+
     /// Counts a failure against the trial and decides what follows.
     fn count(
         &mut self,
@@ -201,8 +209,7 @@ impl Trial {
                 if self.failures >= max_attempts {
                     Fate::Over
                 } else {
-                    let doublings = self.failures.saturating_sub(1).min(20);
-                    Fate::Again((config.backoff_base << doublings).min(config.backoff_cap))
+                    Fate::Again(self.backoff(config))
                 }
             }
         }

@@ -226,8 +226,11 @@ impl Scheduler {
                 sweep.end(index, Ended { epoch: record.epoch, outcome, worker });
                 return Ok(());
             }
-            Phase::Pending { .. } => {
-                sweep.waiting.insert(index, 0);
+            Phase::Pending { last_holder } => {
+                // When it failed is not stored: after a failure the wait begins anew.
+                let waits = trial.failures > 0 && last_holder.is_none();
+                let wait = if waits { trial.backoff(self.config) } else { 0 };
+                sweep.waiting.insert(index, now.monotonic.saturating_add(wait));
             }
             Phase::Leased { worker, slot, .. } => {
                 trial.expires = now.monotonic.saturating_add(self.config.lease_ttl);
