@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
 use super::handle::{Command, Error, Handle, Health};
-use super::turn::{BatchSize, Next, Turn};
+use super::turn::{BatchSize, Fence, Next, Turn};
 use crate::store::{CommitError, LoadError, Store};
 
 /// Requests that may wait for the owner.
@@ -56,6 +56,7 @@ struct Owner {
     cursor: watch::Sender<u64>,
     health: watch::Sender<Health>,
     batch: BatchSize,
+    fence: Fence,
 }
 
 /// How the owner is told to end.
@@ -82,8 +83,8 @@ pub(crate) async fn start(
     let (work, work_seen) = watch::channel(0);
     let (cursor, cursor_seen) = watch::channel(last_cursor);
     let (health, health_seen) = watch::channel(Health::Serving);
-    let batch = BatchSize::default();
-    let owner = Owner { store, settings, clock, commands, work, cursor, health, batch };
+    let (batch, fence) = (BatchSize::default(), Fence::default());
+    let owner = Owner { store, settings, clock, commands, work, cursor, health, batch, fence };
     let handle =
         Handle { commands: sender, work: work_seen, cursor: cursor_seen, health: health_seen };
     Ok((handle, tokio::spawn(owner.run(scheduler, ending))))
@@ -136,9 +137,16 @@ impl Owner {
                 }
             }
         }
+        if self.fence.is_due(now.monotonic) {
+            turn.fence();
+        }
+        let commits = turn.needs_commit();
         let committed =
-            if turn.needs_commit() { self.store.commit(turn.writes()).await } else { Ok(()) };
+            if commits { self.store.commit(turn.writes()).await } else { Ok(()) };
         let settled = turn.settle(committed);
+        if commits && matches!(settled.next, Next::GoOn) {
+            self.fence.passed(now.monotonic);
+        }
         for (reply, answer) in settled.answers {
             // A caller that has gone misses its answer; the request id lets it ask again.
             let _ = reply.send(answer);

@@ -8,13 +8,15 @@
 //! No clock, no task, no channel: the owner loop drives it over a real store, and so does the
 //! simulator over one that fails, forgets to answer, or belongs to somebody else by now.
 
-use deptune_sweep::scheduler::{Effect, Event, Now, Refusal, Reply, Scheduler, Write};
+use deptune_sweep::scheduler::{Ack, Effect, Event, Now, Refusal, Reply, Scheduler, Write};
 
 use super::handle::Error;
 use crate::store::CommitError;
 
 /// Events committed together at most.
 const MAX_BATCH: usize = 1024;
+/// Milliseconds after which a coordinator that wrote nothing looks whether the store is its own.
+const FENCE_EVERY: u64 = 1_000;
 
 /// Events of one commit. `C` is how a caller is answered.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub struct Turn<C> {
     writes: Vec<Write>,
     answers: Vec<(C, Result<Reply, Refusal>)>,
     wakes: bool,
+    /// Whether the store must say first that it is still ours.
+    fenced: bool,
 }
 
 /// What follows from a turn.
@@ -50,7 +54,7 @@ pub enum Next {
 
 impl<C> Default for Turn<C> {
     fn default() -> Turn<C> {
-        Turn { writes: Vec::new(), answers: Vec::new(), wakes: false }
+        Turn { writes: Vec::new(), answers: Vec::new(), wakes: false, fenced: false }
     }
 }
 
@@ -74,16 +78,24 @@ impl<C> Turn<C> {
             match effect {
                 Effect::WorkAvailable => self.wakes = true,
                 Effect::Reply(answer) => {
+                    self.fenced |= takes_away(&answer);
                     self.answers.extend(caller.take().map(|caller| (caller, answer)));
                 }
             }
         }
     }
 
-    /// Whether anything is to be committed before the callers are answered.
+    /// Has the store say, whatever is written and answered, that it is still ours.
+    pub fn fence(&mut self) {
+        self.fenced = true;
+    }
+
+    /// Whether the callers are answered only after a commit: because something is written, or
+    /// because the answer would be wrong if another coordinator had taken over. Then even an empty
+    /// transaction is refused.
     #[must_use]
     pub fn needs_commit(&self) -> bool {
-        !self.writes.is_empty()
+        self.fenced || !self.writes.is_empty()
     }
 
     /// What is to be made durable, in one transaction, before anybody is answered.
@@ -138,6 +150,37 @@ impl BatchSize {
     /// A commit succeeded, or did not.
     pub fn learn(&mut self, succeeded: bool) {
         self.0 = if succeeded { (self.0 * 2).min(MAX_BATCH) } else { 1 };
+    }
+}
+
+/// When the store last said that it is ours. A coordinator that writes nothing for a while asks,
+/// so that one that was replaced does not keep its workers waiting for ever.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fence {
+    last: u64,
+}
+
+impl Fence {
+    /// Whether to ask now, on the monotonic clock.
+    #[must_use]
+    pub fn is_due(self, now: u64) -> bool {
+        now.saturating_sub(self.last) >= FENCE_EVERY
+    }
+
+    /// The store took a commit that was decided at this time.
+    pub fn passed(&mut self, now: u64) {
+        self.last = now;
+    }
+}
+
+/// Whether the caller gives something up because of the answer, so that it must not come from a
+/// memory that is out of date.
+fn takes_away(answer: &Result<Reply, Refusal>) -> bool {
+    match answer {
+        Ok(Reply::Stops(stops)) => !stops.is_empty(),
+        Ok(Reply::Exchanged { acks, .. }) => acks.iter().any(|ack| *ack != Ack::Accepted),
+        Ok(Reply::Sweep(_) | Reply::Registered | Reply::Done) => false,
+        Err(_) => true,
     }
 }
 
