@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use deptune_coordinator::artifact::Retention;
-use deptune_coordinator::runtime::{BatchSize, Error, Next, Turn};
+use deptune_coordinator::runtime::{BatchSize, Error, Fence, Next, Turn};
 use deptune_coordinator::store::{CommitError, LoadError, MemoryStore, Store};
 use deptune_sweep::scheduler::{Config, Event, Now, Reply, Scheduler};
 use futures::FutureExt;
@@ -82,6 +82,7 @@ pub(crate) struct Process {
     flight: Option<Flight>,
     planned: bool,
     batch: BatchSize,
+    fence: Fence,
 }
 
 impl Process {
@@ -105,13 +106,8 @@ impl Process {
             flight: None,
             planned: false,
             batch: BatchSize::default(),
+            fence: Fence::default(),
         }
-    }
-
-    /// Requests that wait.
-    #[must_use]
-    pub(crate) fn waiting(&self) -> usize {
-        self.commands.len()
     }
 }
 
@@ -259,6 +255,9 @@ impl World {
             let gone = caller.until < at;
             turn.take(scheduler, event, caller, gone, now);
         }
+        if process.fence.is_due(now.monotonic) {
+            turn.fence();
+        }
         let commits = turn.needs_commit();
         let result = (!commits).then_some(Ok(()));
         process.flight = Some(Flight { turn, fate, result, now, decided: at });
@@ -321,14 +320,14 @@ impl World {
             Fate::UnknownApplied => "store: commit unknown, applied",
             Fate::UnknownLost => "store: commit unknown, lost",
         });
-        let (now, decided) = (flight.now, flight.decided);
+        let decided = flight.decided;
         let checked = match (&applied, &process.scheduler) {
             (Ok(()), Some(scheduler)) => {
                 let (ours, newest) = (process.generation, self.generation);
                 let writes = flight.turn.writes();
                 self.trace.writes(writes);
                 let artifacts = &self.artifacts;
-                let seen = Commit { ours, newest, writes, scheduler, now, decided, artifacts };
+                let seen = Commit { ours, newest, writes, scheduler, decided, artifacts };
                 self.checks.committed(&seen, &mut self.counters)
             }
             (Err(error @ (CommitError::Fenced { .. } | CommitError::Inconsistent { .. })), _) => {
@@ -350,10 +349,13 @@ impl World {
             return;
         }
         let process = &mut self.processes[c];
-        process.unfenced =
-            !flight.turn.needs_commit() && process.generation != self.generation;
+        let commits = flight.turn.needs_commit();
+        process.unfenced = !commits && process.generation != self.generation;
         let result = flight.result.unwrap_or(Ok(()));
         let settled = flight.turn.settle(result);
+        if commits && matches!(settled.next, Next::GoOn) {
+            process.fence.passed(flight.now.monotonic);
+        }
         process.batch.learn(matches!(settled.next, Next::GoOn));
         let amid = process.crash_at == Some(CrashPoint::AmidReplies) && settled.answers.len() > 1;
         let told = if amid { settled.answers.len() / 2 } else { settled.answers.len() };

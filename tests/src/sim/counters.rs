@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// Every fault that the simulator injects.
-pub const FAULTS: &[&str] = &[
+pub(crate) const FAULTS: &[&str] = &[
     "network: message lost",
     "network: message duplicated",
     "network: message late",
@@ -51,7 +51,7 @@ pub const FAULTS: &[&str] = &[
 ];
 
 /// Every way in which a trial, a sweep, a worker or a report can move on.
-pub const TRANSITIONS: &[&str] = &[
+pub(crate) const TRANSITIONS: &[&str] = &[
     "trial: new, leased",
     "trial: pending, leased again",
     "trial: pending, revived",

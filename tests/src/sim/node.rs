@@ -38,8 +38,6 @@ pub(crate) struct Node {
     pub(crate) disk: Disk,
     /// The agent.
     pub(crate) agent: Option<Agent>,
-    /// Its id.
-    pub(crate) worker: WorkerId,
     /// What happened to it while it was paused.
     pub(crate) deferred: Vec<Happening>,
     slots: Vec<SlotRecord>,
@@ -75,7 +73,6 @@ impl Node {
             clock: Clock::new(0, TRUE),
             disk: Disk::default(),
             agent: None,
-            worker: WorkerId(Uuid::nil()),
             deferred: Vec::new(),
             slots: (0..slots).map(slot).collect(),
             children: BTreeMap::new(),
@@ -116,7 +113,6 @@ impl World {
         node.up = true;
         node.paused = false;
         node.clock = Clock::new(at, rate);
-        node.worker = worker;
         node.disk.full = false;
         node.wake = None;
         let me = Identity { worker, slots: node.slots.clone() };
@@ -153,8 +149,8 @@ impl World {
         if !keeps_outbox {
             node.disk = Disk::default();
         }
-        let worker = node.worker;
-        self.checks.agent_died(n, worker, keeps_outbox);
+        let checked = self.checks.agent_died(n);
+        self.verdict(checked);
     }
 
     /// Gives the agent an event and does what it says.
@@ -238,8 +234,8 @@ impl World {
         node.agent = None;
         node.children.clear();
         node.calls.clear();
-        let worker = node.worker;
-        self.checks.agent_died(n, worker, true);
+        let checked = self.checks.agent_died(n);
+        self.verdict(checked);
         let wait = self.chance.node.within(500, 20_000);
         self.queue.after(wait, Happening::StartNode(n));
     }
@@ -375,7 +371,8 @@ impl World {
     }
 
     fn call_failed(&mut self, n: usize, error: &CallError, outgoing: &Outgoing) {
-        self.checks.call_failed(n, &outgoing.kind, error);
+        let checked = self.checks.call_failed(n, &outgoing.kind, error);
+        self.verdict(checked);
         // The next address is tried.
         let node = &mut self.nodes[n];
         if matches!(error, CallError::Unreachable(_)) && node.server == outgoing.to {

@@ -49,18 +49,6 @@ impl<T> Queue<T> {
         self.now = item.at;
         Some((item.sequence, item.what))
     }
-
-    /// Number of plans.
-    #[must_use]
-    pub(crate) fn len(&self) -> usize {
-        self.heap.len()
-    }
-
-    /// Whether nothing is planned.
-    #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.heap.is_empty()
-    }
 }
 
 impl<T> Default for Queue<T> {

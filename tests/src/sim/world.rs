@@ -381,7 +381,6 @@ impl World {
             trials: &snapshot.trials,
             artifacts: &self.artifacts,
             checkpoints: checkpoints.unwrap_or(0),
-            plans: self.queue.len(),
         };
         let checked = self.checks.scan(&scan);
         self.verdict(checked);

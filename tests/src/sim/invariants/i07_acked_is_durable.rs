@@ -102,7 +102,7 @@ impl Invariant for AckedIsDurable {
                 let (trial, epoch) = (lease.trial, lease.epoch);
                 Err(format!("node {node} deletes its report of {trial} at {epoch} too early"))
             }
-            Seen::Died(node, _) => {
+            Seen::Died(node) => {
                 self.reported.retain(|(of, _), _| of != node);
                 Ok(())
             }

@@ -18,7 +18,7 @@ mod i17_bounded;
 use std::collections::BTreeSet;
 
 use deptune_coordinator::runtime::Error;
-use deptune_sweep::id::{ArtifactHash, SweepId, WorkerId};
+use deptune_sweep::id::{ArtifactHash, SweepId};
 use deptune_sweep::record::TrialRecord;
 use deptune_sweep::scheduler::{Ack, LeaseKey, Now, Reply, Report, Scheduler, StopReason, Write};
 use deptune_worker::protocol::{Answer, Call, CallError, CallKind};
@@ -55,8 +55,6 @@ pub(crate) struct Commit<'a> {
     pub(crate) writes: &'a [Write],
     /// The scheduler that said so.
     pub(crate) scheduler: &'a Scheduler,
-    /// The coordinator's time when it decided.
-    pub(crate) now: Now,
     /// The world's time when it decided.
     pub(crate) decided: u64,
     /// The files that the coordinators hold.
@@ -82,8 +80,8 @@ pub(crate) enum Seen<'a> {
     Failed(usize, &'a CallKind, &'a CallError),
     /// An agent deletes what its outbox holds of a lease.
     Forgotten(usize, LeaseKey, Option<&'a Report>),
-    /// An agent is gone; the outbox stays, or not.
-    Died(usize, bool),
+    /// An agent is gone.
+    Died(usize),
     /// A client was told that a sweep is cancelled.
     CancelAcknowledged(SweepId),
     /// Requests wait for a coordinator.
@@ -103,8 +101,6 @@ pub(crate) struct Scan<'a> {
     pub(crate) artifacts: &'a BTreeSet<ArtifactHash>,
     /// Most checkpoints of one lease in any outbox.
     pub(crate) checkpoints: usize,
-    /// Plans of the world.
-    pub(crate) plans: usize,
 }
 
 trait Invariant: std::fmt::Debug {
@@ -230,8 +226,8 @@ impl Checks {
     }
 
     /// An agent is gone.
-    pub(crate) fn agent_died(&mut self, node: usize, _worker: WorkerId, kept: bool) -> Result<(), Broken> {
-        self.see(&Seen::Died(node, kept))
+    pub(crate) fn agent_died(&mut self, node: usize) -> Result<(), Broken> {
+        self.see(&Seen::Died(node))
     }
 
     /// A client was told that a sweep is cancelled.
