@@ -373,6 +373,7 @@ impl World {
             Next::End(_) => {
                 self.counters.count("coordinator: deposed");
                 self.kill_coordinator(c);
+                self.restart_soon(c);
             }
             Next::Recover(_) => {
                 let process = &mut self.processes[c];
