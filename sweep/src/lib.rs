@@ -11,6 +11,7 @@ pub mod child;
 pub mod id;
 pub mod metric;
 pub mod model;
+pub mod mutation;
 pub mod outcome;
 pub mod record;
 pub mod scheduler;

@@ -8,6 +8,7 @@
 //! No clock, no task, no channel: the owner loop drives it over a real store, and so does the
 //! simulator over one that fails, forgets to answer, or belongs to somebody else by now.
 
+use deptune_sweep::mutation;
 use deptune_sweep::scheduler::{Ack, Effect, Event, Now, Refusal, Reply, Scheduler, Write};
 
 use super::handle::Error;
@@ -78,7 +79,8 @@ impl<C> Turn<C> {
             match effect {
                 Effect::WorkAvailable => self.wakes = true,
                 Effect::Reply(answer) => {
-                    self.fenced |= takes_away(&answer);
+                    self.fenced |=
+                        takes_away(&answer) && !mutation::on("deposed answers from memory");
                     self.answers.extend(caller.take().map(|caller| (caller, answer)));
                 }
             }
@@ -112,8 +114,11 @@ impl<C> Turn<C> {
             Err(error @ CommitError::Deposed { .. }) => Next::End(error),
             Err(error) => Next::Recover(error),
         };
-        if !matches!(next, Next::GoOn) {
-            let unavailable = |(caller, _)| (caller, Err(Error::Unavailable));
+        if !matches!(next, Next::GoOn) && !mutation::on("ack before commit") {
+            let certain = mutation::on("unknown commit treated as failed")
+                && matches!(next, Next::Recover(CommitError::Unknown(_)));
+            let error = if certain { Error::Busy } else { Error::Unavailable };
+            let unavailable = |(caller, _)| (caller, Err(error.clone()));
             let answers = self.answers.into_iter().map(unavailable).collect();
             return Settled { answers, cursor: None, wakes: false, next };
         }

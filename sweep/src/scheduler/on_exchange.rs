@@ -1,6 +1,7 @@
 //! An agent reports finished attempts and gets trials for its free slots.
 
 use crate::id::{RequestId, SweepId, TrialId, WorkerId};
+use crate::mutation;
 use crate::outcome::{Outcome, SweepStatus};
 use crate::record::{AttemptRecord, LogEntry, Phase};
 use crate::scheduler::event::{
@@ -64,7 +65,7 @@ impl Scheduler {
         let Some(trial) = sweep.active.get_mut(&id.index) else {
             return Ack::Rejected { reason: format!("trial {id} was never leased") };
         };
-        if trial.is_held_by(worker, epoch) {
+        if trial.is_held_by(worker, epoch) || mutation::on("no epoch check on completion") {
             if let Phase::Pending { .. } = trial.phase {
                 // The lease had expired, but its holder was not lost after all.
                 trial.losses = trial.losses.saturating_sub(1);
@@ -76,8 +77,10 @@ impl Scheduler {
             self.end_attempt(id, worker, report.end, now, step);
             return Ack::Accepted;
         }
-        if epoch == trial.epoch && matches!(trial.phase, Phase::Pending { last_holder: None }) {
-            // This attempt's end was recorded before; the answer was lost.
+        let over = epoch == trial.epoch && matches!(trial.phase, Phase::Pending { last_holder: None });
+        if over && !matches!(report.end, ReportEnd::Succeeded { .. }) {
+            // This attempt's end was recorded before; the answer was lost. A success would have
+            // ended the trial: that one was never recorded, because its worker was declared lost.
             return Ack::Accepted;
         }
         if epoch > trial.epoch {
@@ -98,7 +101,9 @@ impl Scheduler {
     ) -> Option<Grant> {
         let known = self.workers.get(&worker)?;
         known.slot(slot)?;
-        if let Some(&id) = known.slots.get(&slot) {
+        if let Some(&id) = known.slots.get(&slot)
+            && !mutation::on("slot leased twice")
+        {
             // Granted before under this request: the answer was lost, give it again. Under
             // another request the slot is taken.
             return self.granted(id, request_id, slot);

@@ -1,6 +1,7 @@
 //! What happens to a trial when an attempt ends: an outcome, or another attempt.
 
 use crate::id::{SweepId, TrialId, WorkerId};
+use crate::mutation;
 use crate::outcome::{FailureClass, Outcome, SweepStatus};
 use crate::record::{AttemptEnd, LogEntry, OutcomeRecord, Phase};
 use crate::scheduler::event::{Effect, Now, ReportEnd, Step, Write};
@@ -73,6 +74,9 @@ impl Scheduler {
         let fate = trial.count(class, end, max_attempts, config);
         let lease = trial.lease(id);
         step.writes.push(Write::AttemptProgress { lease, last_step: trial.live.step });
+        if mutation::on("lease counted down twice") {
+            self.disarm(id);
+        }
         match fate {
             Fate::Over => {
                 self.record_outcome(id, step, now, |trial| OutcomeRecord {
@@ -191,6 +195,10 @@ impl Trial {
         config: Config,
     ) -> Fate {
         match class {
+            FailureClass::Preempted if mutation::on("handing back counts") => {
+                self.failures = self.failures.saturating_add(1);
+                Fate::Again(0)
+            }
             FailureClass::Preempted => Fate::Again(0),
             FailureClass::WorkerLost => {
                 self.losses = self.losses.saturating_add(1);

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! sim --seeds N [--first S] [--small | --large] [--trace]
+//! sim --mutations          (built with --features mutations)
 //! ```
 
 #![allow(clippy::print_stdout, reason = "this program's output is for people and scripts")]
@@ -19,10 +20,11 @@ struct Arguments {
     first: u64,
     size: Size,
     trace: bool,
+    mutations: bool,
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let mut found = Arguments { seeds: 100, first: 1, size: Size::Medium, trace: false };
+    let mut found = Arguments { seeds: 100, first: 1, size: Size::Medium, trace: false, mutations: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || {
@@ -35,6 +37,7 @@ fn arguments() -> Result<Arguments, String> {
             "--small" => found.size = Size::Small,
             "--large" => found.size = Size::Large,
             "--trace" => found.trace = true,
+            "--mutations" => found.mutations = true,
             _ => return Err(format!("unknown option '{word}'")),
         }
     }
@@ -45,10 +48,48 @@ fn main() -> ExitCode {
     let arguments = match arguments() {
         Ok(arguments) => arguments,
         Err(words) => {
-            println!("{words}; usage: sim --seeds N [--first S] [--small | --large] [--trace]");
+            println!(
+                "{words}; usage: sim --seeds N [--first S] [--small | --large] [--trace], or sim \
+                 --mutations"
+            );
             return ExitCode::from(2);
         }
     };
+    if arguments.mutations {
+        return mutations();
+    }
+    worlds(&arguments)
+}
+
+/// Hunts every deliberate bug.
+#[cfg(feature = "mutations")]
+fn mutations() -> ExitCode {
+    use sim::mutations::{ALL, LIMIT, hunt};
+    const HUNTS: u64 = 5;
+    // A panic is a way to notice; its words stand in the table.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut missed = 0;
+    println!("{:<38} {:>6} {:>6}  noticed by, and where the bug is", "bug", "median", "worst");
+    for mutation in ALL {
+        let found = hunt(*mutation, HUNTS);
+        let worst = found.worlds.last().copied().unwrap_or(LIMIT + 1);
+        let median = found.worlds.get(found.worlds.len() / 2).copied().unwrap_or(LIMIT + 1);
+        missed += u64::from(worst > LIMIT);
+        let by = found.first.map_or("nothing", |broken| broken.id);
+        println!("{:<38} {median:>6} {worst:>6}  {by:<4} {}", mutation.name, mutation.path);
+    }
+    println!("{} bugs, {HUNTS} hunts each, {missed} missed in {LIMIT} seeds", ALL.len());
+    if missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+#[cfg(not(feature = "mutations"))]
+fn mutations() -> ExitCode {
+    println!("the deliberate bugs are not built in; build with --features mutations");
+    ExitCode::from(2)
+}
+
+/// Runs the worlds.
+fn worlds(arguments: &Arguments) -> ExitCode {
     let size = match arguments.size {
         Size::Small => " --small",
         Size::Medium => "",

@@ -153,7 +153,7 @@ impl World {
                 };
                 client.told.insert(*request_id, told);
                 // Nothing happened, as far as it knows: some ask anew, as another request.
-                if self.faulty && told == Told::Refused && self.chance.client.per_mille(300) {
+                if self.faulty && told == Told::Refused && self.chance.client.per_mille(700) {
                     client.task = Task::Idle;
                     client.left += 1;
                 }

@@ -12,6 +12,7 @@ use futures::FutureExt;
 use super::clock::{Clock, TRUE};
 use super::front::{Caller, Parked};
 use super::invariants::{Broken, Commit};
+use super::profile::Size;
 use super::world::{Happening, World};
 
 /// Milliseconds between two looks for expired leases.
@@ -125,7 +126,7 @@ impl World {
             return;
         }
         let at = self.queue.now();
-        if self.faulty && self.chance.store.per_mille(self.profile.refused * 5) {
+        if self.store_fault(self.profile.refused * 5) {
             self.counters.count("store: load failed");
             self.queue.after(1_000, Happening::StartCoordinator(c));
             return;
@@ -151,7 +152,7 @@ impl World {
     pub(crate) fn load(&mut self, c: usize) {
         let at = self.queue.now();
         let run = self.processes[c].run;
-        if self.faulty && self.chance.store.per_mille(self.profile.refused * 5) {
+        if self.store_fault(self.profile.refused * 5) {
             self.counters.count("store: load failed");
             self.queue.after(500, Happening::Reload(c, run));
             return;
@@ -269,7 +270,7 @@ impl World {
         if self.crashes(c, CrashPoint::BeforeCommit) {
             return;
         }
-        let slow = self.faulty && self.chance.store.per_mille(self.profile.slow);
+        let slow = self.store_fault(self.profile.slow);
         let wait = if slow {
             self.counters.count("store: slow commit");
             self.chance.store.within(200, 20_000)
@@ -281,6 +282,13 @@ impl World {
         self.queue.after(wait + more, Happening::CommitDone(c, run));
     }
 
+    /// Whether the store misbehaves now. Large worlds commit a thousand times as often.
+    fn store_fault(&mut self, p: u64) -> bool {
+        self.faulty
+            && self.chance.store.per_mille(p)
+            && (self.profile.size != Size::Large || self.chance.store.per_mille(10))
+    }
+
     fn draw_fate(&mut self) -> Fate {
         if self.disk_full {
             return Fate::Full;
@@ -288,10 +296,10 @@ impl World {
         if !self.faulty {
             return Fate::Done;
         }
-        if self.chance.store.per_mille(self.profile.refused) {
+        if self.store_fault(self.profile.refused) {
             return Fate::Busy;
         }
-        if !self.chance.store.per_mille(self.profile.unknown) {
+        if !self.store_fault(self.profile.unknown) {
             return Fate::Done;
         }
         let applied = self.chance.store.per_mille(500);

@@ -23,6 +23,7 @@ mod front;
 mod invariants;
 mod ledger;
 mod message;
+pub mod mutations;
 mod net;
 mod node;
 mod profile;

@@ -326,6 +326,19 @@ fn a_trial_that_fails_for_good_frees_one_lease_of_max_parallel() {
 }
 
 #[test]
+fn a_success_that_is_not_recorded_is_not_accepted() {
+    let mut bench = Bench::new();
+    bench.submit("");
+    let w = bench.register(1, 1, vec![]);
+    let lease = bench.lease(w, 0).lease;
+    // The agent's next run found no report of it; the old run's message comes after that.
+    bench.register(2, 1, vec![lease]);
+    let (acks, _) = bench.exchange(w, vec![success(lease)], vec![]);
+    assert!(matches!(acks[..], [Ack::Stale { .. }]), "{acks:?}");
+    assert_eq!((bench.store.outcomes.len(), bench.store.stale), (0, 1));
+}
+
+#[test]
 fn a_restart_does_not_shorten_the_wait_after_a_failure() {
     let mut bench = Bench::new();
     bench.submit("[limits]\nmax_parallel = 1\n");
