@@ -55,10 +55,10 @@ impl World {
             return;
         }
         let n = self.chance.fault.index(self.nodes.len());
-        match self.chance.fault.below(20) {
+        match self.chance.fault.below(22) {
             0..=2 => self.strike_coordinator_kill(),
             3 => self.strike_coordinator_pause(),
-            4 => self.strike_takeover(),
+            4 | 20 | 21 => self.strike_takeover(),
             5..=6 => self.strike_kill_agent(n),
             7 => self.strike_agent_pause(n),
             8 => self.strike_agent_disk(n),
@@ -134,7 +134,9 @@ impl World {
         self.processes[c].paused = true;
         let run = self.processes[c].run;
         self.start_coordinator(rival);
-        let wait = self.chance.fault.within(500, 60_000);
+        // A short stop is worse: the old one does not notice that time has passed.
+        let most = if self.chance.fault.per_mille(500) { 900 } else { 60_000 };
+        let wait = self.chance.fault.within(20, most);
         self.queue.after(wait, Happening::Relief(Relief::ResumeCoordinator(c, run)));
     }
 
