@@ -90,6 +90,7 @@ pub(crate) enum Command {
     Export(cmd::export::Args),
     #[command(subcommand)]
     Adapter(cmd::adapter::Command),
+    Train(cmd::train::Args),
     Predict(cmd::predict::Args),
     Eval(cmd::eval::Args),
 }

@@ -32,9 +32,14 @@ pub(crate) fn start(
 ) -> Result<(), Error> {
     let level = match (talk, verbose) {
         (Talk::Client, 0) => "warn",
-        (Talk::Service, 0) => "warn,deptune=info,deptune_coordinator=info,deptune_worker=info",
-        (_, 1) => "info,deptune=debug,deptune_coordinator=debug,deptune_worker=debug",
-        _ => "debug",
+        (Talk::Service, 0) => {
+            "warn,deptune=info,deptune_coordinator=info,deptune_hub=info,deptune_worker=info"
+        }
+        (_, 1) => {
+            "info,deptune=debug,deptune_coordinator=debug,deptune_hub=debug,deptune_worker=debug"
+        }
+        // Addresses of the hub's contents are signed; whoever reads one in a log may use it.
+        _ => "debug,ureq=info,ureq_proto=info",
     };
     let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
     let writer = match file {

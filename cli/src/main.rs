@@ -6,6 +6,7 @@ mod client;
 mod cmd;
 mod duration;
 mod follow;
+mod hub;
 mod local;
 mod logging;
 mod model_dir;
@@ -15,6 +16,7 @@ mod query;
 mod spec_file;
 mod status;
 mod stop;
+mod train_dir;
 mod trainer;
 mod upload;
 

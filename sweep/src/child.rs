@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::TrialId;
+use crate::id::{ArtifactHash, TrialId};
 use crate::metric::Number;
 use crate::outcome::FailureClass;
 use crate::spec::Settings;
@@ -31,6 +31,9 @@ pub struct Job {
     pub model_files: Vec<FileHash>,
     /// Local copies of the task's data files, by the role and position that the spec gives them.
     pub data: Vec<DataFile>,
+    /// Local copies of the source adapters that the trials name.
+    #[serde(default)]
+    pub adapters: Vec<AdapterFile>,
     /// Directory for this pack's checkpoints and predictions; exists, and is the child's own.
     pub scratch: PathBuf,
     /// Where the pack computes.
@@ -56,6 +59,15 @@ pub struct DataFile {
     /// The split that the spec names it for: `train`, `validation` or `test`.
     pub split: String,
     /// The name that the submitter knows it by, for messages about bad rows.
+    pub name: String,
+    /// Where the copy lies on this node.
+    pub path: PathBuf,
+}
+
+/// A local copy of a source adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterFile {
+    /// Its name in the spec, as in [`Settings::source`].
     pub name: String,
     /// Where the copy lies on this node.
     pub path: PathBuf,
@@ -125,6 +137,16 @@ pub enum Message {
         /// The file.
         path: PathBuf,
     },
+    /// The answers to a split's rows lie in the scratch directory (JSON lines), complete and
+    /// synced. Only where the spec asks for them.
+    Predictions {
+        /// The trial.
+        trial: TrialId,
+        /// `validation` or `test`.
+        split: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// The trial has finished.
     Done {
         /// The trial.
@@ -164,6 +186,33 @@ pub struct Evaluation {
     pub rows: u64,
     /// Wall time of the evaluation, seconds.
     pub seconds: f64,
+    /// One entry per class, in class order; empty where any text may be an answer.
+    #[serde(default)]
+    pub per_class: Vec<ClassReport>,
+}
+
+/// How one class fared in an evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassReport {
+    /// Target text of the class.
+    pub label: String,
+    /// Of the rows answered so, the percentage that is; 0 where none is answered so.
+    pub precision: f64,
+    /// Of the rows that are so, the percentage answered so; 0 where there are none.
+    pub recall: f64,
+    /// Harmonic mean of precision and recall, percent.
+    pub f1: f64,
+    /// Rows that are so.
+    pub support: u64,
+}
+
+/// The answers of a trial's best checkpoint to the rows of a split, as an artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Predictions {
+    /// `validation` or `test`.
+    pub split: String,
+    /// Hash of the file: JSON lines.
+    pub hash: ArtifactHash,
 }
 
 /// What a finished trial reports.
@@ -181,7 +230,14 @@ pub struct TrialResult {
     pub constant_metric: Number,
     /// Updates made.
     pub steps: u64,
-    /// m·d + r·(s+d), counted from the tensors.
+    /// Whether training ended before the last step, for want of a better evaluation.
+    #[serde(default)]
+    pub stopped_early: bool,
+    /// The answers to the rows of its splits, where the spec asks for them. A child leaves this
+    /// empty and sends [`Message::Predictions`].
+    #[serde(default)]
+    pub predictions: Vec<Predictions>,
+    /// Numbers trained, counted from the tensors.
     pub trainable_parameters: u64,
     /// Seconds spent in training steps and evaluations, over all attempts.
     pub train_seconds: f64,

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::child::{Evaluation, FileHash, TrialResult};
+use crate::hub::HubModel;
 use crate::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, WorkerId};
 use crate::model::{ModelConfig, ModelError};
 use crate::outcome::{FailureClass, Outcome, SweepStatus, Unknown};
@@ -54,14 +55,19 @@ pub struct Submission {
     pub model_files: Vec<FileHash>,
     /// Whether the coordinator holds those files, so that workers fetch them by hash.
     pub model_uploaded: bool,
+    /// The hub's model, at the commit that its name meant at submission.
+    pub model_hub: Option<HubModel>,
     /// The data files, held by the coordinator.
     pub data: Vec<DataRef>,
 }
 
-/// A data file by hash.
+/// The role of a source adapter among a submission's files.
+pub const SOURCE: &str = "source";
+
+/// A data file, or a source adapter, by hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataRef {
-    /// `train`, `validation` or `test`.
+    /// `train`, `validation` or `test`; [`SOURCE`] for a source adapter.
     pub split: String,
     /// The name in the spec.
     pub name: String,
@@ -115,6 +121,10 @@ pub enum Phase {
         outcome: Outcome,
     },
 }
+
+/// Most bytes of a checkpoint that goes through the coordinator. A larger one stays with the
+/// worker, or in a directory that workers share, and a small file that names it goes instead.
+pub const LARGEST_STATE: u64 = 16 << 20;
 
 /// A checkpoint in the artifact store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,20 +4,27 @@
 //! the seeds fastest, so that the trials of one configuration are neighbours. The order is part
 //! of a sweep's meaning (a stored index must keep its settings) and never changes.
 
-use crate::spec::{Method, Settings, Spec, Train, default_eval_every, default_warmup_steps};
+use crate::spec::{Settings, Spec, Train, default_eval_every, default_warmup_steps};
 
 /// The axes of a grid. A valid one has at least one value per axis, no value twice, and at most
 /// [`crate::spec::MAX_TRIALS`] trials.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Space {
-    /// m: rows of the prompt.
+    /// Source adapters to start from, by name; `None` for a start without one. Empty when the
+    /// spec has no such axis.
+    pub source: Vec<Option<String>>,
+    /// m: rows of the prompt. `[0]` for methods without one.
     pub prompt_length: Vec<u32>,
     /// r: columns of A and rows of B.
     pub rank: Ranks,
-    /// α1: peak learning rates of the prompt.
+    /// α1: peak learning rates of the prompt; empty for methods without one.
     pub prompt_lr: Vec<f64>,
-    /// α2: peak learning rates of A and B; empty when nothing low-rank is trained.
+    /// α2: peak learning rates of DePT's A and B; empty when they are not trained or take α1.
     pub lowrank_lr: Vec<f64>,
+    /// Whether A and B take the prompt's own rate.
+    pub one_rate: bool,
+    /// Peak learning rates of LoRA and full fine-tuning; empty for other methods.
+    pub learning_rate: Vec<f64>,
     /// Axes over training settings, each at most once, in the order of [`TrainAxis`].
     pub train: Vec<TrainAxis>,
     /// Training settings that the spec leaves open and that follow others, axes included.
@@ -54,7 +61,7 @@ impl Follow {
 /// The rank axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ranks {
-    /// These values. `[0]` for prompt tuning.
+    /// These values. `[0]` for prompt tuning and full fine-tuning.
     List(Vec<u32>),
     /// No axis of its own: r follows from m and s, so that every configuration has as many
     /// parameters as a prompt of `to` rows alone.
@@ -156,7 +163,10 @@ impl Space {
             Ranks::List(values) => length(values),
             Ranks::EqualParameters { .. } => 1,
         };
-        let rates = length(&self.prompt_lr).saturating_mul(length(&self.lowrank_lr).max(1));
+        let rates = [&self.prompt_lr, &self.lowrank_lr, &self.learning_rate]
+            .map(|values| length(values).max(1))
+            .into_iter()
+            .fold(length(&self.source).max(1), u64::saturating_mul);
         self.train
             .iter()
             .map(|axis| axis.len() as u64)
@@ -176,6 +186,14 @@ fn digit(index: &mut u64, base: usize) -> Option<usize> {
     let value = index.checked_rem(base)?;
     *index /= base;
     usize::try_from(value).ok()
+}
+
+/// The next rate of an axis: `Some(None)` where it has no values.
+fn rate(index: &mut u64, values: &[f64]) -> Option<Option<f64>> {
+    match values.len() {
+        0 => Some(None),
+        many => values.get(digit(index, many)?).copied().map(Some),
+    }
 }
 
 impl Spec {
@@ -213,19 +231,19 @@ impl Spec {
             axis.apply(digit(&mut rest, axis.len())?, &mut train)?;
         }
         space.follow.apply(&mut train);
-        let lowrank_lr = match self.method {
-            Method::Dept if !space.lowrank_lr.is_empty() => {
-                Some(*space.lowrank_lr.get(digit(&mut rest, space.lowrank_lr.len())?)?)
-            }
-            Method::Dept | Method::Pt => None,
-        };
-        let prompt_lr = *space.prompt_lr.get(digit(&mut rest, space.prompt_lr.len())?)?;
+        let learning_rate = rate(&mut rest, &space.learning_rate)?;
+        let lowrank_lr = rate(&mut rest, &space.lowrank_lr)?;
+        let prompt_lr = rate(&mut rest, &space.prompt_lr)?;
         let listed_rank = match &space.rank {
             Ranks::List(values) => Some(*values.get(digit(&mut rest, values.len())?)?),
             Ranks::EqualParameters { .. } => None,
         };
         let prompt_length =
             *space.prompt_length.get(digit(&mut rest, space.prompt_length.len())?)?;
+        let source = match space.source.len() {
+            0 => None,
+            many => space.source.get(digit(&mut rest, many)?)?.clone(),
+        };
         let rank = match (listed_rank, &space.rank) {
             (Some(rank), _) => rank,
             (None, Ranks::EqualParameters { to, hidden, rounding }) => {
@@ -240,7 +258,13 @@ impl Spec {
             prompt_length,
             rank,
             prompt_lr,
-            lowrank_lr,
+            lowrank_lr: if space.one_rate { prompt_lr } else { lowrank_lr },
+            learning_rate,
+            lora_alpha: self.lora_alpha,
+            init: self.start.init,
+            init_text: self.start.init_text.clone(),
+            source,
+            warm_start: self.start.warm_start,
             seed,
             train,
             objective: self.objective.clone(),

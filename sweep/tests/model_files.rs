@@ -75,11 +75,21 @@ fn files_of_two_models_do_not_fit() {
     let tokenizer = std::fs::read(quickstart.join("tokenizer.json")).unwrap();
     let error = check_tokenizer("tokenizer.json", &tokenizer, &other).unwrap_err().to_string();
     assert!(error.contains("ids up to 8007, config.json's vocab_size is 384"), "{error}");
-    let gpt2 = repository().join("worker/trainer/tests/golden/models/gpt2/config.json");
-    let gpt2 = std::fs::read_to_string(gpt2).unwrap();
-    let error = ModelConfig::parse("config.json", &gpt2).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "config.json: model_type 'gpt2' is not supported in this version (supported: t5)"
-    );
+}
+
+#[test]
+fn weights_of_every_architecture_are_recognised() {
+    let models = repository().join("worker/trainer/tests/golden/models");
+    for (name, architecture) in
+        [("t5_v10", "t5"), ("t5_v11", "t5"), ("gpt2", "gpt2"), ("llama", "llama")]
+    {
+        let model = models.join(name);
+        let config = config(&model);
+        assert_eq!(config.model_type(), architecture);
+        weights(&model, &config, None).unwrap();
+        let bytes = std::fs::metadata(model.join("model.safetensors")).unwrap().len();
+        // fp32 numbers and a header: each number counts once, tied heads included.
+        let numbers = config.weight_count() * 4;
+        assert!(numbers < bytes && bytes - numbers < 20_000, "{name}: {numbers} of {bytes}");
+    }
 }

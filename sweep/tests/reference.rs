@@ -18,6 +18,7 @@ use serde_json::Value;
 struct Golden {
     metrics: Vec<MetricCase>,
     normalize_squad: Vec<(String, String)>,
+    pad_punctuation: Vec<(String, String)>,
     formats: Vec<FormatCase>,
     splits: BTreeMap<String, SplitCase>,
 }
@@ -81,13 +82,16 @@ fn metrics_agree() {
             _ => &[],
         };
         let classes: Vec<String> = classes.iter().map(|class| (*class).to_owned()).collect();
-        // Of several answers only the first counts.
-        let targets: Vec<String> = case
+        let golds: Vec<Vec<&str>> = case
             .targets
             .iter()
-            .map(|target| target.get(0).unwrap_or(target).as_str().unwrap().to_owned())
+            .map(|target| match target {
+                Value::Array(answers) => answers.iter().map(|a| a.as_str().unwrap()).collect(),
+                one => vec![one.as_str().unwrap()],
+            })
             .collect();
-        let metrics = metric::evaluate(kinds, &classes, &case.predictions, &targets).unwrap();
+        let recipe = Recipe::Reference;
+        let metrics = metric::evaluate(kinds, &classes, recipe, &case.predictions, &golds).unwrap();
         assert_eq!(metrics.len(), case.result.len());
         for (name, value) in metrics {
             let name = if name == "token_f1" { "f1" } else { &name };
@@ -110,13 +114,24 @@ fn answers_normalize_alike() {
 }
 
 #[test]
+fn punctuation_stands_apart_alike() {
+    let def = resolve("nq", false);
+    let pairs = golden().pad_punctuation;
+    assert!(!pairs.is_empty());
+    for (text, wanted) in pairs {
+        let texts = [("question", text.as_str()), ("context", "")];
+        let texts = texts.map(|(field, text)| (field.to_owned(), text.to_owned()));
+        let source = def.source(&BTreeMap::from(texts)).unwrap();
+        assert_eq!(source, format!("question: {wanted} context: "));
+    }
+}
+
+#[test]
 fn source_and_target_texts_agree() {
-    let (mut checked, mut skipped) = (0, BTreeMap::<String, u32>::new());
+    let mut tasks = std::collections::BTreeSet::new();
+    let mut checked = 0;
     for case in golden().formats {
-        if BuiltIn::find(&case.task).is_none() {
-            *skipped.entry(case.task).or_default() += 1;
-            continue;
-        }
+        assert!(BuiltIn::find(&case.task).is_some(), "{} is not built in", case.task);
         let def = resolve(&case.task, case.add_prefix);
         let line = case.example.to_string();
         let file = SourceFile { name: "row.jsonl", bytes: line.as_bytes() };
@@ -124,11 +139,12 @@ fn source_and_target_texts_agree() {
         let [row] = &rows[..] else { panic!("{} rows", rows.len()) };
         assert_eq!(row.source, case.result["source"], "{}", case.task);
         assert_eq!(row.target, case.result["target"], "{}", case.task);
+        assert_eq!(row.answers.first(), Some(&row.target));
+        tasks.insert(case.task);
         checked += 1;
     }
-    println!("{checked} formats checked; not built in: {skipped:?}");
-    // 14 tasks, each with and without its name in front (superglue-rte is a task of its own).
-    assert_eq!((checked, skipped.values().sum::<u32>()), (28, 24));
+    // Each with and without its name in front.
+    assert_eq!((tasks.len(), checked), (26, 52));
 }
 
 #[test]
@@ -150,16 +166,19 @@ fn splits_take_the_rows_that_the_permutation_says() {
     let rows = |split, n: u32| -> Vec<Example> {
         let row = |line| RowId { split, file: 0, line };
         (0..u64::from(n))
-            .map(|line| Example { source: String::new(), target: String::new(), row: row(line) })
+            .map(|line| Example {
+                source: String::new(),
+                target: String::new(),
+                answers: Vec::new(),
+                group: None,
+                row: row(line),
+            })
             .collect()
     };
-    let (mut checked, mut skipped) = (0, Vec::new());
+    let mut checked = 0;
     for (key, case) in golden().splits {
         let (task, large) = key.strip_suffix("_train").map_or((key.as_str(), false), |t| (t, true));
-        if BuiltIn::find(task).is_none() {
-            skipped.push(key);
-            continue;
-        }
+        assert!(BuiltIn::find(task).is_some(), "{task} is not built in");
         // The permuted file is train for the large tasks and validation for the small ones.
         let (train, validation) = if large { (case.n, 7) } else { (7, case.n) };
         let given = BTreeMap::from([
@@ -175,6 +194,5 @@ fn splits_take_the_rows_that_the_permutation_says() {
         assert_eq!((data.validation.len(), rest.len()), (first, case.n as usize - first), "{key}");
         checked += 1;
     }
-    println!("{checked} splits checked; not built in: {skipped:?}");
-    assert_eq!((checked, skipped.len()), (12, 1));
+    assert_eq!(checked, 13);
 }

@@ -15,6 +15,7 @@
 
 mod database;
 mod finished;
+mod hub_server;
 mod process;
 mod program;
 mod project;
@@ -25,6 +26,7 @@ mod world;
 
 pub use database::Database;
 pub use finished::Finished;
+pub use hub_server::{Access, HubServer, Seen};
 pub use process::Process;
 pub use program::{fake_trainer, program, trainer};
 pub use project::{Project, copy_dir, quickstart};

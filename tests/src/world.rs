@@ -17,6 +17,7 @@ use crate::wait::PATIENCE;
 #[derive(Debug)]
 pub struct World {
     dir: TempDir,
+    variables: Vec<(String, String)>,
 }
 
 impl Default for World {
@@ -33,7 +34,14 @@ impl World {
         for name in ["home", "logs"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
-        World { dir }
+        World { dir, variables: Vec::new() }
+    }
+
+    /// Sets a variable in the environment of every program that is started from now on.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> World {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// A path in it.
@@ -55,22 +63,28 @@ impl World {
     }
 
     /// A `deptune` command that sees nothing of the person who runs the tests: neither their
-    /// settings nor their files nor their Slurm job.
+    /// settings nor their files nor their Slurm job; and nothing of the network.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.args(args).current_dir(self.dir.path());
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if ["DEPTUNE_", "SLURM_", "XDG_"].iter().any(|prefix| text.starts_with(prefix)) {
+            if ["DEPTUNE_", "SLURM_", "XDG_", "HF_", "HUGGING"]
+                .iter()
+                .any(|prefix| text.starts_with(prefix))
+            {
                 command.env_remove(&name);
             }
         }
         command
             .env("HOME", self.path("home"))
             .env("DEPTUNE_HOME", self.data_dir())
+            .env("HF_HUB_OFFLINE", "1")
+            .env("NO_PROXY", "*")
             .env("NO_COLOR", "1")
-            .env("RUST_BACKTRACE", "1");
+            .env("RUST_BACKTRACE", "1")
+            .envs(self.variables.iter().cloned());
         command
     }
 

@@ -75,6 +75,7 @@ fn launch(dir: &Path, orders: &str, resume: Option<PathBuf>) -> Launch {
             model: dir.to_owned(),
             model_files: Vec::new(),
             data: Vec::new(),
+            adapters: Vec::new(),
             scratch,
             device: Device::Cpu,
             threads: 1,

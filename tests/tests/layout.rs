@@ -102,9 +102,19 @@ fn arrows_point_down_only() {
         ("deptune-sweep", &[] as &[&str]),
         ("deptune-proto", &["deptune-sweep"]),
         ("deptune-coordinator", &["deptune-sweep", "deptune-proto"]),
-        ("deptune-worker", &["deptune-sweep", "deptune-proto"]),
+        ("deptune-hub", &["deptune-sweep"]),
+        ("deptune-worker", &["deptune-sweep", "deptune-proto", "deptune-hub"]),
         ("deptune-trainer", &["deptune-sweep", "deptune-proto"]),
-        ("deptune", &["deptune-sweep", "deptune-proto", "deptune-coordinator", "deptune-worker"]),
+        (
+            "deptune",
+            &[
+                "deptune-sweep",
+                "deptune-proto",
+                "deptune-coordinator",
+                "deptune-hub",
+                "deptune-worker",
+            ],
+        ),
         (
             "deptune-tests",
             &["deptune-sweep", "deptune-proto", "deptune-coordinator", "deptune-worker"],

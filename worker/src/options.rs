@@ -19,9 +19,14 @@ pub struct Options {
     /// Where finished reports, leases and attempts are kept. Default
     /// `<XDG_STATE_HOME or ~/.local/state>/deptune/worker-<name>`.
     pub state_dir: Option<PathBuf>,
+    /// The hub that models are fetched from, and its cache. Default: none.
+    pub hub: Option<deptune_hub::Settings>,
     /// Where data and models are kept by hash; may be shared by workers of a node. Default
     /// `<XDG_CACHE_HOME or ~/.cache>/deptune`.
     pub cache_dir: Option<PathBuf>,
+    /// Directory that the workers of a pool share, for checkpoints too large for the coordinator.
+    /// Default: none; they stay in the state directory, and only this worker goes on from them.
+    pub artifact_dir: Option<PathBuf>,
     /// Directories under which models may be opened. Nothing outside of them is, except models
     /// that were uploaded.
     pub model_roots: Vec<PathBuf>,
@@ -55,7 +60,9 @@ impl Options {
             insecure: false,
             name: None,
             state_dir: None,
+            hub: None,
             cache_dir: None,
+            artifact_dir: None,
             model_roots: Vec::new(),
             slots: SlotOptions::default(),
             trainer: None,

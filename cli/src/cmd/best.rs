@@ -2,7 +2,7 @@
 
 use deptune_proto::v1::{GetLeaderboardRequest, GetLeaderboardResponse, LeaderboardRow};
 
-use super::connect;
+use super::{METHOD_COLUMNS, connect};
 use crate::args::Globals;
 use crate::client::Client;
 use crate::output::error::{Error, Exit};
@@ -79,16 +79,19 @@ pub(super) fn print(globals: &Globals, board: &GetLeaderboardResponse) -> Result
 
 fn table(board: &GetLeaderboardResponse) -> String {
     let rows = &board.rows;
-    let has_lowrank = rows.iter().any(|row| row.lowrank_lr.is_some());
     let has_other = rows.iter().any(|row| !other(row).is_empty());
     let has_test = rows.iter().any(|row| row.test_mean.is_some());
     let metric = board.metric_name.as_str();
     let test = format!("test {metric}");
-    let mut columns: Vec<(&str, Side)> =
-        vec![("place", Right), ("prompt_length", Right), ("rank", Right), ("prompt_lr", Right)];
-    if has_lowrank {
-        columns.push(("lowrank_lr", Right));
-    }
+    let mut columns: Vec<(&str, Side)> = vec![
+        ("place", Right),
+        ("prompt_length", Right),
+        ("rank", Right),
+        ("prompt_lr", Right),
+        ("lowrank_lr", Right),
+        ("learning_rate", Right),
+        ("source", Left),
+    ];
     if has_other {
         columns.push(("other settings", Left));
     }
@@ -97,17 +100,17 @@ fn table(board: &GetLeaderboardResponse) -> String {
         columns.extend([(test.as_str(), Right), ("constant", Right)]);
     }
     columns.push(("parameters", Right));
-    let mut table = Table::new(columns);
+    let mut table = Table::new(columns).leaving_out_empty(METHOD_COLUMNS);
     for row in rows {
         let mut cells = vec![
             row.place.to_string(),
-            row.prompt_length.to_string(),
-            row.rank.to_string(),
-            number::rate(row.prompt_lr),
+            if row.prompt_lr.is_some() { row.prompt_length.to_string() } else { String::new() },
+            if row.method == "full" { String::new() } else { row.rank.to_string() },
+            row.prompt_lr.map(number::rate).unwrap_or_default(),
+            row.lowrank_lr.map(number::rate).unwrap_or_default(),
+            row.learning_rate.map(number::rate).unwrap_or_default(),
+            row.source.clone().unwrap_or_default(),
         ];
-        if has_lowrank {
-            cells.push(row.lowrank_lr.map(number::rate).unwrap_or_default());
-        }
         if has_other {
             cells.push(other(row));
         }
@@ -157,7 +160,7 @@ mod tests {
             place: 1,
             prompt_length: 20,
             rank: 60,
-            prompt_lr: 0.3,
+            prompt_lr: Some(0.3),
             lowrank_lr: Some(5e-4),
             seeds: 3,
             mean: 81.25,

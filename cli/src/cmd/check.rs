@@ -11,12 +11,13 @@ use deptune_sweep::task::{
 use serde_json::json;
 
 use crate::args::Globals;
+use crate::hub::Freshness;
 use crate::model_dir;
 use crate::output::error::{Error, Exit};
 use crate::output::table::pairs;
 use crate::output::{self, number};
 use crate::paths::shown;
-use crate::spec_file::{DataFile, Draft, data_files, data_problem};
+use crate::spec_file::{DataFile, Draft, data_problem};
 
 /// Checks a spec, its data and its model
 ///
@@ -32,7 +33,8 @@ pub(crate) struct Args {
     /// The spec, TOML or JSON
     #[arg(value_name = "SPEC")]
     spec: PathBuf,
-    /// Leaves the model's weights and tokenizer alone: its config.json is enough
+    /// Leaves the model's weights and tokenizer alone, and data files that are not on this
+    /// machine: the model's config.json is enough
     #[arg(long)]
     config_only: bool,
     /// The model's config.json, when the model is not on this machine
@@ -42,11 +44,13 @@ pub(crate) struct Args {
 
 /// Checks.
 pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
-    let mut draft = Draft::read(&args.spec, args.model_config.as_deref())?;
-    let data = look_at_data(&mut draft);
+    let mut draft = Draft::read(&args.spec, args.model_config.as_deref(), Freshness::Cached)?;
+    let elsewhere = args.config_only && draft.data_elsewhere();
+    let data = if elsewhere { None } else { look_at_data(&mut draft) };
+    draft.find_sources();
     let model = check_model(&mut draft, args.config_only);
     let spec = draft.finish()?;
-    let how = data.as_ref().map(|data| data.how).unwrap_or_default();
+    let how = data.as_ref().map(|data| data.how.clone()).unwrap_or_default();
     let rows = data
         .map(|data| Split::ALL.map(|split| (split.to_string(), data.split(split).len() as u64)));
     let rows = rows.unwrap_or_default();
@@ -75,7 +79,14 @@ pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
                 number::count(spec.spec.space.seeds.len() as u64, "seed"),
             ),
         ),
-        ("rows", format!("{} ({how})", rows.join(", "))),
+        (
+            "rows",
+            if elsewhere {
+                "data files are not on this machine, not checked (--config-only)".to_owned()
+            } else {
+                format!("{} ({how})", rows.join(", "))
+            },
+        ),
         ("model", model),
     ]))?;
     Ok(Exit::Done)
@@ -90,7 +101,7 @@ pub(super) fn look_at_data(draft: &mut Draft) -> Option<Dataset> {
 }
 
 fn check_data(draft: &mut Draft, task: &TaskSpec, def: &TaskDef) -> Option<Dataset> {
-    let files = data_files(task, &draft.dir);
+    let files = draft.find_data(task)?;
     let mut rows = BTreeMap::new();
     let mut fine = true;
     for split in Split::ALL {
@@ -127,7 +138,9 @@ fn check_data(draft: &mut Draft, task: &TaskSpec, def: &TaskDef) -> Option<Datas
     if !fine {
         return None;
     }
-    match assemble(def, rows) {
+    // Where the training part depends on the seed, every seed's has as many rows.
+    let seed = draft.spec.as_ref().and_then(|spec| spec.space.seeds.first().copied());
+    match assemble(def, rows).and_then(|data| data.sample(def, seed.unwrap_or_default())) {
         Ok(data) => Some(data),
         Err(error) => {
             add_once(draft, task, &error);
@@ -168,7 +181,19 @@ fn check_model(draft: &mut Draft, config_only: bool) -> String {
     if config_only {
         return format!("{what}; weights and tokenizer not checked (--config-only)");
     }
-    let Some(dir) = draft.model_dir.clone() else {
+    let cached = draft.model_hub.as_ref().map(|model| draft.hub.cached_model(model));
+    let dir = match (draft.model_dir.clone(), cached) {
+        (Some(dir), _) | (None, Some(Ok(Some(dir)))) => Some(dir),
+        (None, Some(Ok(None))) => {
+            return format!("{what}; weights and tokenizer not checked (not in the hub cache)");
+        }
+        (None, Some(Err(trouble))) => {
+            draft.note("model.path", trouble.message, trouble.hint);
+            return what;
+        }
+        (None, None) => None,
+    };
+    let Some(dir) = dir else {
         let message = "the model's weights and tokenizer are not on this machine".to_owned();
         let hint = "add --config-only to check everything else".to_owned();
         draft.note("model.path", message, Some(hint));
@@ -185,11 +210,16 @@ fn check_model(draft: &mut Draft, config_only: bool) -> String {
 }
 
 fn describe(config: &ModelConfig) -> String {
+    let layers = match config {
+        ModelConfig::T5(config) => {
+            format!("{} + {}", config.num_layers, config.num_decoder_layers)
+        }
+        ModelConfig::Gpt2(_) | ModelConfig::Llama(_) => config.layers().to_string(),
+    };
     format!(
-        "T5 with d = {}, {} + {} layers, {} tokens",
-        config.d_model,
-        config.num_layers,
-        config.num_decoder_layers,
-        number::whole(u64::from(config.vocab_size))
+        "{} with d = {}, {layers} layers, {} tokens",
+        config.architecture(),
+        config.hidden_size(),
+        number::whole(u64::from(config.vocab_size()))
     )
 }

@@ -6,7 +6,7 @@ use deptune_proto::v1;
 use deptune_sweep::id::TrialId;
 use serde_json::json;
 
-use super::{configuration_text, connect, list_trials, wire_id};
+use super::{configuration_text, connect, list_evaluations, list_trials};
 use crate::args::Globals;
 use crate::client::Client;
 use crate::output::error::{Error, Exit};
@@ -42,7 +42,7 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
         // By number from here on: a name means the latest, which may change.
         None => super::get_sweep(&client, &args.what).await?.id.to_string(),
     };
-    let evaluations = fetch(&client, &sweep, trial).await?;
+    let evaluations = list_evaluations(&client, &sweep, trial).await?;
     if globals.json {
         for one in &evaluations {
             let Some(evaluation) = &one.evaluation else { continue };
@@ -79,35 +79,6 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     };
     output::data(&draw(&series, "step", &format!("{name} on the validation split")))?;
     Ok(Exit::Done)
-}
-
-async fn fetch(
-    client: &Client,
-    sweep: &str,
-    trial: Option<TrialId>,
-) -> Result<Vec<v1::TrialEvaluation>, Error> {
-    let mut all = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let request = v1::ListEvaluationsRequest {
-            sweep: sweep.to_owned(),
-            trial: trial.map(wire_id),
-            page_size: 1000,
-            page_token,
-        };
-        let answer = client
-            .call("list the evaluations", || {
-                let (mut sweeps, request) = (client.sweeps(), request.clone());
-                async move { sweeps.list_evaluations(request).await }
-            })
-            .await?
-            .into_inner();
-        all.extend(answer.evaluations);
-        page_token = answer.next_page_token;
-        if page_token.is_empty() {
-            return Ok(all);
-        }
-    }
 }
 
 fn value_of(evaluation: &v1::Evaluation, name: &str) -> Option<f64> {
@@ -148,15 +119,9 @@ async fn of_configurations(
         else {
             continue;
         };
-        let (_, steps) = sums.entry(trial.configuration).or_insert_with(|| {
-            let text = configuration_text(
-                trial.prompt_length,
-                trial.rank,
-                trial.prompt_lr,
-                trial.lowrank_lr,
-            );
-            (text, BTreeMap::new())
-        });
+        let (_, steps) = sums
+            .entry(trial.configuration)
+            .or_insert_with(|| (configuration_text(trial), BTreeMap::new()));
         steps.entry(evaluation.step).or_default().push(value);
     }
     // Losses are better when they are small.

@@ -15,6 +15,7 @@ pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod sql;
 pub(crate) mod submit;
+pub(crate) mod train;
 pub(crate) mod up;
 pub(crate) mod watch;
 pub(crate) mod worker;
@@ -81,6 +82,7 @@ async fn carry_out(globals: &Globals, command: Command) -> Result<Exit, Error> {
         Command::Sql(args) => sql::run(globals, &args).await,
         Command::Export(args) => export::run(globals, &args).await,
         Command::Adapter(command) => adapter::run(globals, command).await,
+        Command::Train(args) => train::run(globals, &args).await,
         Command::Predict(args) => predict::run(globals, &args).await,
         Command::Eval(args) => eval::run(globals, &args).await,
     }
@@ -128,6 +130,36 @@ async fn list_trials(client: &Client, sweep: &str) -> Result<Vec<v1::Trial>, Err
     }
 }
 
+/// The evaluations of a sweep, or of one trial.
+async fn list_evaluations(
+    client: &Client,
+    sweep: &str,
+    trial: Option<TrialId>,
+) -> Result<Vec<v1::TrialEvaluation>, Error> {
+    let mut all = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListEvaluationsRequest {
+            sweep: sweep.to_owned(),
+            trial: trial.map(wire_id),
+            page_size: 1000,
+            page_token,
+        };
+        let answer = client
+            .call("list the evaluations", || {
+                let (mut sweeps, request) = (client.sweeps(), request.clone());
+                async move { sweeps.list_evaluations(request).await }
+            })
+            .await?
+            .into_inner();
+        all.extend(answer.evaluations);
+        page_token = answer.next_page_token;
+        if page_token.is_empty() {
+            return Ok(all);
+        }
+    }
+}
+
 /// One trial.
 async fn get_trial(client: &Client, id: TrialId) -> Result<v1::Trial, Error> {
     let trials = list_trials(client, &id.sweep.to_string()).await?;
@@ -150,12 +182,32 @@ fn sweep_exit(sweep: &v1::Sweep) -> Exit {
     if sweep.failed + sweep.cancelled > 0 { Exit::FailedTrials } else { Exit::Done }
 }
 
-/// A configuration's settings on one line: `m 20, r 60, prompt_lr 0.3, lowrank_lr 5e-4`.
-fn configuration_text(m: u32, r: u32, prompt_lr: f64, lowrank_lr: Option<f64>) -> String {
-    use crate::output::number::rate;
-    let mut text = format!("m {m}, r {r}, prompt_lr {}", rate(prompt_lr));
-    if let Some(lowrank_lr) = lowrank_lr {
-        text.push_str(&format!(", lowrank_lr {}", rate(lowrank_lr)));
+/// Columns that only some methods fill.
+const METHOD_COLUMNS: &[&str] =
+    &["prompt_length", "rank", "prompt_lr", "lowrank_lr", "learning_rate", "source"];
+
+/// A configuration's settings on one line: `m 20, r 60, prompt_lr 0.3, lowrank_lr 5e-4`. What a
+/// method does not have is left out.
+fn configuration_text(trial: &v1::Trial) -> String {
+    let mut parts = Vec::new();
+    if trial.prompt_lr.is_some() {
+        parts.push(format!("m {}", trial.prompt_length));
     }
-    text
+    if trial.method != "full" {
+        parts.push(format!("r {}", trial.rank));
+    }
+    let rates = [
+        ("prompt_lr", trial.prompt_lr),
+        ("lowrank_lr", trial.lowrank_lr),
+        ("learning_rate", trial.learning_rate),
+    ];
+    for (name, value) in rates {
+        if let Some(value) = value {
+            parts.push(format!("{name} {}", crate::output::number::rate(value)));
+        }
+    }
+    if let Some(source) = &trial.source {
+        parts.push(format!("source {source}"));
+    }
+    parts.join(", ")
 }

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use deptune_sweep::model::ModelConfig;
+use deptune_sweep::record::LARGEST_STATE;
 use deptune_sweep::space::trainable_parameters;
-use deptune_sweep::spec::Settings;
+use deptune_sweep::spec::{Method, Settings};
 use serde_json::{Value, json};
 
+use super::METHOD_COLUMNS;
 use crate::args::Globals;
+use crate::hub::Freshness;
 use crate::output::error::{Error, Exit};
 use crate::output::table::{Left, Right, Table, pairs};
 use crate::output::{self, number};
@@ -71,7 +74,8 @@ struct Totals {
 
 /// Plans.
 pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
-    let spec = Draft::read(&args.spec, args.model_config.as_deref())?.finish()?;
+    let spec =
+        Draft::read(&args.spec, args.model_config.as_deref(), Freshness::Cached)?.finish()?;
     let totals = totals(&spec);
     // An estimate for people.
     #[allow(clippy::cast_precision_loss)]
@@ -96,7 +100,7 @@ pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
         ("packs", format!("{}, one trial each", number::whole(totals.trials))),
         ("steps", format!("{} in all", number::whole(totals.steps))),
         ("parameters", range(totals.parameters)),
-        ("state", format!("{} per trial, with both Adam moments", number::bytes(totals.state))),
+        ("state", state(totals.state)),
         ("memory", format!("about {} per pack", number::bytes(totals.memory))),
     ];
     rows.push((
@@ -119,6 +123,19 @@ pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
+/// How much a trial's checkpoint holds, and where it goes.
+fn state(bytes: u64) -> String {
+    let size = format!("about {} per trial, with both Adam moments", number::bytes(bytes));
+    if bytes <= LARGEST_STATE {
+        return size;
+    }
+    format!(
+        "{size}; checkpoints above {} stay with the worker, and another one starts anew, unless \
+         the workers share an --artifact-dir",
+        number::bytes(LARGEST_STATE)
+    )
+}
+
 fn range((least, most): (u64, u64)) -> String {
     if least == most {
         format!("{} per trial", number::whole(least))
@@ -132,12 +149,16 @@ fn rows(spec: &SpecFile) -> impl Iterator<Item = Row> {
     let seeds = (spec.spec.space.seeds.len() as u64).max(1);
     (0..spec.spec.configurations()).filter_map(move |number| {
         let settings = spec.spec.settings(number * seeds)?;
-        let parameters = trainable_parameters(
-            settings.prompt_length,
-            settings.rank,
-            settings.train.max_length,
-            spec.model.d_model,
-        );
+        let parameters = match settings.method {
+            Method::Dept | Method::Pt => trainable_parameters(
+                settings.prompt_length,
+                settings.rank,
+                settings.train.max_length,
+                spec.model.hidden_size(),
+            ),
+            Method::Lora => spec.model.lora_parameters(settings.rank),
+            Method::Full => spec.model.weight_count(),
+        };
         Some(Row { number, settings, parameters })
     })
 }
@@ -162,24 +183,29 @@ fn totals(spec: &SpecFile) -> Totals {
     }
 }
 
-/// Bytes that a pack of one trial needs, roughly: the weights in fp32; per encoder layer and input
-/// position (m + s of them in each row) the saved activations of attention (queries, keys, values,
-/// output, residual) and feed-forward, and two score matrices per head; the trial's numbers,
-/// gradients and moments. The decoder, with a few tokens per row, is left out.
+/// Bytes that a pack of one trial needs, roughly: the weights in fp32; per layer that the text
+/// passes and input position (m + s of them in each row) the saved activations of attention
+/// (queries, keys, values, output, residual) and feed-forward, and two score matrices per head;
+/// the trial's numbers, gradients and moments. A T5's decoder, with a few tokens per row, is left
+/// out.
 fn pack_bytes(model: &ModelConfig, row: &Row) -> u64 {
-    let [d, ff, vocab, heads] =
-        [model.d_model, model.d_ff, model.vocab_size, model.num_heads].map(u64::from);
-    let inner = heads * u64::from(model.d_kv);
-    let [encoder, decoder] = [model.num_layers, model.num_decoder_layers].map(u64::from);
-    let weights =
-        vocab * d + encoder * (4 * d * inner + 2 * d * ff) + decoder * (8 * d * inner + 2 * d * ff);
+    let [d, ff, heads, size, layers] = [
+        model.hidden_size(),
+        model.inner_size(),
+        model.heads(),
+        model.head_dim(),
+        model.text_layers(),
+    ]
+    .map(u64::from);
     let settings = &row.settings;
     let positions = u64::from(settings.prompt_length) + u64::from(settings.train.max_length);
     let rows = u64::from(settings.train.batch_size);
-    let per_position = 4 * inner + 3 * d + 2 * ff;
+    let per_position = 4 * heads * size + 3 * d + 2 * ff;
     let scores = 2 * heads * positions;
-    let activations = encoder * rows * positions * (per_position + scores);
-    4 * (weights + activations) + 16 * row.parameters
+    let activations = layers * rows * positions * (per_position + scores);
+    // The trained weights of full fine-tuning are the model's own.
+    let trained = if settings.method == Method::Full { 12 } else { 16 } * row.parameters;
+    4 * (model.weight_count() + activations) + trained
 }
 
 fn table(spec: &SpecFile, top: usize) -> String {
@@ -189,20 +215,32 @@ fn table(spec: &SpecFile, top: usize) -> String {
         ("rank", Right),
         ("prompt_lr", Right),
         ("lowrank_lr", Right),
+        ("learning_rate", Right),
+        ("source", Left),
         ("other settings", Left),
         ("steps", Right),
         ("parameters", Right),
-    ]);
+    ])
+    .leaving_out_empty(METHOD_COLUMNS);
     for row in rows(spec).take(top) {
         let settings = &row.settings;
         let other: Vec<String> =
             varied(spec, settings).iter().map(|(key, value)| format!("{key} {value}")).collect();
         table.row([
             row.number.to_string(),
-            settings.prompt_length.to_string(),
-            settings.rank.to_string(),
-            number::rate(settings.prompt_lr),
+            if settings.method.has_prompt() {
+                settings.prompt_length.to_string()
+            } else {
+                String::new()
+            },
+            match settings.method {
+                Method::Full => String::new(),
+                Method::Dept | Method::Pt | Method::Lora => settings.rank.to_string(),
+            },
+            settings.prompt_lr.map(number::rate).unwrap_or_default(),
             settings.lowrank_lr.map(number::rate).unwrap_or_default(),
+            settings.learning_rate.map(number::rate).unwrap_or_default(),
+            settings.source.clone().unwrap_or_default(),
             other.join(", "),
             number::whole(settings.train.steps),
             number::whole(row.parameters),

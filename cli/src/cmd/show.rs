@@ -4,7 +4,10 @@ use deptune_proto::v1;
 use deptune_sweep::id::TrialId;
 use serde_json::json;
 
-use super::{configuration_text, connect, get_sweep, get_trial, list_trials, wire_id};
+use super::{
+    METHOD_COLUMNS, configuration_text, connect, get_sweep, get_trial, list_evaluations,
+    list_trials, wire_id,
+};
 use crate::args::Globals;
 use crate::client::Client;
 use crate::output::error::{Error, Exit};
@@ -90,6 +93,8 @@ fn trial_table(trials: &[v1::Trial], metric_name: &str) -> String {
         ("rank", Right),
         ("prompt_lr", Right),
         ("lowrank_lr", Right),
+        ("learning_rate", Right),
+        ("source", Left),
         ("seed", Right),
         ("state", Left),
         (metric_name, Right),
@@ -97,15 +102,18 @@ fn trial_table(trials: &[v1::Trial], metric_name: &str) -> String {
         ("attempts", Right),
         ("worker", Left),
         ("why", Left),
-    ]);
+    ])
+    .leaving_out_empty(METHOD_COLUMNS);
     for trial in trials {
         let result = trial.result.as_ref();
         table.row([
             trial.id.map(wire::trial_name).unwrap_or_default(),
-            trial.prompt_length.to_string(),
-            trial.rank.to_string(),
-            number::rate(trial.prompt_lr),
+            if trial.prompt_lr.is_some() { trial.prompt_length.to_string() } else { String::new() },
+            if trial.method == "full" { String::new() } else { trial.rank.to_string() },
+            trial.prompt_lr.map(number::rate).unwrap_or_default(),
             trial.lowrank_lr.map(number::rate).unwrap_or_default(),
+            trial.learning_rate.map(number::rate).unwrap_or_default(),
+            trial.source.clone().unwrap_or_default(),
             trial.seed.to_string(),
             state(trial).to_owned(),
             result.map(|result| number::metric(result.metric)).unwrap_or_default(),
@@ -156,6 +164,9 @@ async fn show_trial(globals: &Globals, client: &Client, id: TrialId) -> Result<(
     if globals.json {
         let mut value = wire::trial(&trial);
         value["attempts_history"] = attempts.iter().map(wire::attempt).collect::<Vec<_>>().into();
+        let evaluations = list_evaluations(client, &id.sweep.to_string(), Some(id)).await?;
+        let evaluations = evaluations.iter().filter_map(|one| one.evaluation.as_ref());
+        value["evaluations"] = evaluations.map(wire::evaluation).collect::<Vec<_>>().into();
         return output::json_line(&json!(value));
     }
     output::data(&trial_summary(id, &trial))?;
@@ -186,12 +197,48 @@ async fn show_trial(globals: &Globals, client: &Client, id: TrialId) -> Result<(
             why(attempt.failure_class, &attempt.message),
         ]);
     }
-    output::data(&format!("\n{}", table.render()))
+    output::data(&format!("\n{}", table.render()))?;
+    let evaluations = list_evaluations(client, &id.sweep.to_string(), Some(id)).await?;
+    match classes(&evaluations, &trial) {
+        Some(text) => output::data(&text),
+        None => Ok(()),
+    }
+}
+
+/// How each class fared with the best checkpoint: on the validation split, and on the test split.
+fn classes(evaluations: &[v1::TrialEvaluation], trial: &v1::Trial) -> Option<String> {
+    let result = trial.result.as_ref()?;
+    let best = evaluations
+        .iter()
+        .filter_map(|one| one.evaluation.as_ref())
+        .find(|one| one.split == "validation" && one.step == result.best_step);
+    let mut table = Table::new([
+        ("split", Left),
+        ("class", Left),
+        ("precision", Right),
+        ("recall", Right),
+        ("f1", Right),
+        ("rows", Right),
+    ]);
+    let mut any = false;
+    for evaluation in best.into_iter().chain(&result.test) {
+        for class in &evaluation.per_class {
+            any = true;
+            table.row([
+                evaluation.split.clone(),
+                class.label.clone(),
+                number::metric(class.precision),
+                number::metric(class.recall),
+                number::metric(class.f1),
+                number::whole(class.support),
+            ]);
+        }
+    }
+    any.then(|| format!("\n{}", table.render()))
 }
 
 fn trial_summary(id: TrialId, trial: &v1::Trial) -> String {
-    let configuration =
-        configuration_text(trial.prompt_length, trial.rank, trial.prompt_lr, trial.lowrank_lr);
+    let configuration = configuration_text(trial);
     let mut rows = vec![
         ("trial", id.to_string()),
         ("method", trial.method.clone()),
@@ -225,11 +272,20 @@ fn trial_summary(id: TrialId, trial: &v1::Trial) -> String {
                 format!("{}, loss {}", metrics.join(", "), number::loss(test.loss)),
             ));
         }
+        let early =
+            if result.stopped_early { ", stopped early for want of a better one" } else { "" };
+        rows.push(("steps", format!("{}{early}", number::whole(result.steps))));
         rows.push(("parameters", number::whole(result.trainable_parameters)));
         rows.push(("training time", number::span(result.train_seconds)));
     }
     if !trial.adapter_hash.is_empty() {
         rows.push(("adapter", trial.adapter_hash.clone()));
+    }
+    let splits: Vec<&str> =
+        trial.result.iter().flat_map(|r| &r.predictions).map(|one| one.split.as_str()).collect();
+    if !splits.is_empty() {
+        let text = format!("{} ('deptune predictions {id}' prints them)", splits.join(", "));
+        rows.push(("predictions", text));
     }
     pairs(&rows)
 }

@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use deptune_proto::v1;
 use deptune_sweep::child::FileHash;
-use deptune_sweep::record::{DataRef, Submission};
+use deptune_sweep::id::ArtifactHash;
+use deptune_sweep::model::CONFIG_FILE;
+use deptune_sweep::record::{DataRef, SOURCE, Submission};
 use uuid::Uuid;
 
 use super::{check, connect, watch};
 use crate::args::Globals;
 use crate::client::Client;
+use crate::hub::Freshness;
 use crate::model_dir;
 use crate::output::error::{Error, Exit};
 use crate::output::{self, json, number, say};
@@ -70,8 +73,9 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
 /// # Errors
 /// Every problem of the spec and its data.
 pub(super) fn read(spec: &Path, model_config: Option<&Path>) -> Result<SpecFile, Error> {
-    let mut draft = Draft::read(spec, model_config)?;
+    let mut draft = Draft::read(spec, model_config, Freshness::Current)?;
     check::look_at_data(&mut draft);
+    draft.find_sources();
     draft.finish()
 }
 
@@ -98,7 +102,7 @@ pub(super) struct Parcel {
 pub(super) async fn pack(spec: &SpecFile, upload_model: bool) -> Result<Parcel, Error> {
     let mut data = Vec::new();
     let mut hashed_data = Vec::new();
-    for file in spec.data() {
+    for file in spec.data.clone() {
         let hashed = upload::hash(&file.path).await.map_err(|error| match error {
             Error::Read { path, source } => spec.problem(
                 &format!("task.{}", file.split),
@@ -122,14 +126,31 @@ pub(super) async fn pack(spec: &SpecFile, upload_model: bool) -> Result<Parcel, 
         });
         hashed_data.push(hashed);
     }
+    for source in &spec.sources {
+        let hashed = upload::hash(&source.path).await?;
+        data.push(DataRef {
+            split: SOURCE.to_owned(),
+            name: source.name.clone(),
+            hash: hashed.hash.clone(),
+            size: hashed.size,
+        });
+        hashed_data.push(hashed);
+    }
     let model = model_files(spec, upload_model).await?;
+    let mut model_files: Vec<FileHash> = model.iter().map(file_hash).collect();
+    if model_files.is_empty() && spec.model_hub.is_some() {
+        // A worker's own copy under a model root must be the same version.
+        let hash = ArtifactHash::of(spec.model_config.as_bytes()).as_str().to_owned();
+        model_files.push(FileHash { name: CONFIG_FILE.to_owned(), hash });
+    }
     let submission = Submission {
         spec: spec.text.clone(),
         format: spec.format.to_string(),
         model_config: spec.model_config.clone(),
         model_dir: spec.model_dir.as_deref().map(canonical),
-        model_files: model.iter().map(file_hash).collect(),
+        model_files,
         model_uploaded: upload_model,
+        model_hub: spec.model_hub.clone(),
         data,
     };
     let model = if upload_model { model } else { Vec::new() };
@@ -138,7 +159,17 @@ pub(super) async fn pack(spec: &SpecFile, upload_model: bool) -> Result<Parcel, 
 
 /// The model's files that are here.
 async fn model_files(spec: &SpecFile, needed: bool) -> Result<Vec<Hashed>, Error> {
-    let Some(dir) = &spec.model_dir else {
+    let fetched = match (&spec.model_dir, &spec.model_hub) {
+        (None, Some(model)) if needed => {
+            let found = spec.hub.model(model);
+            Some(
+                found
+                    .map_err(|trouble| spec.problem("model.path", trouble.message, trouble.hint))?,
+            )
+        }
+        _ => None,
+    };
+    let Some(dir) = spec.model_dir.as_ref().or(fetched.as_ref()) else {
         if needed {
             return Err(Error::Usage {
                 what: format!("model '{}' is not on this machine", spec.spec.model.path),
@@ -197,6 +228,7 @@ pub(super) async fn send(
             .map(|file| v1::FileHash { name: file.name.clone(), hash: file.hash.clone() })
             .collect(),
         model_uploaded: submission.model_uploaded,
+        model_hub: submission.model_hub.clone().map(Into::into),
         data: submission
             .data
             .iter()

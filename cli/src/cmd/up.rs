@@ -76,7 +76,8 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
 
     let serving = deptune_coordinator::Options::new(args.listen, dir.clone());
     let mut coordinator = Coordinator::start(serving).await?;
-    let options = worker_options(&coordinator, &dir, &args, spec.as_ref(), trainer);
+    let mut options = worker_options(&coordinator, &dir, &args, spec.as_ref(), trainer);
+    options.hub = Some(worker::hub()?);
     let mut agent = Agent::start(options);
     let work = work(globals, &coordinator, parcel.as_ref(), args.keep);
     let ended = tokio::select! {

@@ -35,6 +35,10 @@ pub(crate) struct Args {
     /// Where data and models are kept by hash [default: ~/.cache/deptune]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
+    /// Directory that all workers of the pool see, for checkpoints above 16 MiB [default: they stay
+    /// with this worker]
+    #[arg(long, env = "DEPTUNE_ARTIFACT_DIR", hide_env_values = true, value_name = "DIR")]
+    artifact_dir: Option<PathBuf>,
     /// The trainer program [default: deptune-trainer beside this program, or in PATH]
     #[arg(long, env = "DEPTUNE_TRAINER", hide_env_values = true, value_name = "PROGRAM")]
     trainer: Option<PathBuf>,
@@ -77,7 +81,7 @@ pub(crate) struct Slots {
 
 /// Kinds of devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Device {
+pub(super) enum Device {
     /// CUDA devices if there are any, else the CPU
     Auto,
     /// The CPU
@@ -89,14 +93,18 @@ enum Device {
 impl Slots {
     /// For the agent.
     pub(super) fn options(&self) -> SlotOptions {
-        SlotOptions {
-            slots: self.slots,
-            threads: self.threads,
-            device: match self.device {
-                Device::Auto => DeviceChoice::Auto,
-                Device::Cpu => DeviceChoice::Cpu,
-                Device::Cuda => DeviceChoice::Cuda,
-            },
+        let device = self.device.choice();
+        SlotOptions { slots: self.slots, threads: self.threads, device }
+    }
+}
+
+impl Device {
+    /// For the agent.
+    pub(super) fn choice(self) -> DeviceChoice {
+        match self {
+            Device::Auto => DeviceChoice::Auto,
+            Device::Cpu => DeviceChoice::Cpu,
+            Device::Cuda => DeviceChoice::Cuda,
         }
     }
 }
@@ -115,7 +123,9 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
     options.name = args.name;
     options.state_dir = args.state_dir;
     options.cache_dir = args.cache_dir;
+    options.artifact_dir = args.artifact_dir;
     options.model_roots = args.model_roots;
+    options.hub = Some(hub()?);
     options.slots = args.slots.options();
     options.trainer = Some(trainer::find(args.trainer.as_deref())?);
     options.register_timeout = args.register_timeout;
@@ -133,6 +143,17 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
         }
         Err(source) => Err(failure(source)),
     }
+}
+
+/// The hub of the environment.
+///
+/// # Errors
+/// When there is no place for its cache.
+pub(super) fn hub() -> Result<deptune_hub::Settings, Error> {
+    deptune_hub::Settings::from_env().map_err(|error| Error::Usage {
+        what: error.to_string(),
+        hint: "the cache is where models of the hub are kept".to_owned(),
+    })
 }
 
 /// The agent's error as the command's.

@@ -119,6 +119,17 @@ pub(crate) fn evaluation(one: &v1::Evaluation) -> Value {
         "constant_answer": metrics(&one.constant),
         "rows": one.rows,
         "seconds": real(one.seconds),
+        "per_class": one.per_class.iter().map(class).collect::<Vec<_>>(),
+    })
+}
+
+fn class(one: &v1::ClassReport) -> Value {
+    json!({
+        "label": one.label,
+        "precision": real(one.precision),
+        "recall": real(one.recall),
+        "f1": real(one.f1),
+        "support": one.support,
     })
 }
 
@@ -132,6 +143,11 @@ fn result(result: Option<&v1::TrialResult>) -> Value {
             "test": result.test.as_ref().map(evaluation),
             "constant_answer": real(result.constant_metric),
             "steps": result.steps,
+            "stopped_early": result.stopped_early,
+            "predictions": result.predictions.iter().map(|one| json!({
+                "split": one.split,
+                "hash": one.hash,
+            })).collect::<Vec<_>>(),
             "trainable_parameters": result.trainable_parameters,
             "train_seconds": real(result.train_seconds),
         })
@@ -148,8 +164,10 @@ pub(crate) fn trial(trial: &v1::Trial) -> Value {
         "method": trial.method,
         "prompt_length": trial.prompt_length,
         "rank": trial.rank,
-        "prompt_lr": real(trial.prompt_lr),
+        "prompt_lr": optional(trial.prompt_lr),
         "lowrank_lr": optional(trial.lowrank_lr),
+        "learning_rate": optional(trial.learning_rate),
+        "source": trial.source,
         "seed": trial.seed,
         "outcome": text(outcome(trial.outcome)),
         "failure_class": text(failure_class(trial.failure_class)),
@@ -185,8 +203,10 @@ pub(crate) fn leaderboard_row(row: &v1::LeaderboardRow, metric_name: &str) -> Va
         "method": row.method,
         "prompt_length": row.prompt_length,
         "rank": row.rank,
-        "prompt_lr": real(row.prompt_lr),
+        "prompt_lr": optional(row.prompt_lr),
         "lowrank_lr": optional(row.lowrank_lr),
+        "learning_rate": optional(row.learning_rate),
+        "source": row.source,
         "other_settings":
             serde_json::from_str::<Value>(&row.other_settings).unwrap_or(Value::Null),
         "seeds": row.seeds,

@@ -6,7 +6,10 @@ use super::printable;
 
 /// A table under construction.
 pub(crate) struct Table {
-    grid: Grid,
+    columns: Vec<(String, Side)>,
+    rows: Vec<Vec<String>>,
+    /// Columns that are left out when no row has anything in them.
+    optional: &'static [&'static str],
 }
 
 /// How a column stands.
@@ -23,34 +26,54 @@ pub(crate) use Side::{Left, Right};
 impl Table {
     /// An empty table with these columns.
     pub(crate) fn new<T: AsRef<str>>(columns: impl IntoIterator<Item = (T, Side)>) -> Table {
-        let (names, sides): (Vec<String>, Vec<Side>) =
-            columns.into_iter().map(|(name, side)| (printable(name.as_ref()), side)).unzip();
-        let mut grid = Grid::new();
-        grid.load_style(presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Disabled)
-            .force_no_tty()
-            .set_header(names);
-        for (at, side) in sides.into_iter().enumerate() {
-            if let Some(column) = grid.column_mut(at) {
-                column.set_padding((0, 2));
-                if side == Right {
-                    column.set_cell_alignment(CellAlignment::Right);
-                }
-            }
-        }
-        Table { grid }
+        let columns =
+            columns.into_iter().map(|(name, side)| (printable(name.as_ref()), side)).collect();
+        Table { columns, rows: Vec::new(), optional: &[] }
+    }
+
+    /// Leaves these columns out when no row has anything in them.
+    pub(crate) fn leaving_out_empty(self, names: &'static [&'static str]) -> Table {
+        Table { optional: names, ..self }
     }
 
     /// Adds a row; texts from elsewhere lose their control characters.
     pub(crate) fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
-        let cells: Vec<String> = cells.into_iter().map(|cell| printable(cell.as_ref())).collect();
-        self.grid.add_row(cells);
+        self.rows.push(cells.into_iter().map(|cell| printable(cell.as_ref())).collect());
     }
 
     /// The text, a line end after each line.
     pub(crate) fn render(&self) -> String {
+        let is_empty = |at| self.rows.iter().all(|row| row.get(at).is_none_or(String::is_empty));
+        let kept: Vec<usize> = (0..self.columns.len())
+            .filter(|at| {
+                let optional =
+                    self.columns.get(*at).is_some_and(|(name, _)| self.optional.contains(&&**name));
+                !(optional && is_empty(*at))
+            })
+            .collect();
+        let pick = |row: &[String]| -> Vec<String> {
+            kept.iter().filter_map(|at| row.get(*at).cloned()).collect()
+        };
+        let mut grid = Grid::new();
+        let names: Vec<String> = self.columns.iter().map(|(name, _)| name.clone()).collect();
+        grid.load_style(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Disabled)
+            .force_no_tty()
+            .set_header(pick(&names));
+        for (to, from) in kept.iter().enumerate() {
+            if let (Some(column), Some((_, side))) = (grid.column_mut(to), self.columns.get(*from))
+            {
+                column.set_padding((0, 2));
+                if *side == Right {
+                    column.set_cell_alignment(CellAlignment::Right);
+                }
+            }
+        }
+        for row in &self.rows {
+            grid.add_row(pick(row));
+        }
         let mut text = String::new();
-        for line in self.grid.lines() {
+        for line in grid.lines() {
             text.push_str(line.trim_end());
             text.push('\n');
         }

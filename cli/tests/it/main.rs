@@ -25,11 +25,14 @@ fn deptune(dir: &Path, args: &[&str]) -> Ran {
 fn command(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_deptune"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("DEPTUNE_") {
-            command.env_remove(name);
+        let text = name.to_string_lossy();
+        if ["DEPTUNE_", "HF_"].iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
         }
     }
     command.current_dir(dir).env("HOME", dir).env_remove("XDG_DATA_HOME").env_remove("NO_COLOR");
+    // Nothing here asks the network.
+    command.env("HF_HUB_OFFLINE", "1").env_remove("XDG_CACHE_HOME");
     command
 }
 

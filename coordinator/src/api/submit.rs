@@ -2,7 +2,7 @@
 
 use deptune_proto::convert::NewSweep;
 use deptune_sweep::id::SweepId;
-use deptune_sweep::record::{Submission, SubmissionError};
+use deptune_sweep::record::{SOURCE, Submission, SubmissionError};
 use deptune_sweep::scheduler::{Event, Reply};
 use deptune_sweep::spec::Spec;
 
@@ -68,6 +68,15 @@ fn check_data_listed(spec: &Spec, submission: &Submission) -> Result<(), Error> 
         if let Some(name) = names.iter().find(|name| !listed(name)) {
             return Err(Error::DataNotListed { split, name: name.clone() });
         }
+    }
+    for name in spec.space.source.iter().flatten() {
+        if !submission.data.iter().any(|data| data.split == SOURCE && data.name == *name) {
+            return Err(Error::DataNotListed { split: SOURCE, name: name.clone() });
+        }
+    }
+    // Which files a dataset has, the submitter knows.
+    if task.dataset.is_some() && !submission.data.iter().any(|data| data.split == "train") {
+        return Err(Error::DataNotListed { split: "train", name: "dataset".to_owned() });
     }
     Ok(())
 }

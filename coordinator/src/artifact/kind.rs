@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use deptune_sweep::record::LARGEST_STATE;
+
 /// What an artifact is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -13,13 +15,15 @@ pub enum Kind {
     Checkpoint,
     /// What a finished trial has learnt.
     Adapter,
+    /// What a finished trial answers to the rows of a split.
+    Predictions,
 }
 
 impl Kind {
     /// The kind with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Kind> {
-        [Kind::Data, Kind::Model, Kind::Checkpoint, Kind::Adapter]
+        [Kind::Data, Kind::Model, Kind::Checkpoint, Kind::Adapter, Kind::Predictions]
             .into_iter()
             .find(|kind| kind.as_str() == name)
     }
@@ -32,6 +36,7 @@ impl Kind {
             Kind::Model => "model",
             Kind::Checkpoint => "checkpoint",
             Kind::Adapter => "adapter",
+            Kind::Predictions => "predictions",
         }
     }
 
@@ -41,8 +46,10 @@ impl Kind {
         match self {
             Kind::Data => 2 << 30,
             Kind::Model => 64 << 30,
-            Kind::Checkpoint => 16 << 20,
-            Kind::Adapter => 64 << 20,
+            Kind::Checkpoint => LARGEST_STATE,
+            // All weights of a model, after full fine-tuning.
+            Kind::Adapter => 64 << 30,
+            Kind::Predictions => 1 << 30,
         }
     }
 }

@@ -98,14 +98,18 @@ pub struct TrialRow {
     pub configuration: u64,
     /// What is trained.
     pub method: Method,
-    /// m.
+    /// m; 0 for methods without a prompt.
     pub prompt_length: u32,
-    /// r; 0 for prompt tuning.
+    /// r; 0 for prompt tuning and full fine-tuning.
     pub rank: u32,
-    /// Peak learning rate of the prompt.
-    pub prompt_lr: f64,
-    /// Peak learning rate of A and B; `None` for prompt tuning.
+    /// Peak learning rate of the prompt; `None` for methods without one.
+    pub prompt_lr: Option<f64>,
+    /// Peak learning rate of DePT's A and B.
     pub lowrank_lr: Option<f64>,
+    /// Peak learning rate of LoRA and full fine-tuning.
+    pub learning_rate: Option<f64>,
+    /// The source adapter that it starts from, by its name in the spec.
+    pub source: Option<String>,
     /// Seed.
     pub seed: u64,
     /// The outcome, once there is one.
@@ -191,14 +195,18 @@ pub struct LeaderboardRow {
     pub configuration: u64,
     /// What is trained.
     pub method: Method,
-    /// m.
+    /// m; 0 for methods without a prompt.
     pub prompt_length: u32,
-    /// r; 0 for prompt tuning.
+    /// r; 0 for prompt tuning and full fine-tuning.
     pub rank: u32,
-    /// Peak learning rate of the prompt.
-    pub prompt_lr: f64,
-    /// Peak learning rate of A and B; `None` for prompt tuning.
+    /// Peak learning rate of the prompt; `None` for methods without one.
+    pub prompt_lr: Option<f64>,
+    /// Peak learning rate of DePT's A and B.
     pub lowrank_lr: Option<f64>,
+    /// Peak learning rate of LoRA and full fine-tuning.
+    pub learning_rate: Option<f64>,
+    /// The source adapter that it starts from, by its name in the spec.
+    pub source: Option<String>,
     /// Other settings that the grid varies, as a JSON object.
     pub other_settings: String,
     /// Seeds that succeeded, at least 1.

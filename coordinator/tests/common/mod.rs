@@ -207,6 +207,7 @@ pub fn submission(request_id: String) -> v1::SubmitSweepRequest {
         model_dir: "/models/tiny".to_owned(),
         model_files: Vec::new(),
         model_uploaded: false,
+        model_hub: None,
         data: vec![v1::DataRef {
             split: "train".to_owned(),
             name: "train.jsonl".to_owned(),
@@ -227,6 +228,7 @@ pub fn evaluation(step: u64, value: f64) -> v1::Evaluation {
         constant: vec![metric(50.0)],
         rows: 10,
         seconds: 0.1,
+        per_class: Vec::new(),
     }
 }
 
@@ -240,6 +242,8 @@ pub fn succeeded(lease: &v1::Lease, metric: f64, adapter: &[u8]) -> v1::Report {
         steps: 10,
         trainable_parameters: 640,
         train_seconds: 1.5,
+        stopped_early: false,
+        predictions: Vec::new(),
     };
     v1::Report {
         lease: lease.lease,

@@ -9,6 +9,7 @@
 
 mod bench;
 mod commits;
+mod methods;
 mod parity;
 mod reads;
 mod results;

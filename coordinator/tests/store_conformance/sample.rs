@@ -1,6 +1,6 @@
 //! A small sweep and the writes about it.
 
-use deptune_sweep::child::{Evaluation, FileHash, TrialResult};
+use deptune_sweep::child::{ClassReport, Evaluation, FileHash, Predictions, TrialResult};
 use deptune_sweep::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::metric::Number;
 use deptune_sweep::outcome::{FailureClass, Outcome, SweepStatus};
@@ -66,6 +66,10 @@ pub(crate) fn submission(extra: &str) -> Submission {
             hash: ArtifactHash::of(b"model").to_string(),
         }],
         model_uploaded: true,
+        model_hub: Some(deptune_sweep::hub::HubModel {
+            repo: "google-t5/t5-small".to_owned(),
+            commit: "0123456789abcdef0123456789abcdef01234567".to_owned(),
+        }),
         // Not in alphabetical order: the order is kept.
         data: vec![data("validation"), data("train")],
     }
@@ -192,6 +196,11 @@ pub(crate) fn result(metric: f64) -> TrialResult {
         steps: 100,
         trainable_parameters: 544,
         train_seconds: 12.5,
+        stopped_early: false,
+        predictions: vec![Predictions {
+            split: "test".to_owned(),
+            hash: ArtifactHash::of(b"predictions"),
+        }],
     }
 }
 
@@ -265,6 +274,15 @@ pub(crate) fn evaluation(step: u64, split: &str, metric: f64) -> Evaluation {
         ],
         rows: 400,
         seconds: 0.75,
+        per_class: ["negative", "positive"]
+            .map(|label| ClassReport {
+                label: label.to_owned(),
+                precision: 200.0 / 3.0,
+                recall: 50.0,
+                f1: 400.0 / 7.0,
+                support: 200,
+            })
+            .to_vec(),
     }
 }
 

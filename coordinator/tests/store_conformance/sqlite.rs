@@ -4,3 +4,4 @@ mod opening;
 mod outside;
 mod query;
 mod trouble;
+mod upgrade;

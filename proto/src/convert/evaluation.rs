@@ -1,6 +1,6 @@
 //! Evaluations and results.
 
-use deptune_sweep::child::{Evaluation, TrialResult};
+use deptune_sweep::child::{ClassReport, Evaluation, Predictions, TrialResult};
 use deptune_sweep::metric::Number;
 
 use super::error::InvalidField;
@@ -9,6 +9,10 @@ use crate::v1;
 
 /// Most metrics of one evaluation.
 const MAX_METRICS: usize = 64;
+/// Most files of predictions: one per split.
+const MAX_PREDICTIONS: usize = 2;
+/// Most classes of one evaluation.
+const MAX_CLASSES: usize = 1024;
 
 fn metrics_to_wire(metrics: Vec<(String, Number)>) -> Vec<v1::Metric> {
     let wire = |(name, value): (String, Number)| v1::Metric { name, value: value.get() };
@@ -38,6 +42,7 @@ impl From<Evaluation> for v1::Evaluation {
             constant: metrics_to_wire(evaluation.constant),
             rows: evaluation.rows,
             seconds: evaluation.seconds,
+            per_class: evaluation.per_class.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -55,8 +60,31 @@ impl TryFrom<v1::Evaluation> for Evaluation {
             constant: metrics_from_wire(wire.constant, "constant")?,
             rows: field::count(wire.rows, "rows")?,
             seconds: field::amount(wire.seconds, "seconds")?,
+            per_class: classes_from_wire(wire.per_class)?,
         })
     }
+}
+
+impl From<ClassReport> for v1::ClassReport {
+    fn from(report: ClassReport) -> Self {
+        let ClassReport { label, precision, recall, f1, support } = report;
+        Self { label, precision, recall, f1, support }
+    }
+}
+
+fn classes_from_wire(classes: Vec<v1::ClassReport>) -> Result<Vec<ClassReport>, InvalidField> {
+    field::at_most(classes.len(), "per_class", MAX_CLASSES)?;
+    let read = |(at, report): (usize, v1::ClassReport)| {
+        let path = |part: &str| format!("per_class[{at}].{part}");
+        Ok(ClassReport {
+            label: field::text(report.label, &path("label"), field::MAX_NAME)?,
+            precision: field::amount(report.precision, &path("precision"))?,
+            recall: field::amount(report.recall, &path("recall"))?,
+            f1: field::amount(report.f1, &path("f1"))?,
+            support: field::count(report.support, &path("support"))?,
+        })
+    };
+    classes.into_iter().enumerate().map(read).collect()
 }
 
 impl From<TrialResult> for v1::TrialResult {
@@ -68,9 +96,28 @@ impl From<TrialResult> for v1::TrialResult {
             test: result.test.map(Into::into),
             constant_metric: result.constant_metric.get(),
             steps: result.steps,
+            stopped_early: result.stopped_early,
             trainable_parameters: result.trainable_parameters,
             train_seconds: result.train_seconds,
+            predictions: result.predictions.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<Predictions> for v1::Predictions {
+    fn from(predictions: Predictions) -> Self {
+        Self { split: predictions.split, hash: predictions.hash.to_string() }
+    }
+}
+
+impl TryFrom<v1::Predictions> for Predictions {
+    type Error = InvalidField;
+
+    fn try_from(wire: v1::Predictions) -> Result<Self, InvalidField> {
+        Ok(Predictions {
+            split: field::split(wire.split, "split")?,
+            hash: field::hash(&wire.hash, "hash")?,
+        })
     }
 }
 
@@ -86,8 +133,10 @@ impl TryFrom<v1::TrialResult> for TrialResult {
             test: test.map_err(|e| e.within("test"))?,
             constant_metric: wire.constant_metric.into(),
             steps: field::count(wire.steps, "steps")?,
+            stopped_early: wire.stopped_early,
             trainable_parameters: field::count(wire.trainable_parameters, "trainable_parameters")?,
             train_seconds: field::amount(wire.train_seconds, "train_seconds")?,
+            predictions: field::list(wire.predictions, "predictions", MAX_PREDICTIONS)?,
         })
     }
 }
@@ -107,6 +156,13 @@ mod tests {
             constant: vec![("accuracy".to_owned(), Number::Finite(50.0))],
             rows: 8,
             seconds: 0.25,
+            per_class: vec![ClassReport {
+                label: "1".to_owned(),
+                precision: 50.0,
+                recall: 25.0,
+                f1: 33.3,
+                support: 8,
+            }],
         };
         let wire = v1::Evaluation::from(evaluation.clone());
         assert_eq!(Evaluation::try_from(wire), Ok(evaluation));

@@ -2,7 +2,7 @@
 
 use deptune_sweep::child::FileHash;
 use deptune_sweep::id::{Epoch, SweepId, TrialId};
-use deptune_sweep::record::{CheckpointRef, DataRef};
+use deptune_sweep::record::{CheckpointRef, DataRef, SOURCE};
 use deptune_sweep::scheduler::{LeaseKey, Stop, StopReason};
 
 use super::error::InvalidField;
@@ -71,7 +71,10 @@ impl TryFrom<v1::DataRef> for DataRef {
 
     fn try_from(wire: v1::DataRef) -> Result<Self, InvalidField> {
         Ok(DataRef {
-            split: field::split(wire.split, "split")?,
+            split: match wire.split.as_str() {
+                SOURCE => wire.split,
+                _ => field::split(wire.split, "split")?,
+            },
             name: field::text(wire.name, "name", field::MAX_PATH)?,
             hash: field::hash(&wire.hash, "hash")?,
             size: field::count(wire.size, "size")?,

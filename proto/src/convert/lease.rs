@@ -1,6 +1,7 @@
 //! What a worker is given.
 
 use deptune_sweep::child::FileHash;
+use deptune_sweep::hub::HubModel;
 use deptune_sweep::record::{CheckpointRef, DataRef};
 use deptune_sweep::scheduler::{Grant, LeaseKey};
 use deptune_sweep::spec::Settings;
@@ -28,6 +29,8 @@ pub struct Assignment {
     pub model_files: Vec<FileHash>,
     /// Whether those files can be fetched by hash.
     pub model_uploaded: bool,
+    /// The hub's model.
+    pub model_hub: Option<HubModel>,
     /// The data files, to be fetched by hash.
     pub data: Vec<DataRef>,
     /// Checkpoint to continue from.
@@ -48,6 +51,7 @@ impl From<Grant> for v1::Lease {
             model_dir: submission.model_dir.clone().unwrap_or_default(),
             model_files: submission.model_files.iter().cloned().map(Into::into).collect(),
             model_uploaded: submission.model_uploaded,
+            model_hub: submission.model_hub.clone().map(Into::into),
             data: submission.data.iter().cloned().map(Into::into).collect(),
             checkpoint: grant.checkpoint.map(Into::into),
         }
@@ -70,6 +74,7 @@ impl TryFrom<v1::Lease> for Assignment {
             model_dir: sweep::optional(wire.model_dir),
             model_files: field::list(wire.model_files, "model_files", sweep::MAX_MODEL_FILES)?,
             model_uploaded: wire.model_uploaded,
+            model_hub: sweep::hub_model(wire.model_hub)?,
             data: field::list(wire.data, "data", sweep::MAX_DATA_FILES)?,
             checkpoint: checkpoint.map_err(|e| e.within("checkpoint"))?,
         })

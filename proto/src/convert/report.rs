@@ -85,6 +85,8 @@ mod tests {
             steps: 100,
             trainable_parameters: 640,
             train_seconds: 1.5,
+            stopped_early: false,
+            predictions: Vec::new(),
         };
         for class in FailureClass::ALL {
             let sent = report(ReportEnd::Failed { class: *class, message: "why".to_owned() });

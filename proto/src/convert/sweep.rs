@@ -1,5 +1,6 @@
 //! Submissions, and how a sweep is named.
 
+use deptune_sweep::hub::{HubModel, is_commit, is_repo};
 use deptune_sweep::id::RequestId;
 use deptune_sweep::record::Submission;
 use deptune_sweep::spec::MAX_SPEC_BYTES;
@@ -36,6 +37,24 @@ pub(super) fn optional(value: String) -> Option<String> {
     Some(value).filter(|v| !v.is_empty())
 }
 
+impl From<HubModel> for v1::HubModel {
+    fn from(model: HubModel) -> Self {
+        Self { repo: model.repo, commit: model.commit }
+    }
+}
+
+/// The hub's model. Its parts become parts of paths and addresses, so they are checked.
+pub(super) fn hub_model(wire: Option<v1::HubModel>) -> Result<Option<HubModel>, InvalidField> {
+    let Some(v1::HubModel { repo, commit }) = wire else { return Ok(None) };
+    if !is_repo(&repo) {
+        return Err(field::unknown(&repo, "model_hub.repo", "ORG/NAME"));
+    }
+    if !is_commit(&commit) {
+        return Err(field::unknown(&commit, "model_hub.commit", "40 hexadecimal digits"));
+    }
+    Ok(Some(HubModel { repo, commit }))
+}
+
 impl From<NewSweep> for v1::SubmitSweepRequest {
     fn from(sweep: NewSweep) -> Self {
         let submission = sweep.submission;
@@ -47,6 +66,7 @@ impl From<NewSweep> for v1::SubmitSweepRequest {
             model_dir: submission.model_dir.unwrap_or_default(),
             model_files: submission.model_files.into_iter().map(Into::into).collect(),
             model_uploaded: submission.model_uploaded,
+            model_hub: submission.model_hub.map(Into::into),
             data: submission.data.into_iter().map(Into::into).collect(),
         }
     }
@@ -72,6 +92,7 @@ impl TryFrom<v1::SubmitSweepRequest> for NewSweep {
             model_dir: optional(field::text(wire.model_dir, "model_dir", field::MAX_PATH)?),
             model_files: field::list(wire.model_files, "model_files", MAX_MODEL_FILES)?,
             model_uploaded: wire.model_uploaded,
+            model_hub: hub_model(wire.model_hub)?,
             data: field::list(wire.data, "data", MAX_DATA_FILES)?,
         };
         if submission.model_uploaded && submission.model_files.is_empty() {
@@ -99,6 +120,19 @@ mod tests {
     fn a_submission_survives_the_wire() {
         let sweep = NewSweep::try_from(wire()).unwrap();
         assert_eq!(v1::SubmitSweepRequest::from(sweep), wire());
+    }
+
+    #[test]
+    fn a_model_of_the_hub_is_a_repository_and_a_commit() {
+        let with = |repo: &str, commit: &str| {
+            let model_hub = Some(v1::HubModel { repo: repo.to_owned(), commit: commit.to_owned() });
+            NewSweep::try_from(v1::SubmitSweepRequest { model_hub, ..wire() })
+        };
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let sweep = with("google-t5/t5-base", commit).unwrap();
+        assert_eq!(sweep.submission.model_hub.unwrap().commit, commit);
+        assert_eq!(with("../etc", commit).unwrap_err().field, "model_hub.repo");
+        assert_eq!(with("google-t5/t5-base", "main").unwrap_err().field, "model_hub.commit");
     }
 
     #[test]

@@ -24,16 +24,20 @@ pub enum MetricKind {
     Spearman,
     /// `f1_multiclass`: F1 per class, averaged over the task's classes.
     F1Multiclass,
-    /// `em`: share of predictions that equal their target after normalisation
+    /// `em`: share of predictions that equal one of their answers after normalisation
     /// (see [`super::normalize_answer`]).
     ExactMatch,
-    /// `token_f1`: F1 of the bags of words after the same normalisation, averaged over rows.
+    /// `token_f1`: F1 of the bags of words after the same normalisation, against the answer that
+    /// gives the most, averaged over rows.
     TokenF1,
+    /// `group_em`: share of groups of rows (in `MultiRC` a question's answers) whose predictions
+    /// all equal their targets.
+    GroupExactMatch,
 }
 
 impl MetricKind {
     /// Every metric.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Accuracy,
         Self::F1,
         Self::MatthewsCorrelation,
@@ -42,6 +46,7 @@ impl MetricKind {
         Self::F1Multiclass,
         Self::ExactMatch,
         Self::TokenF1,
+        Self::GroupExactMatch,
     ];
 
     /// The name in specs, reports and tables.
@@ -56,6 +61,7 @@ impl MetricKind {
             Self::F1Multiclass => "f1_multiclass",
             Self::ExactMatch => "em",
             Self::TokenF1 => "token_f1",
+            Self::GroupExactMatch => "group_em",
         }
     }
 }

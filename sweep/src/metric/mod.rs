@@ -6,13 +6,21 @@
 
 mod classification;
 mod correlation;
+mod gold;
 mod kind;
 mod number;
+mod report;
 mod text;
 
+pub use gold::Gold;
 pub use kind::{MetricKind, UnknownMetric};
 pub use number::Number;
+pub use report::class_reports;
 pub use text::normalize_answer;
+
+use gold::Golds;
+
+use crate::task::Recipe;
 
 /// Metrics by name, in the order asked for.
 pub type Metrics = Vec<(String, Number)>;
@@ -33,29 +41,28 @@ pub enum MetricError {
     },
 }
 
-/// Computes each of `kinds` for `predictions` against `targets` (same length, trimmed texts).
+/// Computes each of `kinds` for `predictions` against `golds` (same length, trimmed texts).
 ///
 /// `classes` are the task's target texts in class order; F1 takes the second as the positive
 /// class, macro F1 averages over all of them. For a task with free text it is empty, and "0" and
-/// "1" stand in for F1, the distinct targets for macro F1. Every metric of no rows at all is NaN.
+/// "1" stand in for F1, the distinct targets for macro F1. `em` and `token_f1` take the best of a
+/// row's answers, all other metrics its first; with [`Recipe::Reference`] they all take the first.
+/// Every metric of no rows at all is NaN.
 ///
 /// # Errors
-/// When the numbers of predictions and targets differ.
-pub fn evaluate<P: AsRef<str>, T: AsRef<str>>(
+/// When the numbers of predictions and golds differ.
+pub fn evaluate<P: AsRef<str>, T: Gold>(
     kinds: &[MetricKind],
     classes: &[String],
+    recipe: Recipe,
     predictions: &[P],
-    targets: &[T],
+    golds: &[T],
 ) -> Result<Metrics, MetricError> {
-    if predictions.len() != targets.len() {
-        return Err(MetricError::Lengths {
-            predictions: predictions.len(),
-            targets: targets.len(),
-        });
+    if predictions.len() != golds.len() {
+        return Err(MetricError::Lengths { predictions: predictions.len(), targets: golds.len() });
     }
-    let pairs: Vec<(&str, &str)> =
-        predictions.iter().zip(targets).map(|(p, t)| (p.as_ref(), t.as_ref())).collect();
-    Ok(score(kinds, classes, &pairs))
+    let predictions: Vec<&str> = predictions.iter().map(AsRef::as_ref).collect();
+    Ok(score(kinds, classes, &Golds::new(kinds, recipe, golds), &predictions))
 }
 
 /// The metrics of the best constant answer: what a model that ignores its input can reach.
@@ -64,16 +71,17 @@ pub fn evaluate<P: AsRef<str>, T: AsRef<str>>(
 /// Best means the largest first metric of `kinds`; the first of ties wins, in the order of
 /// `classes`, or by frequency and then by text.
 #[must_use]
-pub fn constant_answer<T: AsRef<str>>(
+pub fn constant_answer<T: Gold>(
     kinds: &[MetricKind],
     classes: &[String],
-    targets: &[T],
+    recipe: Recipe,
+    golds: &[T],
 ) -> Metrics {
-    let targets: Vec<&str> = targets.iter().map(AsRef::as_ref).collect();
+    let golds = Golds::new(kinds, recipe, golds);
+    let rows = golds.targets().len();
     let mut best: Option<Metrics> = None;
-    for answer in constants(classes, &targets) {
-        let pairs: Vec<(&str, &str)> = targets.iter().map(|t| (answer, *t)).collect();
-        let metrics = score(kinds, classes, &pairs);
+    for answer in constants(classes, golds.targets()) {
+        let metrics = score(kinds, classes, &golds, &vec![answer; rows]);
         let better = match (&best, metrics.first()) {
             (None, _) => true,
             (Some(best), Some((_, value))) => {
@@ -85,7 +93,7 @@ pub fn constant_answer<T: AsRef<str>>(
             best = Some(metrics);
         }
     }
-    best.unwrap_or_else(|| score(kinds, classes, &[]))
+    best.unwrap_or_else(|| score(kinds, classes, &golds, &[]))
 }
 
 fn constants<'a>(classes: &'a [String], targets: &[&'a str]) -> Vec<&'a str> {
@@ -101,33 +109,35 @@ fn constants<'a>(classes: &'a [String], targets: &[&'a str]) -> Vec<&'a str> {
     answers.into_iter().take(MAX_CONSTANTS).map(|(answer, _)| answer).collect()
 }
 
-fn score(kinds: &[MetricKind], classes: &[String], pairs: &[(&str, &str)]) -> Metrics {
+fn score(
+    kinds: &[MetricKind],
+    classes: &[String],
+    golds: &Golds<'_>,
+    predictions: &[&str],
+) -> Metrics {
     let classes: Vec<&str> = classes.iter().map(String::as_str).collect();
-    kinds.iter().map(|kind| (kind.name().to_owned(), one(*kind, &classes, pairs).into())).collect()
-}
-
-/// One metric; predictions come first in each pair.
-fn one(kind: MetricKind, classes: &[&str], pairs: &[(&str, &str)]) -> f64 {
-    if pairs.is_empty() {
-        return f64::NAN;
-    }
-    match kind {
-        MetricKind::Accuracy => classification::accuracy(pairs),
-        MetricKind::F1 => match classes {
-            [negative, positive] => classification::f1(pairs, negative, positive),
-            _ => classification::f1(pairs, "0", "1"),
+    let targets = golds.targets().iter().copied();
+    let pairs: Vec<(&str, &str)> = predictions.iter().copied().zip(targets).collect();
+    let value = |kind: MetricKind| match kind {
+        _ if pairs.is_empty() => f64::NAN,
+        MetricKind::ExactMatch => golds.exact_match(predictions),
+        MetricKind::TokenF1 => golds.token_f1(predictions),
+        MetricKind::GroupExactMatch => golds.group_exact_match(predictions),
+        MetricKind::Accuracy => classification::accuracy(&pairs),
+        MetricKind::F1 => match classes[..] {
+            [negative, positive] => classification::f1(&pairs, negative, positive),
+            _ => classification::f1(&pairs, "0", "1"),
         },
-        MetricKind::MatthewsCorrelation => classification::matthews(pairs),
+        MetricKind::MatthewsCorrelation => classification::matthews(&pairs),
         MetricKind::F1Multiclass if classes.is_empty() => {
             let targets: std::collections::BTreeSet<&str> = pairs.iter().map(|p| p.1).collect();
-            classification::macro_f1(pairs, &targets.into_iter().collect::<Vec<_>>())
+            classification::macro_f1(&pairs, &targets.into_iter().collect::<Vec<_>>())
         }
-        MetricKind::F1Multiclass => classification::macro_f1(pairs, classes),
-        MetricKind::Pearson => correlation::pearson_of_texts(pairs),
-        MetricKind::Spearman => correlation::spearman_of_texts(pairs),
-        MetricKind::ExactMatch => text::exact_match(pairs),
-        MetricKind::TokenF1 => text::token_f1(pairs),
-    }
+        MetricKind::F1Multiclass => classification::macro_f1(&pairs, &classes),
+        MetricKind::Pearson => correlation::pearson_of_texts(&pairs),
+        MetricKind::Spearman => correlation::spearman_of_texts(&pairs),
+    };
+    kinds.iter().map(|kind| (kind.name().to_owned(), value(*kind).into())).collect()
 }
 
 /// 100 · part / whole.
@@ -140,22 +150,25 @@ fn percent(part: usize, whole: usize) -> f64 {
 mod tests {
     use super::*;
 
+    const DEFAULT: Recipe = Recipe::Default;
+
     fn names(texts: &[&str]) -> Vec<String> {
         texts.iter().map(|t| (*t).to_owned()).collect()
     }
 
     #[test]
     fn lengths_must_agree() {
-        let error = evaluate(&[MetricKind::Accuracy], &[], &["a"], &["a", "b"]).unwrap_err();
+        let error =
+            evaluate(&[MetricKind::Accuracy], &[], DEFAULT, &["a"], &["a", "b"]).unwrap_err();
         assert_eq!(error, MetricError::Lengths { predictions: 1, targets: 2 });
     }
 
     #[test]
     fn no_rows_give_nan() {
         let none: [&str; 0] = [];
-        let metrics = evaluate(&MetricKind::ALL, &[], &none, &none).unwrap();
+        let metrics = evaluate(&MetricKind::ALL, &[], DEFAULT, &none, &none).unwrap();
         assert!(metrics.iter().all(|(_, value)| *value == Number::NaN));
-        assert_eq!(constant_answer(&[MetricKind::F1], &[], &none)[0].1, Number::NaN);
+        assert_eq!(constant_answer(&[MetricKind::F1], &[], DEFAULT, &none)[0].1, Number::NaN);
     }
 
     #[test]
@@ -163,17 +176,18 @@ mod tests {
         let targets = ["0", "0", "0", "1"];
         let classes = names(&["0", "1"]);
         let by_accuracy =
-            constant_answer(&[MetricKind::Accuracy, MetricKind::F1], &classes, &targets);
+            constant_answer(&[MetricKind::Accuracy, MetricKind::F1], &classes, DEFAULT, &targets);
         assert_eq!(by_accuracy[0], ("accuracy".to_owned(), Number::Finite(75.0)));
         assert_eq!(by_accuracy[1], ("f1".to_owned(), Number::Finite(0.0)));
-        let by_f1 = constant_answer(&[MetricKind::F1, MetricKind::Accuracy], &classes, &targets);
+        let by_f1 =
+            constant_answer(&[MetricKind::F1, MetricKind::Accuracy], &classes, DEFAULT, &targets);
         assert_eq!(by_f1[0], ("f1".to_owned(), Number::Finite(40.0)));
         assert_eq!(by_f1[1], ("accuracy".to_owned(), Number::Finite(25.0)));
     }
 
     #[test]
     fn constant_answer_without_classes_takes_the_most_frequent() {
-        let metrics = constant_answer(&[MetricKind::ExactMatch], &[], &["x", "y", "y"]);
+        let metrics = constant_answer(&[MetricKind::ExactMatch], &[], DEFAULT, &["x", "y", "y"]);
         assert_eq!(metrics[0].1, Number::from(percent(2, 3)));
     }
 
@@ -183,6 +197,7 @@ mod tests {
         let metrics = evaluate(
             &[MetricKind::F1],
             &classes,
+            DEFAULT,
             &["positive", "negative", "nonsense"],
             &["positive", "positive", "negative"],
         )

@@ -1,42 +1,45 @@
-//! Metrics over free-text answers, after SQuAD. Pairs are (prediction, target).
+//! Metrics over free-text answers, after SQuAD.
 
 use std::collections::BTreeMap;
 
-use super::percent;
-
-/// Share of pairs that are equal once normalised, percent.
-pub(super) fn exact_match(pairs: &[(&str, &str)]) -> f64 {
-    let equal = pairs.iter().filter(|(p, t)| normalize_answer(p) == normalize_answer(t)).count();
-    percent(equal, pairs.len())
+/// A normalised text as a bag of words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bag {
+    text: String,
+    counts: BTreeMap<String, usize>,
+    words: usize,
 }
 
-/// F1 of the bags of words of the normalised texts, averaged over pairs, percent. Two empty texts
-/// share no word, so they count 0 here although they are an exact match.
-#[allow(clippy::cast_precision_loss)] // counts of words and rows are far below 2^53
-pub(super) fn token_f1(pairs: &[(&str, &str)]) -> f64 {
-    let sum: f64 = pairs
-        .iter()
-        .map(|(prediction, target)| {
-            let (prediction, target) = (normalize_answer(prediction), normalize_answer(target));
-            let (predicted, p_total) = bag(&prediction);
-            let (wanted, t_total) = bag(&target);
-            let shared: usize = predicted
-                .iter()
-                .map(|(word, count)| *count.min(wanted.get(word).unwrap_or(&0)))
-                .sum();
-            if shared == 0 { 0.0 } else { (2 * shared) as f64 / (p_total + t_total) as f64 }
-        })
-        .sum();
-    100.0 * (sum / pairs.len() as f64)
-}
-
-fn bag(text: &str) -> (BTreeMap<&str, usize>, usize) {
-    let mut counts = BTreeMap::new();
-    for word in text.split(' ').filter(|word| !word.is_empty()) {
-        *counts.entry(word).or_default() += 1;
+impl Bag {
+    pub(super) fn new(text: &str) -> Self {
+        let text = normalize_answer(text);
+        let mut counts = BTreeMap::new();
+        for word in text.split(' ').filter(|word| !word.is_empty()) {
+            *counts.entry(word.to_owned()).or_default() += 1;
+        }
+        let words = counts.values().sum();
+        Self { text, counts, words }
     }
-    let total = counts.values().sum();
-    (counts, total)
+
+    /// 1 if both are equal once normalised, else 0.
+    pub(super) fn exact_match(&self, gold: &Self) -> f64 {
+        if self.text == gold.text { 1.0 } else { 0.0 }
+    }
+
+    /// F1 of the two bags: twice the words that they share (a repeated word as often as it occurs
+    /// in both) over the words of both; `empty` where both are empty.
+    #[allow(clippy::cast_precision_loss)] // counts of words are far below 2^53
+    pub(super) fn f1(&self, gold: &Self, empty: f64) -> f64 {
+        let total = self.words + gold.words;
+        if total == 0 {
+            return empty;
+        }
+        let in_both = |(word, count): (&String, &usize)| {
+            gold.counts.get(word).map_or(0, |other| *count.min(other))
+        };
+        let shared: usize = self.counts.iter().map(in_both).sum();
+        (2 * shared) as f64 / total as f64
+    }
 }
 
 /// Lower case, without ASCII punctuation, without the articles a, an and the, and with single
@@ -63,20 +66,24 @@ pub fn normalize_answer(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn f1(prediction: &str, gold: &str, empty: f64) -> f64 {
+        Bag::new(prediction).f1(&Bag::new(gold), empty)
+    }
+
     #[test]
     fn articles_are_whole_words() {
         assert_eq!(normalize_answer("The theme: an  Answer, a"), "theme answer");
     }
 
     #[test]
-    fn two_empty_answers_match_but_share_no_word() {
-        assert_eq!(exact_match(&[("", "")]), 100.0);
-        assert_eq!(token_f1(&[("the", "")]), 0.0);
+    fn two_empty_answers_match_and_share_what_is_asked_for() {
+        assert_eq!(Bag::new("").exact_match(&Bag::new("a")), 1.0);
+        assert_eq!((f1("the", "", 0.0), f1("the", "", 1.0), f1("x", "", 1.0)), (0.0, 1.0, 0.0));
     }
 
     #[test]
     fn repeated_words_count_as_often_as_they_occur_in_both() {
         // 1 shared word, 2 predicted, 1 wanted.
-        assert!((token_f1(&[("x x", "x")]) - 200.0 / 3.0).abs() < 1e-9);
+        assert!((f1("x x", "x", 0.0) - 2.0 / 3.0).abs() < 1e-12);
     }
 }

@@ -8,7 +8,10 @@ mod config;
 mod tokenizer;
 mod weights;
 
-pub use config::{FeedForward, MODEL_TYPES, ModelConfig, ModelError};
+pub use config::{
+    FeedForward, Gpt2Config, LlamaConfig, MODEL_TYPES, ModelConfig, ModelError, RopeScaling,
+    T5Config,
+};
 pub use tokenizer::{TokenizerError, check_tokenizer};
 pub use weights::{MAX_HEADER_BYTES, PREFIX_BYTES, WeightsError, check_weights, header_length};
 

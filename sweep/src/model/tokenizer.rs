@@ -100,11 +100,11 @@ pub fn check_tokenizer(
     let added = parsed.added_tokens.iter().map(|token| token.id).max();
     let largest =
         listed.max(added).ok_or_else(|| TokenizerError::Empty { file: file.to_owned() })?;
-    if largest >= u64::from(config.vocab_size) {
+    if largest >= u64::from(config.vocab_size()) {
         return Err(TokenizerError::TooLarge {
             file: file.to_owned(),
             largest,
-            vocab_size: config.vocab_size,
+            vocab_size: config.vocab_size(),
         });
     }
     let has = |id: u64| {
@@ -115,7 +115,7 @@ pub fn check_tokenizer(
         listed || parsed.added_tokens.iter().any(|token| token.id == id)
     };
     for (field, id) in
-        [("eos_token_id", config.eos_token_id), ("pad_token_id", config.pad_token_id)]
+        [("eos_token_id", config.eos_token_id()), ("pad_token_id", config.pad_token_id())]
     {
         if !has(u64::from(id)) {
             return Err(TokenizerError::NoToken { file: file.to_owned(), field, id });

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::config::{FeedForward, ModelConfig};
+use super::config::{FeedForward, Gpt2Config, LlamaConfig, ModelConfig, T5Config};
 
 /// Bytes in front of the header.
 pub const PREFIX_BYTES: u64 = 8;
@@ -140,7 +140,7 @@ pub fn header_length(file: &str, first: &[u8], file_length: u64) -> Result<u64, 
 }
 
 /// Checks the header (the JSON after the prefix) and the file's length, and that every tensor
-/// that a T5 of this configuration needs is there in its shape.
+/// that a model of this configuration needs is there in its shape.
 ///
 /// # Errors
 /// See [`WeightsError`]: a damaged or truncated file, a missing tensor, a wrong shape or type.
@@ -152,7 +152,7 @@ pub fn check_weights(
 ) -> Result<(), WeightsError> {
     let tensors = read_header(file, header)?;
     check_length(file, header.len() as u64, &tensors, file_length)?;
-    let needed = needed_tensors(config);
+    let needed = needed_tensors(config, prefix(config, &tensors));
     let mut missing = needed.keys().filter(|name| !tensors.contains_key(*name));
     if let Some(first) = missing.next() {
         return Err(WeightsError::Missing {
@@ -235,8 +235,17 @@ fn tensor_bytes(tensor: &Tensor) -> Option<Option<u64>> {
     Some(tensor.shape.iter().try_fold(each, |bytes: u64, n| bytes.checked_mul(*n)))
 }
 
-/// Names and shapes of every tensor that a T5 of this configuration needs.
-fn needed_tensors(config: &ModelConfig) -> BTreeMap<String, Vec<u64>> {
+/// Names and shapes of every tensor that a model of this configuration needs; a decoder's body
+/// has its names behind `prefix`.
+pub(super) fn needed_tensors(config: &ModelConfig, prefix: &str) -> BTreeMap<String, Vec<u64>> {
+    match config {
+        ModelConfig::T5(config) => t5_tensors(config),
+        ModelConfig::Gpt2(config) => gpt2_tensors(config, prefix),
+        ModelConfig::Llama(config) => llama_tensors(config, prefix),
+    }
+}
+
+fn t5_tensors(config: &T5Config) -> BTreeMap<String, Vec<u64>> {
     let d = u64::from(config.d_model);
     let ff = u64::from(config.d_ff);
     let heads = u64::from(config.num_heads);
@@ -282,6 +291,89 @@ fn needed_tensors(config: &ModelConfig) -> BTreeMap<String, Vec<u64>> {
     needed
 }
 
+fn gpt2_tensors(config: &Gpt2Config, prefix: &str) -> BTreeMap<String, Vec<u64>> {
+    let d = u64::from(config.n_embd);
+    let ff = u64::from(config.n_inner);
+    let vocab = u64::from(config.vocab_size);
+    let mut needed = BTreeMap::from([
+        (format!("{prefix}wte.weight"), vec![vocab, d]),
+        (format!("{prefix}wpe.weight"), vec![u64::from(config.n_positions), d]),
+        (format!("{prefix}ln_f.weight"), vec![d]),
+        (format!("{prefix}ln_f.bias"), vec![d]),
+    ]);
+    if !config.tied_head {
+        needed.insert("lm_head.weight".to_owned(), vec![vocab, d]);
+    }
+    for block in 0..config.n_layer {
+        let block = format!("{prefix}h.{block}");
+        for norm in ["ln_1", "ln_2"] {
+            needed.insert(format!("{block}.{norm}.weight"), vec![d]);
+            needed.insert(format!("{block}.{norm}.bias"), vec![d]);
+        }
+        // Stored as [in, out].
+        let maps = [
+            ("attn.c_attn", d, 3 * d),
+            ("attn.c_proj", d, d),
+            ("mlp.c_fc", d, ff),
+            ("mlp.c_proj", ff, d),
+        ];
+        for (map, inputs, outputs) in maps {
+            needed.insert(format!("{block}.{map}.weight"), vec![inputs, outputs]);
+            needed.insert(format!("{block}.{map}.bias"), vec![outputs]);
+        }
+    }
+    needed
+}
+
+fn llama_tensors(config: &LlamaConfig, prefix: &str) -> BTreeMap<String, Vec<u64>> {
+    let d = u64::from(config.hidden_size);
+    let ff = u64::from(config.intermediate_size);
+    let vocab = u64::from(config.vocab_size);
+    let size = u64::from(config.head_dim);
+    let heads = u64::from(config.num_attention_heads) * size;
+    let shared = u64::from(config.num_key_value_heads) * size;
+    let mut needed = BTreeMap::from([
+        (format!("{prefix}embed_tokens.weight"), vec![vocab, d]),
+        (format!("{prefix}norm.weight"), vec![d]),
+    ]);
+    if !config.tied_head {
+        needed.insert("lm_head.weight".to_owned(), vec![vocab, d]);
+    }
+    for block in 0..config.num_hidden_layers {
+        let block = format!("{prefix}layers.{block}");
+        for norm in ["input_layernorm", "post_attention_layernorm"] {
+            needed.insert(format!("{block}.{norm}.weight"), vec![d]);
+        }
+        let maps = [
+            ("self_attn.q_proj", heads, d, config.attention_bias),
+            ("self_attn.k_proj", shared, d, config.attention_bias),
+            ("self_attn.v_proj", shared, d, config.attention_bias),
+            ("self_attn.o_proj", d, heads, config.attention_bias),
+            ("mlp.gate_proj", ff, d, config.mlp_bias),
+            ("mlp.up_proj", ff, d, config.mlp_bias),
+            ("mlp.down_proj", d, ff, config.mlp_bias),
+        ];
+        for (map, outputs, inputs, bias) in maps {
+            needed.insert(format!("{block}.{map}.weight"), vec![outputs, inputs]);
+            if bias {
+                needed.insert(format!("{block}.{map}.bias"), vec![outputs]);
+            }
+        }
+    }
+    needed
+}
+
+/// What stands in front of the names of a decoder's body: files of the whole model have its name
+/// there, files of the bare body have nothing.
+fn prefix(config: &ModelConfig, tensors: &BTreeMap<String, Tensor>) -> &'static str {
+    let (prefix, embedding) = match config {
+        ModelConfig::T5(_) => return "",
+        ModelConfig::Gpt2(_) => ("transformer.", "wte.weight"),
+        ModelConfig::Llama(_) => ("model.", "embed_tokens.weight"),
+    };
+    if tensors.contains_key(embedding) { "" } else { prefix }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,7 +386,7 @@ mod tests {
 
     /// A header with every needed tensor, after `change`, and the whole file's length.
     fn file(change: impl FnOnce(&mut BTreeMap<String, Vec<u64>>)) -> (Vec<u8>, u64) {
-        let mut tensors = needed_tensors(&config());
+        let mut tensors = needed_tensors(&config(), "");
         change(&mut tensors);
         let mut at = 0;
         let mut header = serde_json::Map::new();

@@ -24,6 +24,10 @@ impl Submission {
             field(file.name.as_bytes());
             field(file.hash.as_bytes());
         }
+        if let Some(hub) = &self.model_hub {
+            field(hub.repo.as_bytes());
+            field(hub.commit.as_bytes());
+        }
         for data in &self.data {
             field(data.split.as_bytes());
             field(data.name.as_bytes());

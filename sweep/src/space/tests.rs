@@ -89,14 +89,14 @@ fn the_order_is_fixed_and_seeds_are_fastest() {
         let s = spec.settings(index).unwrap();
         (s.prompt_length, s.rank, s.prompt_lr, s.lowrank_lr, s.train.steps, s.seed)
     };
-    assert_eq!(row(0), (10, 8, 0.3, Some(1e-4), 100, 1));
-    assert_eq!(row(1), (10, 8, 0.3, Some(1e-4), 100, 2));
-    assert_eq!(row(2), (10, 8, 0.3, Some(1e-4), 200, 1));
-    assert_eq!(row(4), (10, 8, 0.3, Some(1e-3), 100, 1));
-    assert_eq!(row(8), (10, 8, 0.4, Some(1e-4), 100, 1));
-    assert_eq!(row(16), (10, 16, 0.3, Some(1e-4), 100, 1));
-    assert_eq!(row(32), (20, 8, 0.3, Some(1e-4), 100, 1));
-    assert_eq!(row(63), (20, 16, 0.4, Some(1e-3), 200, 2));
+    assert_eq!(row(0), (10, 8, Some(0.3), Some(1e-4), 100, 1));
+    assert_eq!(row(1), (10, 8, Some(0.3), Some(1e-4), 100, 2));
+    assert_eq!(row(2), (10, 8, Some(0.3), Some(1e-4), 200, 1));
+    assert_eq!(row(4), (10, 8, Some(0.3), Some(1e-3), 100, 1));
+    assert_eq!(row(8), (10, 8, Some(0.4), Some(1e-4), 100, 1));
+    assert_eq!(row(16), (10, 16, Some(0.3), Some(1e-4), 100, 1));
+    assert_eq!(row(32), (20, 8, Some(0.3), Some(1e-4), 100, 1));
+    assert_eq!(row(63), (20, 16, Some(0.4), Some(1e-3), 200, 2));
     assert_eq!(spec.settings(64), None);
     assert_eq!(spec.settings(u64::MAX), None);
     assert_eq!((spec.configuration(0), spec.configuration(1), spec.configuration(2)), (0, 0, 1));
@@ -110,6 +110,7 @@ prop_compose! {
         prompt_lr in prop::collection::btree_set(1..1000_u32, 1..4),
         lowrank_lr in prop::collection::btree_set(1..1000_u32, 1..4),
         seeds in prop::collection::btree_set(any::<u32>(), 1..5),
+        sources in prop::collection::btree_set(prop::option::of("[a-c]"), 0..3),
         lengths in prop::collection::btree_set(64..256_u32, 0..3),
         dropout in prop::collection::btree_set(0..99_u32, 0..3),
         line in any::<bool>(),
@@ -126,6 +127,7 @@ prop_compose! {
             train.push(TrainAxis::Dropout(rates(dropout)));
         }
         Space {
+            source: sources.into_iter().collect(),
             prompt_length: prompt_length.into_iter().collect(),
             rank: if line {
                 Ranks::EqualParameters { to: 100, hidden, rounding: Rounding::Nearest }
@@ -134,6 +136,8 @@ prop_compose! {
             },
             prompt_lr: rates(prompt_lr),
             lowrank_lr: rates(lowrank_lr),
+            one_rate: false,
+            learning_rate: Vec::new(),
             train,
             follow: Follow::default(),
             seeds: seeds.into_iter().map(u64::from).collect(),

@@ -1,18 +1,21 @@
 //! `[space]`: the axes of the grid.
 
 use super::document::{Entry, Node, Value};
-use super::reader::{Placed, Planned, Report, Section, axis, real, small, whole, wrong_kind};
-use super::train;
+use super::reader::{Placed, Planned, Report, Section, axis, real, small, text, whole, wrong_kind};
+use super::{Method, train};
 use crate::space::Rounding;
 
 /// Keys of `[space]` that are not training settings.
-const OWN_KEYS: &[&str] = &["prompt_lr", "lowrank_lr", "prompt_length", "rank", "seeds"];
+const OWN_KEYS: &[&str] =
+    &["source", "prompt_lr", "lowrank_lr", "learning_rate", "prompt_length", "rank", "seeds"];
 
 pub(super) const KEYS: &[&str] = &[
     "prompt_lr",
     "lowrank_lr",
+    "learning_rate",
     "prompt_length",
     "rank",
+    "source",
     "seeds",
     "steps",
     "batch_size",
@@ -46,12 +49,25 @@ pub(super) fn section_of(key: &str) -> Option<&'static str> {
 
 /// What was read; `None` where a value is wrong or missing (and reported).
 pub(super) struct Axes {
+    /// Empty when left out.
+    pub(super) source: Option<Vec<Placed<String>>>,
+    /// Empty when left out.
     pub(super) prompt_length: Option<Vec<Placed<u32>>>,
     pub(super) rank: Option<RankAxis>,
-    pub(super) prompt_lr: Option<Vec<Placed<f64>>>,
     /// Empty when left out.
-    pub(super) lowrank_lr: Option<Vec<Placed<f64>>>,
+    pub(super) prompt_lr: Option<Vec<Placed<f64>>>,
+    pub(super) lowrank_lr: Option<LowrankAxis>,
+    /// Empty when left out.
+    pub(super) learning_rate: Option<Vec<Placed<f64>>>,
     pub(super) seeds: Option<Vec<Placed<u64>>>,
+}
+
+/// The key `lowrank_lr`.
+pub(super) enum LowrankAxis {
+    /// Its values; none when left out.
+    List(Vec<Placed<f64>>),
+    /// The prompt's own rate, whatever it is.
+    AsPrompt,
 }
 
 /// The key `rank`.
@@ -61,26 +77,45 @@ pub(super) enum RankAxis {
     EqualParameters { to: u32, rounding: Rounding, at: usize },
 }
 
-/// Reads the section's own keys.
-pub(super) fn read(space: Section<'_>, report: &mut Report<'_>) -> Axes {
+/// Reads the section's own keys. Which of them are needed depends on the method; without a valid
+/// one nothing is missed.
+pub(super) fn read(space: Section<'_>, method: Option<Method>, report: &mut Report<'_>) -> Axes {
     space.check_keys(PLANNED, |key| section_of(key).filter(|section| *section != "space"), report);
-    if space.get("prompt_lr").is_none() {
-        space.missing("prompt_lr", "prompt_lr = [0.3, 0.4, 0.5]", report);
+    let needed: &[(&str, &str)] = match method {
+        Some(Method::Dept | Method::Pt) => &[
+            ("prompt_lr", "prompt_lr = [0.3, 0.4, 0.5]"),
+            ("prompt_length", "prompt_length = [20, 40, 60, 80]"),
+        ],
+        Some(Method::Lora) => {
+            &[("learning_rate", "learning_rate = [1e-4, 3e-4]"), ("rank", "rank = [4, 8]")]
+        }
+        Some(Method::Full) => &[("learning_rate", "learning_rate = [1e-5, 3e-5, 1e-4]")],
+        None => &[],
+    };
+    for (key, example) in needed {
+        if space.get(key).is_none() {
+            space.missing(key, example, report);
+        }
     }
-    if space.get("prompt_length").is_none() {
-        space.missing("prompt_length", "prompt_length = [20, 40, 60, 80]", report);
-    }
+    let no_rates = || Some(Vec::new());
     Axes {
-        prompt_length: space.get("prompt_length").and_then(|entry| {
-            let path = space.path("prompt_length");
-            axis(&path, &entry.node, |n| u64::from(*n), rows, report)
-        }),
-        rank: read_rank(space, report),
-        prompt_lr: space.get("prompt_lr").and_then(|entry| rates(space, entry, report)),
-        lowrank_lr: match space.get("lowrank_lr") {
-            Some(entry) => rates(space, entry, report),
+        source: match space.get("source") {
+            Some(entry) => axis(&space.path("source"), &entry.node, String::clone, source, report),
             None => Some(Vec::new()),
         },
+        prompt_length: match space.get("prompt_length") {
+            Some(entry) => {
+                let path = space.path("prompt_length");
+                axis(&path, &entry.node, |n| *n, rows, report)
+            }
+            None => Some(Vec::new()),
+        },
+        rank: read_rank(space, report),
+        prompt_lr: space.get("prompt_lr").map_or_else(no_rates, |e| rates(space, e, report)),
+        lowrank_lr: read_lowrank(space, report),
+        learning_rate: space
+            .get("learning_rate")
+            .map_or_else(no_rates, |entry| rates(space, entry, report)),
         seeds: match space.get("seeds") {
             Some(entry) => {
                 let path = space.path("seeds");
@@ -89,6 +124,23 @@ pub(super) fn read(space: Section<'_>, report: &mut Report<'_>) -> Axes {
             // The seed of the runs that DePT's authors recorded.
             None => Some(vec![Placed { value: 42, at: space.at }]),
         },
+    }
+}
+
+fn source(path: &str, node: &Node, report: &mut Report<'_>) -> Option<String> {
+    text(path, node, report).map(str::to_owned)
+}
+
+fn read_lowrank(space: Section<'_>, report: &mut Report<'_>) -> Option<LowrankAxis> {
+    let Some(entry) = space.get("lowrank_lr") else { return Some(LowrankAxis::List(Vec::new())) };
+    match &entry.node.value {
+        Value::Text(word) if word == "prompt_lr" => Some(LowrankAxis::AsPrompt),
+        Value::Text(word) if word.parse::<f64>().is_err() => {
+            let wanted = "learning rates, or \"prompt_lr\" for the prompt's own";
+            wrong_kind(&space.path("lowrank_lr"), &entry.node, wanted, report);
+            None
+        }
+        _ => rates(space, entry, report).map(LowrankAxis::List),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rules that concern several keys.
 
-use super::axes::{Axes, RankAxis};
+use super::axes::{Axes, LowrankAxis, RankAxis};
+use super::method;
 use super::reader::{Placed, Report, Section};
 use super::train::{Setting, Training};
 use super::{MAX_TRIALS, Method};
@@ -19,6 +20,7 @@ pub(super) struct Parts<'a> {
 /// Checks all of them.
 pub(super) fn check(parts: &Parts<'_>, report: &mut Report<'_>) {
     updates(parts.training, report);
+    positions(parts, report);
     let small_enough = count(parts, report);
     match parts.method {
         Some(Method::Pt) => prompt_tuning(parts, report),
@@ -28,7 +30,8 @@ pub(super) fn check(parts: &Parts<'_>, report: &mut Report<'_>) {
                 ranks(parts, report);
             }
         }
-        None => {}
+        Some(Method::Lora) => method::lora_ranks(parts.space, parts.axes, parts.model, report),
+        Some(Method::Full) | None => {}
     }
 }
 
@@ -51,6 +54,34 @@ fn updates(training: &Training, report: &mut Report<'_>) {
     }
 }
 
+/// A decoder has a given number of positions for prompt, text and at least one token of an
+/// answer.
+fn positions(parts: &Parts<'_>, report: &mut Report<'_>) {
+    let (Some(model), Some(lengths), Some(max_lengths)) =
+        (parts.model, &parts.axes.prompt_length, &parts.training.max_length)
+    else {
+        return;
+    };
+    let longest = max_lengths.values.iter().max_by_key(|one| one.value);
+    let (Some(available), Some(longest)) = (model.max_positions(), longest) else { return };
+    let room = u64::from(available).saturating_sub(u64::from(longest.value) + 1);
+    let prompt = lengths.iter().max_by_key(|one| one.value);
+    if let Some(prompt) = prompt.filter(|one| u64::from(one.value) > room) {
+        let message = format!(
+            "prompt_length {} and max_length {} leave no room for an answer: {} has {available} \
+             positions",
+            prompt.value,
+            longest.value,
+            model.architecture(),
+        );
+        let hint = match room {
+            0 => format!("give a max_length of less than {}", available.saturating_sub(1)),
+            room => format!("give a prompt_length of at most {room}, or lower max_length"),
+        };
+        report.add(parts.space.path("prompt_length"), prompt.at, message, hint);
+    }
+}
+
 /// Refuses a grid that is too large, by arithmetic alone. False when it is, so that nothing walks
 /// over products of axes then. An axis that could not be read counts as one value.
 fn count(parts: &Parts<'_>, report: &mut Report<'_>) -> bool {
@@ -63,11 +94,20 @@ fn count(parts: &Parts<'_>, report: &mut Report<'_>) -> bool {
     fn settings<T>(setting: Option<&Setting<T>>) -> Option<usize> {
         setting.map(|setting| setting.values.len().max(1))
     }
+    fn values<T>(axis: Option<&Vec<T>>) -> Option<usize> {
+        axis.map(|values| values.len().max(1))
+    }
+    let lowrank_lr = axes.lowrank_lr.as_ref().map(|axis| match axis {
+        LowrankAxis::List(values) => values.len().max(1),
+        LowrankAxis::AsPrompt => 1,
+    });
     let axes = [
-        ("prompt_length", axes.prompt_length.as_ref().map(Vec::len)),
+        ("source", values(axes.source.as_ref())),
+        ("prompt_length", values(axes.prompt_length.as_ref())),
         ("rank", rank),
-        ("prompt_lr", axes.prompt_lr.as_ref().map(Vec::len)),
-        ("lowrank_lr", axes.lowrank_lr.as_ref().map(|values| values.len().max(1))),
+        ("prompt_lr", values(axes.prompt_lr.as_ref())),
+        ("lowrank_lr", lowrank_lr),
+        ("learning_rate", values(axes.learning_rate.as_ref())),
         ("steps", settings(training.steps.as_ref())),
         ("batch_size", settings(training.batch_size.as_ref())),
         ("gradient_accumulation", settings(training.gradient_accumulation.as_ref())),
@@ -112,13 +152,6 @@ fn grouped(number: impl Into<u128>) -> String {
 }
 
 fn prompt_tuning(parts: &Parts<'_>, report: &mut Report<'_>) {
-    for key in ["rank", "lowrank_lr"] {
-        if let Some(entry) = parts.space.get(key) {
-            let message = format!("'{key}' has no meaning for method 'pt'");
-            let hint = "remove it, or set kind = \"dept\" in [method]".to_owned();
-            report.add(parts.space.path(key), entry.at, message, hint);
-        }
-    }
     let zero = parts.axes.prompt_length.iter().flatten().find(|one| one.value == 0);
     if let Some(zero) = zero {
         let message = "prompt_length 0 with method 'pt' leaves nothing to train".to_owned();
@@ -211,8 +244,8 @@ impl RankLimit {
     fn new(max_length: u32, model: Option<&ModelConfig>) -> RankLimit {
         match model {
             Some(model) => RankLimit {
-                most: max_length.min(model.d_model),
-                why: format!("min(max_length {max_length}, hidden size {})", model.d_model),
+                most: max_length.min(model.hidden_size()),
+                why: format!("min(max_length {max_length}, hidden size {})", model.hidden_size()),
             },
             None => RankLimit { most: max_length, why: format!("max_length {max_length}") },
         }
@@ -236,7 +269,7 @@ struct Line<'a> {
 
 impl Line<'_> {
     fn check(&self, space: Section<'_>, report: &mut Report<'_>) {
-        let hidden = self.model.d_model;
+        let hidden = self.model.hidden_size();
         let limit = RankLimit::new(self.max_length, Some(self.model));
         let mut off = Vec::new();
         for one in self.lengths.iter().filter(|one| one.value <= self.to) {
@@ -256,7 +289,7 @@ impl Line<'_> {
     }
 
     fn no_whole_rank(&self, first: u32, off: &[u32], space: Section<'_>, report: &mut Report<'_>) {
-        let hidden = self.model.d_model;
+        let hidden = self.model.hidden_size();
         let each = f64::from(self.max_length) + f64::from(hidden);
         let listed: Vec<String> = off
             .iter()

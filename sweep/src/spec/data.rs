@@ -23,7 +23,9 @@ pub fn data_problem(text: &str, format: Format, task: &TaskSpec, error: &DataErr
         DataError::EmptyFile { file }
         | DataError::TooLarge { file, .. }
         | DataError::UnknownFormat { file }
+        | DataError::Parquet { file, .. }
         | DataError::Unpaired { file, .. } => file_key(task, file),
+        DataError::TooFewOfClass { .. } => "task.k_shot".to_owned(),
         DataError::TooFewRows { .. } | DataError::TooManyRows { .. } | DataError::NoTrain => {
             "task.train".to_owned()
         }

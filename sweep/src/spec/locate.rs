@@ -19,12 +19,22 @@ pub fn locate(text: &str, format: Format, path: &str) -> Option<Position> {
 /// can parse the spec.
 #[must_use]
 pub fn model_path(text: &str, format: Format) -> Option<String> {
+    model_key(text, format, "path")
+}
+
+/// The value of `model.revision`, for the same callers.
+#[must_use]
+pub fn model_revision(text: &str, format: Format) -> Option<String> {
+    model_key(text, format, "revision")
+}
+
+fn model_key(text: &str, format: Format, key: &str) -> Option<String> {
     let entries = read(text, format)?;
     let Value::Table(model) = &entries.iter().find(|entry| entry.key == "model")?.node.value else {
         return None;
     };
-    match &model.iter().find(|entry| entry.key == "path")?.node.value {
-        Value::Text(path) => Some(path.clone()),
+    match &model.iter().find(|entry| entry.key == key)?.node.value {
+        Value::Text(text) => Some(text.clone()),
         _ => None,
     }
 }
@@ -38,9 +48,9 @@ pub fn task_section(text: &str, format: Format) -> Option<(TaskSpec, Recipe)> {
     // Whatever is wrong is reported by the spec's own reading.
     let mut ignored = Report::new(text);
     let recipe = parse::read_recipe(top, &mut ignored)?;
-    let (task, metrics) =
+    let (task, resolved) =
         task::read(top.table("task", task::KEYS, &mut ignored)?, recipe, &mut ignored);
-    metrics.and(task).map(|task| (task, recipe))
+    resolved.and(task).map(|task| (task, recipe))
 }
 
 impl Diagnostic {

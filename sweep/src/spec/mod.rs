@@ -10,6 +10,7 @@ pub mod diagnostic;
 mod document;
 mod json;
 mod locate;
+mod method;
 mod parse;
 mod reader;
 mod task;
@@ -23,7 +24,7 @@ use crate::task::{Recipe, TaskSpec};
 
 pub use data::data_problem;
 pub use diagnostic::{Diagnostic, Diagnostics, Position};
-pub use locate::{locate, model_path, task_section};
+pub use locate::{locate, model_path, model_revision, task_section};
 pub(crate) use train::{default_eval_every, default_warmup_steps};
 
 /// How a spec is written.
@@ -57,6 +58,10 @@ pub struct Spec {
     pub task: TaskSpec,
     /// What is trained.
     pub method: Method,
+    /// What prompts start from.
+    pub start: Start,
+    /// LoRA's alpha: its changes are scaled by alpha/r. LoRA only; default 8.
+    pub lora_alpha: Option<f64>,
     /// The grid.
     pub space: Space,
     /// Training settings that are the same for all trials unless an axis overrides them.
@@ -71,8 +76,11 @@ pub struct Spec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelSpec {
     /// A directory, relative to the spec file, with `config.json`, `model.safetensors` and
-    /// `tokenizer.json`; or a name that workers find under one of their model roots.
+    /// `tokenizer.json`; a model of the hub, `ORG/NAME` or `ORG/NAME@REVISION`; or a name that
+    /// workers find under one of their model roots.
     pub path: String,
+    /// Branch, tag or commit of a model of the hub, where `path` has none.
+    pub revision: Option<String>,
 }
 
 /// What is trained.
@@ -83,9 +91,62 @@ pub enum Method {
     Dept,
     /// A prompt alone.
     Pt,
+    /// Low-rank changes to the query and value projections of every attention.
+    Lora,
+    /// All weights of the model.
+    Full,
 }
 
-crate::outcome::names!(Method, "method", Dept => "dept", Pt => "pt");
+crate::outcome::names!(Method, "method",
+    Dept => "dept", Pt => "pt", Lora => "lora", Full => "full");
+
+impl Method {
+    /// Whether a prompt stands in front of the input.
+    #[must_use]
+    pub fn has_prompt(self) -> bool {
+        matches!(self, Self::Dept | Self::Pt)
+    }
+}
+
+/// What a prompt starts from, unless it starts from a source adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PromptInit {
+    /// Embeddings of a text, repeated to the prompt's length.
+    #[default]
+    Text,
+    /// Embeddings of tokens drawn from the vocabulary by the seed.
+    Vocabulary,
+    /// Standard normal numbers drawn by the seed.
+    Random,
+}
+
+crate::outcome::names!(PromptInit, "prompt initialisation",
+    Text => "text", Vocabulary => "vocabulary", Random => "random");
+
+/// What prompts start from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Start {
+    /// Where there is no source adapter.
+    pub init: PromptInit,
+    /// The text for [`PromptInit::Text`]; `None`: the one of DePT's authors.
+    pub init_text: Option<String>,
+    /// What is taken over where there is one.
+    pub warm_start: WarmStart,
+}
+
+/// What is taken over from a source adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WarmStart {
+    /// P, A and B.
+    #[default]
+    All,
+    /// P alone.
+    Prompt,
+}
+
+crate::outcome::names!(WarmStart, "warm start", All => "all", Prompt => "prompt");
 
 use crate::outcome::Unknown;
 use std::fmt;
@@ -116,6 +177,25 @@ pub struct Train {
     pub dropout: Option<f64>,
     /// Arithmetic. Default `fp32`.
     pub precision: Precision,
+    /// Rule of the updates. Default `adamw`.
+    #[serde(default)]
+    pub optimizer: Optimizer,
+    /// Course of the learning rates. Default `linear`.
+    #[serde(default)]
+    pub scheduler: Scheduler,
+    /// Decoupled weight decay, 0 or more. Default 0.
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Evaluations without a better selection metric after which training ends. 1 or more.
+    /// Default: training goes on to the last step.
+    #[serde(default)]
+    pub patience: Option<u32>,
+    /// How answers are found in evaluations. Default `greedy`.
+    #[serde(default)]
+    pub decoding: Decoding,
+    /// Whether the answers to validation and test rows are kept as a file.
+    #[serde(default)]
+    pub save_predictions: bool,
 }
 
 /// Arithmetic of the backbone's matrix products.
@@ -124,7 +204,54 @@ pub struct Train {
 pub enum Precision {
     /// 32-bit floats throughout.
     Fp32,
+    /// Matrix products of the backbone in bfloat16; prompt, low-rank pair, residual stream, norms,
+    /// softmax, loss and optimiser in 32 bits.
+    Bf16,
 }
+
+crate::outcome::names!(Precision, "precision", Fp32 => "fp32", Bf16 => "bf16");
+
+/// Rule of the updates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Adam with decoupled weight decay.
+    #[default]
+    AdamW,
+    /// Adam's second moment factored into rows and columns; no first moment.
+    Adafactor,
+}
+
+crate::outcome::names!(Optimizer, "optimizer", AdamW => "adamw", Adafactor => "adafactor");
+
+/// Course of the learning rates after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheduler {
+    /// Falls linearly to 0.
+    #[default]
+    Linear,
+    /// Falls to 0 along half a cosine.
+    Cosine,
+    /// Stays.
+    Constant,
+}
+
+crate::outcome::names!(Scheduler, "scheduler",
+    Linear => "linear", Cosine => "cosine", Constant => "constant");
+
+/// How answers are found in evaluations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decoding {
+    /// The likeliest token, one after the other; any text may come out.
+    #[default]
+    Greedy,
+    /// The label whose text has the highest probability.
+    Labels,
+}
+
+crate::outcome::names!(Decoding, "decoding", Greedy => "greedy", Labels => "labels");
 
 /// What the best trial is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,14 +290,32 @@ pub struct Settings {
     pub task: TaskSpec,
     /// What is trained.
     pub method: Method,
-    /// m: rows of the prompt.
+    /// m: rows of the prompt; 0 for methods without one.
     pub prompt_length: u32,
-    /// r: columns of A and rows of B; 0 for prompt tuning.
+    /// r: columns of A and rows of B; 0 for prompt tuning and full fine-tuning.
     pub rank: u32,
-    /// α1: peak learning rate of the prompt.
-    pub prompt_lr: f64,
-    /// α2: peak learning rate of A and B; `None` for prompt tuning.
+    /// α1: peak learning rate of the prompt; `None` for methods without one.
+    pub prompt_lr: Option<f64>,
+    /// α2: peak learning rate of DePT's A and B.
     pub lowrank_lr: Option<f64>,
+    /// Peak learning rate of LoRA and full fine-tuning.
+    #[serde(default)]
+    pub learning_rate: Option<f64>,
+    /// LoRA's alpha: its changes are scaled by alpha/r.
+    #[serde(default)]
+    pub lora_alpha: Option<f64>,
+    /// What the prompt starts from.
+    #[serde(default)]
+    pub init: PromptInit,
+    /// The text for [`PromptInit::Text`]; `None`: the one of DePT's authors.
+    #[serde(default)]
+    pub init_text: Option<String>,
+    /// The source adapter that the trial starts from, by its name in the spec.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// What is taken over from it.
+    #[serde(default)]
+    pub warm_start: WarmStart,
     /// Decides A's start, the order of the data and the dropout masks. At most 2^63 - 1.
     pub seed: u64,
     /// Training settings.

@@ -4,16 +4,17 @@ use super::axes::{Axes, RankAxis};
 use super::cross::{self, Parts};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document;
-use super::reader::{Planned, Report, Section, nearest_hint, shorten};
+use super::reader::{Placed, Planned, Report, Section, nearest_hint, shorten};
 use super::train::Training;
 use super::{
-    Format, Goal, Limits, MAX_SPEC_BYTES, Method, ModelSpec, Objective, Spec, Train, axes, task,
-    train,
+    Decoding, Format, Goal, Limits, MAX_SPEC_BYTES, Method, ModelSpec, Objective, Spec, Train,
+    axes, method, task, train,
 };
+use crate::hub::{ModelName, is_revision};
 use crate::metric::MetricKind;
 use crate::model::ModelConfig;
 use crate::space::{Follow, Ranks, Space, TrainAxis};
-use crate::task::Recipe;
+use crate::task::{Recipe, TaskDef};
 
 const SECTIONS: &[&str] = &[
     "name",
@@ -76,34 +77,39 @@ fn read(top: Section<'_>, model: Option<&ModelConfig>, report: &mut Report<'_>) 
     }
     let name = read_name(top, report);
     let recipe = read_recipe(top, report);
-    let model_section = top.table("model", &["path"], report);
+    let model_section = top.table("model", &["path", "revision"], report);
     let model_spec = model_section.and_then(|section| read_model(section, report));
-    let (task, metrics) = match top.table("task", task::KEYS, report) {
+    let (task, resolved) = match top.table("task", task::KEYS, report) {
         Some(section) => task::read(section, recipe.unwrap_or_default(), report),
         None => (None, None),
     };
-    let method = read_method(or_empty(top, "method", &["kind"], report), report);
+    let method = method::read(or_empty(top, "method", method::KEYS, report), report);
     read_search(or_empty(top, "search", &["kind"], report), report);
     let objective = or_empty(top, "objective", &["metric", "goal"], report);
-    let objective = read_objective(objective, metrics.as_deref(), report);
+    let metrics = resolved.as_ref().map(|def| def.metrics());
+    let objective = read_objective(objective, metrics, report);
     let limits = or_empty(top, "limits", &["max_attempts", "max_parallel"], report);
     let limits = read_limits(limits, report);
     let train = top.table("train", train::KEYS, report);
     let space = top.table("space", axes::KEYS, report)?;
-    let axes = axes::read(space, report);
+    let axes = axes::read(space, method.kind, report);
     let train_or_empty = train.unwrap_or(Section::empty("train", train::KEYS));
     let training = train::read(train_or_empty, space, train.is_some(), report);
-    let parts = Parts { space, method, axes: &axes, training: &training, model };
+    method::check(&method, space, &axes, &training, train_or_empty, report);
+    decoding(&training, train_or_empty, resolved.as_ref(), report);
+    let parts = Parts { space, method: method.kind, axes: &axes, training: &training, model };
     cross::check(&parts, report);
     let (train, follow, train_axes) = settle(&training)?;
-    let method = method?;
-    let space = grid(&axes, method, model, follow, train_axes)?;
+    let kind = method.kind?;
+    let space = grid(&axes, kind, model, follow, train_axes)?;
     Some(Spec {
         name: name?,
         recipe: recipe?,
         model: model_spec?,
         task: task?,
-        method,
+        method: kind,
+        start: method.start()?,
+        lora_alpha: method.alpha()?,
         space,
         train,
         objective: objective?,
@@ -150,27 +156,44 @@ pub(super) fn read_recipe(top: Section<'_>, report: &mut Report<'_>) -> Option<R
 }
 
 fn read_model(section: Section<'_>, report: &mut Report<'_>) -> Option<ModelSpec> {
-    let planned = [("revision", "give a directory as path"), ("dtype", "leave it out")];
-    section.check_keys(&planned, |_| None, report);
+    section.check_keys(&[("dtype", "leave it out")], |_| None, report);
     if section.get("path").is_none() {
         section.missing("path", "path = \"models/t5-base\"", report);
     }
-    section.text("path", report).map(|path| ModelSpec { path: path.to_owned() })
+    let path = section.text("path", report)?.to_owned();
+    let Some(entry) = section.get("revision") else {
+        return Some(ModelSpec { path, revision: None });
+    };
+    let revision = section.text("revision", report)?.to_owned();
+    let (message, hint) = if path.contains('@') {
+        ("the revision stands in model.path already", "leave one of the two out")
+    } else if !is_revision(&revision) {
+        ("no such revision can be", "give a branch, a tag or a whole commit hash")
+    } else if ModelName::parse(&path, None).is_none() {
+        ("a directory has no revision", "leave it out, or name a model of the hub, ORG/NAME")
+    } else {
+        return Some(ModelSpec { path, revision: Some(revision) });
+    };
+    report.add("model.revision", entry.node.at, message.to_owned(), hint.to_owned());
+    None
 }
 
-fn read_method(section: Section<'_>, report: &mut Report<'_>) -> Option<Method> {
-    let planned = [
-        ("source", "train from the text start; transfer comes later"),
-        ("init", "leave it out; prompts start from the text"),
-        ("lora_alpha", "leave it out; the scaling is 8/√r"),
-    ];
-    section.check_keys(&planned, axes::section_of, report);
-    if section.get("kind").is_none() {
-        return Some(Method::Dept);
+/// Only labels that are known beforehand can be scored.
+fn decoding(
+    training: &Training,
+    train: Section<'_>,
+    task: Option<&TaskDef>,
+    report: &mut Report<'_>,
+) {
+    if let (Some(Decoding::Labels), Some(task)) = (training.decoding, task)
+        && task.classes().is_empty()
+    {
+        let at = train.get("decoding").map_or(train.at, |entry| entry.node.at);
+        let message =
+            format!("decoding 'labels' needs known labels; task '{}' has none", task.name());
+        let hint = "use decoding = \"greedy\", or give 'labels' in [task]".to_owned();
+        report.add(train.path("decoding"), at, message, hint);
     }
-    let instead = "use kind = \"dept\" or kind = \"pt\"";
-    let choices = [("dept", Method::Dept), ("pt", Method::Pt)];
-    section.choice("kind", &choices, &[("lora", instead), ("full", instead)], report)
 }
 
 fn read_search(section: Section<'_>, report: &mut Report<'_>) {
@@ -263,6 +286,12 @@ fn settle(training: &Training) -> Option<(Train, Follow, Vec<TrainAxis>)> {
         max_grad_norm: training.max_grad_norm?,
         dropout: dropout.first(),
         precision: training.precision?,
+        optimizer: training.optimizer?,
+        scheduler: training.scheduler?,
+        weight_decay: training.weight_decay?,
+        patience: training.patience?,
+        decoding: training.decoding?,
+        save_predictions: training.save_predictions?,
     };
     let follow = Follow {
         warmup_steps: warmup.values.is_empty(),
@@ -289,21 +318,33 @@ fn grid(
     train: Vec<TrainAxis>,
 ) -> Option<Space> {
     let rank = match (axes.rank.as_ref()?, method) {
-        (_, Method::Pt) => Ranks::List(vec![0]),
-        (RankAxis::LeftOut, Method::Dept) => return None,
-        (RankAxis::List(values), Method::Dept) => {
+        (_, Method::Pt | Method::Full) => Ranks::List(vec![0]),
+        (RankAxis::LeftOut, Method::Dept | Method::Lora) => return None,
+        (RankAxis::List(values), Method::Dept | Method::Lora) => {
             Ranks::List(values.iter().map(|one| one.value).collect())
         }
-        (RankAxis::EqualParameters { to, rounding, .. }, Method::Dept) => {
-            let hidden = model?.d_model;
+        (RankAxis::EqualParameters { to, rounding, .. }, Method::Dept | Method::Lora) => {
+            let hidden = model?.hidden_size();
             Ranks::EqualParameters { to: *to, hidden, rounding: *rounding }
         }
     };
+    let (lowrank_lr, one_rate) = method::lowrank(axes.lowrank_lr.as_ref()?);
+    let rates = |axis: &Option<Vec<Placed<f64>>>| {
+        Some(axis.as_ref()?.iter().map(|one| one.value).collect())
+    };
+    let prompt_length: Vec<u32> = match method.has_prompt() {
+        true => axes.prompt_length.as_ref()?.iter().map(|one| one.value).collect(),
+        false => vec![0],
+    };
+    let sources = axes.source.as_ref()?.iter().map(|one| &one.value);
     Some(Space {
-        prompt_length: axes.prompt_length.as_ref()?.iter().map(|one| one.value).collect(),
+        source: sources.map(|name| (name != method::NO_SOURCE).then(|| name.clone())).collect(),
+        prompt_length,
         rank,
-        prompt_lr: axes.prompt_lr.as_ref()?.iter().map(|one| one.value).collect(),
-        lowrank_lr: axes.lowrank_lr.as_ref()?.iter().map(|one| one.value).collect(),
+        prompt_lr: rates(&axes.prompt_lr)?,
+        lowrank_lr,
+        one_rate,
+        learning_rate: rates(&axes.learning_rate)?,
         train,
         follow,
         seeds: axes.seeds.as_ref()?.iter().map(|one| one.value).collect(),

@@ -193,6 +193,23 @@ impl<'a> Section<'a> {
         text(&self.path(key), &entry.node, report)
     }
 
+    /// The value among `all`, each known by its `name`, that the string under `key` names;
+    /// `default` when it is left out.
+    pub(super) fn word<T: Copy>(
+        &self,
+        key: &'static str,
+        all: &[T],
+        name: fn(T) -> &'static str,
+        default: T,
+        report: &mut Report<'_>,
+    ) -> Option<T> {
+        if self.get(key).is_none() {
+            return Some(default);
+        }
+        let choices: Vec<(&'static str, T)> = all.iter().map(|one| (name(*one), *one)).collect();
+        self.choice(key, &choices, &[], report)
+    }
+
     /// The value among `choices` that the string under `key` names. `planned` are names that this
     /// version refuses.
     pub(super) fn choice<T: Copy>(
@@ -228,11 +245,11 @@ pub(super) struct Placed<T> {
 }
 
 /// The values of an axis: a list, or a single value, read one by one by `read`. `None` when one
-/// of them is wrong; each value stands once.
-pub(super) fn axis<T: Copy + Display>(
+/// of them is wrong; each value stands once, by what `same_as` makes of it.
+pub(super) fn axis<T: Display, K: Ord>(
     path: &str,
     node: &Node,
-    same_as: impl Fn(&T) -> u64,
+    same_as: impl Fn(&T) -> K,
     mut read: impl FnMut(&str, &Node, &mut Report<'_>) -> Option<T>,
     report: &mut Report<'_>,
 ) -> Option<Vec<Placed<T>>> {

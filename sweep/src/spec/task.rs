@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 
 use super::document::{Node, Value};
-use super::reader::{Planned, Report, Section, flag, shorten, text, wrong_kind};
-use crate::metric::MetricKind;
-use crate::task::{Format, Labels, Recipe, TaskError, TaskSpec};
+use super::reader::{Planned, Report, Section, flag, shorten, small, text, wrong_kind};
+use crate::hub::{DatasetFile, DatasetName};
+use crate::task::{Format, KShotSampling, Labels, Recipe, TaskDef, TaskError, TaskSpec};
 
 pub(super) const KEYS: &[&str] = &[
     "name",
@@ -14,6 +14,8 @@ pub(super) const KEYS: &[&str] = &[
     "train",
     "validation",
     "test",
+    "dataset",
+    "dataset_config",
     "columns",
     "template",
     "label",
@@ -24,28 +26,29 @@ pub(super) const KEYS: &[&str] = &[
     "test_limit",
     "header",
     "add_prefix",
+    "k_shot",
+    "k_shot_sampling",
 ];
 
-const PLANNED: &[Planned] = &[
-    ("k_shot", "limit the rows with train_limit"),
-    ("few_shot", "limit the rows with train_limit"),
-    ("files", "name the files with train, validation and test"),
-];
+const PLANNED: &[Planned] =
+    &[("few_shot", "use k_shot"), ("files", "name the files with train, validation and test")];
 
 /// Most rows that a limit can ask for.
 const MAX_LIMIT: u64 = 1 << 40;
 
-/// Reads the section and resolves the task. The metrics come beside it; both are `None` when
-/// something is wrong.
+/// Most rows of a few-shot training part.
+const MAX_SHOTS: u32 = 1_000_000;
+
+/// Reads the section and resolves the task; both are `None` when something is wrong.
 pub(super) fn read(
     section: Section<'_>,
     recipe: Recipe,
     report: &mut Report<'_>,
-) -> (Option<TaskSpec>, Option<Vec<MetricKind>>) {
+) -> (Option<TaskSpec>, Option<TaskDef>) {
     section.check_keys(PLANNED, super::axes::section_of, report);
     let Some(task) = read_keys(section, report) else { return (None, None) };
-    let metrics = resolve(&task, section, recipe, report);
-    (Some(task), metrics)
+    let resolved = resolve(&task, section, recipe, report);
+    (Some(task), resolved)
 }
 
 fn read_keys(section: Section<'_>, report: &mut Report<'_>) -> Option<TaskSpec> {
@@ -57,15 +60,18 @@ fn read_keys(section: Section<'_>, report: &mut Report<'_>) -> Option<TaskSpec> 
     let format = match section.get("format") {
         None => Some(Format::Auto),
         Some(_) => {
-            let formats = [Format::Auto, Format::Jsonl, Format::Tsv, Format::Csv];
-            let names = ["auto", "jsonl", "tsv", "csv"];
+            let formats = [Format::Auto, Format::Jsonl, Format::Tsv, Format::Csv, Format::Parquet];
+            let names = ["auto", "jsonl", "tsv", "csv", "parquet"];
             let choices: Vec<_> = names.into_iter().zip(formats).collect();
-            section.choice("format", &choices, &[("parquet", "convert it to jsonl")], report)
+            section.choice("format", &choices, &[], report)
         }
     };
-    let train = texts(section, "train", report);
-    let validation = texts(section, "validation", report);
-    let test = texts(section, "test", report);
+    let train = files(section, "train", report);
+    let validation = files(section, "validation", report);
+    let test = files(section, "test", report);
+    let dataset = optional(section, "dataset", report, dataset_name);
+    let dataset_config = optional(section, "dataset_config", report, owned);
+    check_dataset(section, report);
     let columns = columns(section, report);
     let template = optional(section, "template", report, owned);
     let label = optional(section, "label", report, owned);
@@ -80,12 +86,24 @@ fn read_keys(section: Section<'_>, report: &mut Report<'_>) -> Option<TaskSpec> 
     let test_limit = limit("test_limit");
     let header = optional(section, "header", report, flag);
     let add_prefix = optional(section, "add_prefix", report, flag);
+    let k_shot = optional(section, "k_shot", report, |path, node, report| {
+        small(path, node, 1..=MAX_SHOTS, report)
+    });
+    let k_shot_sampling = match section.get("k_shot_sampling") {
+        None => Some(None),
+        Some(_) => {
+            let choices: Vec<_> = KShotSampling::ALL.iter().map(|s| (s.as_str(), *s)).collect();
+            section.choice("k_shot_sampling", &choices, &[], report).map(Some)
+        }
+    };
     Some(TaskSpec {
         name: name?,
         format: format?,
         train: train?,
         validation: validation?,
         test: test?,
+        dataset: dataset?,
+        dataset_config: dataset_config?,
         columns: columns?,
         template: template?,
         label: label?,
@@ -94,6 +112,8 @@ fn read_keys(section: Section<'_>, report: &mut Report<'_>) -> Option<TaskSpec> 
         train_limit: train_limit?,
         validation_limit: validation_limit?,
         test_limit: test_limit?,
+        k_shot: k_shot?,
+        k_shot_sampling: k_shot_sampling?,
         header: header?,
         add_prefix: add_prefix?.unwrap_or(false),
     })
@@ -147,8 +167,44 @@ fn list(path: &str, node: &Node, report: &mut Report<'_>) -> Option<Vec<String>>
     }
 }
 
-fn texts(section: Section<'_>, key: &'static str, report: &mut Report<'_>) -> Option<Vec<String>> {
-    optional(section, key, report, list).map(Option::unwrap_or_default)
+fn files(section: Section<'_>, key: &'static str, report: &mut Report<'_>) -> Option<Vec<String>> {
+    let names = optional(section, key, report, list).map(Option::unwrap_or_default)?;
+    let wrong = |name: &&String| DatasetFile::is_one(name) && DatasetFile::parse(name).is_none();
+    if let (Some(name), Some(entry)) = (names.iter().find(wrong), section.get(key)) {
+        let message = format!("'{}' is no file of the hub", shorten(name));
+        let hint = "write hf://datasets/ORG/NAME/PATH or hf://datasets/ORG/NAME@REVISION/PATH";
+        report.add(section.path(key), entry.node.at, message, hint.to_owned());
+        return None;
+    }
+    Some(names)
+}
+
+fn dataset_name(path: &str, node: &Node, report: &mut Report<'_>) -> Option<String> {
+    let name = owned(path, node, report)?;
+    if DatasetName::parse(&name).is_some() {
+        return Some(name);
+    }
+    let message = format!("'{}' is no dataset of the hub", shorten(&name));
+    report.add(path, node.at, message, "write ORG/NAME or ORG/NAME@REVISION".to_owned());
+    None
+}
+
+/// A dataset brings all splits, and only a dataset has a configuration.
+fn check_dataset(section: Section<'_>, report: &mut Report<'_>) {
+    let dataset = section.get("dataset").is_some();
+    let files = ["train", "validation", "test"].map(|key| (key, dataset));
+    for (key, unfit) in files.into_iter().chain([("dataset_config", !dataset)]) {
+        if let Some(entry) = section.get(key).filter(|_| unfit) {
+            let (message, hint) = if dataset {
+                let message = format!("'{key}' cannot stand beside 'dataset'");
+                (message, "name all files, those of the hub as hf://datasets/ORG/NAME/PATH")
+            } else {
+                let message = "'dataset_config' needs 'dataset'".to_owned();
+                (message, "add dataset = \"ORG/NAME\"")
+            };
+            report.add(section.path(key), entry.node.at, message, hint.to_owned());
+        }
+    }
 }
 
 fn columns(section: Section<'_>, report: &mut Report<'_>) -> Option<BTreeMap<String, String>> {
@@ -192,13 +248,13 @@ fn resolve(
     section: Section<'_>,
     recipe: Recipe,
     report: &mut Report<'_>,
-) -> Option<Vec<MetricKind>> {
+) -> Option<TaskDef> {
     let mut task = task.clone();
     let mut fine = true;
     // Each round takes one thing out; the bound only guards against a round that does not.
     for _ in 0..=task.columns.len().min(50) + 10 {
         match task.resolve(recipe) {
-            Ok(def) => return fine.then(|| def.metrics().to_vec()),
+            Ok(def) => return fine.then_some(def),
             Err(error) => {
                 fine = false;
                 note(&error, section, report);
@@ -228,7 +284,9 @@ fn take_out(task: &mut TaskSpec, error: &TaskError) -> bool {
 fn note(error: &TaskError, section: Section<'_>, report: &mut Report<'_>) {
     let path = match error {
         TaskError::UnknownTask { .. } => "name".to_owned(),
-        TaskError::BuiltInHasOwn { key, .. } | TaskError::NoRows { key, .. } => (*key).to_owned(),
+        TaskError::BuiltInHasOwn { key, .. }
+        | TaskError::NoRows { key, .. }
+        | TaskError::KShot { key, .. } => (*key).to_owned(),
         TaskError::Template { .. } => "template".to_owned(),
         TaskError::UnknownField { field, .. } => format!("columns.{field}"),
         TaskError::UnknownMetric { .. } | TaskError::UnfitMetric { .. } => "metrics".to_owned(),

@@ -2,9 +2,9 @@
 
 use std::fmt::Display;
 
-use super::Precision;
 use super::document::Node;
-use super::reader::{Placed, Planned, Report, Section, axis, real, small, whole};
+use super::reader::{Placed, Planned, Report, Section, axis, flag, real, small, whole};
+use super::{Decoding, Optimizer, Precision, Scheduler};
 
 /// Keys of `[train]`.
 pub(super) const KEYS: &[&str] = &[
@@ -18,15 +18,18 @@ pub(super) const KEYS: &[&str] = &[
     "max_grad_norm",
     "dropout",
     "precision",
+    "optimizer",
+    "scheduler",
+    "weight_decay",
+    "patience",
+    "decoding",
+    "save_predictions",
 ];
 
-const PLANNED: &[Planned] = &[
-    ("k_shot", "limit the rows with train_limit in [task]"),
-    ("time_limit", "remove it; trials run to their last step"),
-    ("weight_decay", "remove it; it is 0, as in the runs that DePT's authors recorded"),
-    ("optimizer", "remove it; it is AdamW"),
-    ("scheduler", "remove it; it is linear warm-up, then linear decay to 0"),
-];
+const PLANNED: &[Planned] = &[("time_limit", "remove it; trials run to their last step")];
+
+/// Weight decay above this is certainly a mistake.
+const MAX_DECAY: f64 = 10.0;
 
 /// Default of `warmup_steps`.
 pub(crate) fn default_warmup_steps(steps: u64) -> u64 {
@@ -76,6 +79,13 @@ pub(super) struct Training {
     pub(super) eval_batch_size: Option<Option<u32>>,
     pub(super) max_grad_norm: Option<f64>,
     pub(super) precision: Option<Precision>,
+    pub(super) optimizer: Option<Optimizer>,
+    pub(super) scheduler: Option<Scheduler>,
+    pub(super) weight_decay: Option<f64>,
+    /// `None` inside when left out.
+    pub(super) patience: Option<Option<u32>>,
+    pub(super) decoding: Option<Decoding>,
+    pub(super) save_predictions: Option<bool>,
 }
 
 /// Reads the settings from both sections.
@@ -135,6 +145,37 @@ pub(super) fn read(
         })
         .map(|norm| norm.unwrap_or(1.0)),
         precision: precision_of(train, report),
+        optimizer: train.word(
+            "optimizer",
+            Optimizer::ALL,
+            Optimizer::as_str,
+            Optimizer::default(),
+            report,
+        ),
+        scheduler: train.word(
+            "scheduler",
+            Scheduler::ALL,
+            Scheduler::as_str,
+            Scheduler::default(),
+            report,
+        ),
+        weight_decay: optional(train, "weight_decay", report, |path, node, report| {
+            let wanted = format!("a number from 0 to {MAX_DECAY}");
+            real(path, node, &wanted, |x| (0.0..=MAX_DECAY).contains(&x), report)
+        })
+        .map(Option::unwrap_or_default),
+        patience: optional(train, "patience", report, |path, node, report| {
+            small(path, node, 1..=1_000_000, report)
+        }),
+        decoding: train.word(
+            "decoding",
+            Decoding::ALL,
+            Decoding::as_str,
+            Decoding::default(),
+            report,
+        ),
+        save_predictions: optional(train, "save_predictions", report, flag)
+            .map(Option::unwrap_or_default),
     }
 }
 
@@ -155,9 +196,10 @@ fn precision_of(train: Section<'_>, report: &mut Report<'_>) -> Option<Precision
     if train.get("precision").is_none() {
         return Some(Precision::Fp32);
     }
-    let instead = "use precision = \"fp32\", or leave it out";
-    let planned = [("bf16", instead), ("fp16", instead), ("tf32", instead)];
-    train.choice("precision", &[("fp32", Precision::Fp32)], &planned, report)
+    let instead = "use precision = \"fp32\" or precision = \"bf16\"";
+    let planned = [("fp16", instead), ("tf32", instead)];
+    let choices = [("fp32", Precision::Fp32), ("bf16", Precision::Bf16)];
+    train.choice("precision", &choices, &planned, report)
 }
 
 /// `Some(None)` when left out, `None` when wrong.

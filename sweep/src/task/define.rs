@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::builtin::{BuiltIn, Target};
+use super::few_shot::KShot;
 use super::label::TargetRule;
 use super::shape::Shape;
 use super::spec::{Format, TaskSpec};
@@ -10,7 +11,7 @@ use super::split::SplitRule;
 use super::suggest::suggest;
 use super::template::Template;
 use super::{Recipe, Split, TaskError};
-use crate::metric::{self, MetricError, MetricKind, Metrics};
+use crate::metric::{self, Gold, MetricError, MetricKind, Metrics};
 
 /// A task with everything decided: which columns are read, how a row becomes texts, how answers
 /// are judged, and how missing splits are made.
@@ -30,6 +31,18 @@ pub struct TaskDef {
     pub(super) format: Format,
     pub(super) header: Option<bool>,
     pub(super) headerless: Vec<String>,
+    /// Labels of rows that the annotators did not agree on.
+    pub(super) undecided: Vec<String>,
+    pub(super) keeps_undecided: bool,
+    /// Whether rows with too few columns are left out.
+    pub(super) ragged: bool,
+    /// Most rows of the training part.
+    pub(super) train_rows: Option<u64>,
+    pub(super) k_shot: Option<KShot>,
+    target_tokens: Option<usize>,
+    /// Whether a test part without labels counts as none, as a dataset of the hub may have one
+    /// that the spec cannot leave out.
+    pub(super) drops_unlabelled_test: bool,
     limits: [Option<u64>; 3],
 }
 
@@ -58,6 +71,7 @@ impl TaskSpec {
                 )?;
         }
         check_metrics(&def)?;
+        def.k_shot = KShot::new(self, &def)?;
         for (split, limit) in Split::ALL.into_iter().zip(def.limits) {
             if limit == Some(0) {
                 let key = ["train_limit", "validation_limit", "test_limit"][split as usize];
@@ -71,6 +85,7 @@ impl TaskSpec {
     fn check_files(&self) -> Result<(), TaskError> {
         let task = || self.name.clone();
         match (&self.train[..], &self.validation[..], &self.test[..]) {
+            ([], [], []) if self.dataset.is_some() => Ok(()),
             ([], [], []) => Err(TaskError::NoFiles { task: task() }),
             ([], [_, ..], [_, ..]) => Err(TaskError::NoTrain { task: task() }),
             _ => Ok(()),
@@ -86,6 +101,10 @@ impl TaskSpec {
         if let Some((key, _)) = own.into_iter().find(|(_, given)| *given) {
             return Err(TaskError::BuiltInHasOwn { task: self.name.clone(), key });
         }
+        let reference = match recipe {
+            Recipe::Default => None,
+            Recipe::Reference => Some(&task.reference),
+        };
         let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         let target = match &task.target {
             Target::Ids(pairs) => TargetRule::Table(
@@ -95,26 +114,42 @@ impl TaskSpec {
                 Recipe::Default => TargetRule::Score { steps: 5, single: false },
                 Recipe::Reference => TargetRule::Score { steps: 10, single: true },
             },
+            Target::Answers => TargetRule::Free,
         };
+        let template =
+            self.read_template(reference.and_then(|r| r.template).unwrap_or(task.template))?;
+        // A shape needs its fields; otherwise only those that the template uses are read.
+        let used = |name: &str| {
+            task.shape != Shape::Plain || template.fields().iter().any(|field| field == name)
+        };
+        let prefix = reference.and_then(|r| r.prefix).unwrap_or(task.reference_name());
         Ok(TaskDef {
             name: task.name.to_owned(),
             recipe,
-            metrics: task.metrics.to_vec(),
+            metrics: reference.and_then(|r| r.metrics).unwrap_or(task.metrics).to_vec(),
             classes: target.classes(),
-            template: self.read_template(task.template)?,
-            prefix: self.add_prefix.then(|| task.reference_name().to_owned()),
+            prefix: self.add_prefix.then(|| prefix.to_owned()),
             fields: task
                 .fields
                 .iter()
+                .filter(|(name, _)| used(name))
                 .map(|(name, columns)| Field { name: (*name).to_owned(), columns: texts(columns) })
                 .collect(),
+            template,
             label: texts(task.label),
             target,
             shape: task.shape,
-            rule: task.rule,
+            rule: reference.and_then(|r| r.rule).unwrap_or(task.rule),
             format: self.format,
             header: self.header,
             headerless: texts(task.headerless),
+            undecided: texts(task.undecided),
+            keeps_undecided: reference.is_some_and(|r| r.keeps_undecided),
+            ragged: task.ragged,
+            train_rows: reference.and_then(|r| r.train_rows),
+            k_shot: None,
+            target_tokens: task.target_tokens,
+            drops_unlabelled_test: self.dataset.is_some(),
             limits: [self.train_limit, self.validation_limit, self.test_limit],
         })
     }
@@ -156,6 +191,13 @@ impl TaskSpec {
             format: self.format,
             header: Some(self.header.unwrap_or(true)),
             headerless: Vec::new(),
+            undecided: Vec::new(),
+            keeps_undecided: false,
+            ragged: false,
+            train_rows: None,
+            k_shot: None,
+            target_tokens: None,
+            drops_unlabelled_test: self.dataset.is_some(),
             limits: [self.train_limit, self.validation_limit, self.test_limit],
         })
     }
@@ -206,6 +248,9 @@ fn check_metrics(def: &TaskDef) -> Result<(), TaskError> {
         }
         let numeric = || def.classes.iter().all(|text| text.parse::<f64>().is_ok());
         match metric {
+            MetricKind::GroupExactMatch if def.shape != Shape::MultiRc => {
+                return unfit(*metric, "only the rows of multirc come in groups");
+            }
             MetricKind::F1 if def.classes.len() != 2 => {
                 return unfit(*metric, "it needs 'labels' with two texts, the positive one last");
             }
@@ -244,6 +289,34 @@ impl TaskDef {
     #[must_use]
     pub fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    /// Most tokens of a target, end token included: longer ones are cut. None where classes bound
+    /// it, or where the task is a person's own.
+    #[must_use]
+    pub fn target_tokens(&self) -> Option<usize> {
+        self.target_tokens
+    }
+
+    /// Whether the training part depends on the trial's seed, see [`super::Dataset::sample`].
+    #[must_use]
+    pub fn depends_on_seed(&self) -> bool {
+        self.k_shot.is_some()
+    }
+
+    /// Whether the label -1 stands for none, as in published test files: built-in tasks have no
+    /// class of that name.
+    pub(super) fn hides_labels(&self) -> bool {
+        BuiltIn::find(&self.name).is_some() && !self.classes.is_empty()
+    }
+
+    /// Whether the rows of a group stay in one part of the data.
+    pub(super) fn keeps_groups(&self) -> bool {
+        match self.shape {
+            Shape::MultiRc => self.recipe == Recipe::Default,
+            Shape::Record => true,
+            _ => false,
+        }
     }
 
     /// Names of the texts that a source text is made of.
@@ -286,22 +359,22 @@ impl TaskDef {
         })
     }
 
-    /// The task's metrics for predictions against targets, see [`metric::evaluate`].
+    /// The task's metrics for predictions against golds, see [`metric::evaluate`].
     ///
     /// # Errors
     /// When their numbers differ.
-    pub fn evaluate<P: AsRef<str>, T: AsRef<str>>(
+    pub fn evaluate<P: AsRef<str>, T: Gold>(
         &self,
         predictions: &[P],
-        targets: &[T],
+        golds: &[T],
     ) -> Result<Metrics, MetricError> {
-        metric::evaluate(&self.metrics, &self.classes, predictions, targets)
+        metric::evaluate(&self.metrics, &self.classes, self.recipe, predictions, golds)
     }
 
     /// The task's metrics for the best constant answer, see [`metric::constant_answer`].
     #[must_use]
-    pub fn constant_answer<T: AsRef<str>>(&self, targets: &[T]) -> Metrics {
-        metric::constant_answer(&self.metrics, &self.classes, targets)
+    pub fn constant_answer<T: Gold>(&self, golds: &[T]) -> Metrics {
+        metric::constant_answer(&self.metrics, &self.classes, self.recipe, golds)
     }
 }
 

@@ -94,6 +94,16 @@ pub enum TaskError {
         /// What is wrong with them.
         reason: String,
     },
+    /// A few-shot setting that cannot be met.
+    #[error("'{key}' of task '{task}' is no use: {reason}")]
+    KShot {
+        /// The task.
+        task: String,
+        /// The key.
+        key: &'static str,
+        /// What it would need.
+        reason: String,
+    },
     /// A limit of 0 rows, or no data file at all.
     #[error("'{key}' of task '{task}' leaves no rows")]
     NoRows {
@@ -189,6 +199,18 @@ pub enum DataError {
         /// Parts that were to be made.
         parts: u64,
     },
+    /// A class has fewer training rows than a few-shot sample takes of it.
+    #[error(
+        "class '{class}' has {rows} training rows, {wanted} are to be sampled; lower k_shot, or give more rows"
+    )]
+    TooFewOfClass {
+        /// The class.
+        class: String,
+        /// Rows that there are.
+        rows: u64,
+        /// Rows that are needed.
+        wanted: u64,
+    },
     /// More rows than can be permuted.
     #[error("{rows} rows are more than the {} that can be split", u32::MAX)]
     TooManyRows {
@@ -212,10 +234,20 @@ pub enum DataError {
         bytes: u64,
     },
     /// Neither the spec, nor the file's name, nor its first line says what the file is.
-    #[error("cannot tell the format of {file}; set format = \"jsonl\", \"tsv\" or \"csv\"")]
+    #[error(
+        "cannot tell the format of {file}; set format = \"jsonl\", \"tsv\", \"csv\" or \"parquet\""
+    )]
     UnknownFormat {
         /// The file.
         file: String,
+    },
+    /// A parquet file that cannot be read, or not to its end.
+    #[error("{file} cannot be read as parquet: {reason}")]
+    Parquet {
+        /// The file.
+        file: String,
+        /// Why not, and what to do.
+        reason: String,
     },
     /// One of two files that belong together is missing.
     #[error("{file} needs {partner} in the same list")]

@@ -9,10 +9,17 @@
 mod builtin;
 mod define;
 mod error;
+mod few_shot;
 mod label;
+mod nested;
+mod numpy;
+mod pad;
+mod parquet;
 mod parse;
 mod permute;
+mod python;
 mod read;
+mod row;
 mod shape;
 mod spec;
 mod split;
@@ -24,7 +31,7 @@ pub use define::TaskDef;
 pub use error::{BadRow, DataError, TaskError};
 pub use parse::parse_rows;
 pub use permute::permutation;
-pub use spec::{Format, Labels, TaskSpec};
+pub use spec::{Format, KShotSampling, Labels, TaskSpec};
 pub use split::{Dataset, assemble, load};
 pub use suggest::{did_you_mean, suggest};
 pub use template::{Template, TemplateError};
@@ -32,6 +39,10 @@ pub use template::{Template, TemplateError};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::metric::Gold;
+#[cfg(doc)]
+use crate::metric::MetricKind;
 
 /// Which of two sets of habits a sweep follows where they differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -91,10 +102,25 @@ impl std::str::FromStr for Split {
 pub struct Example {
     /// The text that the model reads.
     pub source: String,
-    /// The text that the model should answer.
+    /// The text that the model learns to answer.
     pub target: String,
+    /// All texts that are right, the target first; at least one.
+    pub answers: Vec<String>,
+    /// The same for rows that are judged together, see [`MetricKind::GroupExactMatch`]; none for
+    /// most tasks.
+    pub group: Option<u64>,
     /// Where the row comes from.
     pub row: RowId,
+}
+
+impl Gold for Example {
+    fn answers(&self) -> Vec<&str> {
+        self.answers.iter().map(String::as_str).collect()
+    }
+
+    fn group(&self) -> Option<u64> {
+        self.group
+    }
 }
 
 /// A place in the data files.

@@ -1,20 +1,21 @@
 //! From the files of one split to examples, or to the list of what is wrong with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-
-use serde_json::{Map, Value};
 
 use super::error::BadRow;
 use super::read::{self, Cell, Record, TableLayout};
+use super::row;
 use super::shape::Shape;
 use super::suggest::suggest;
 use super::{DataError, Example, Format, RowId, SourceFile, Split, TaskDef};
+use super::{nested, parquet};
 
 /// Reads the files of one split, in order.
 ///
 /// Every row must have all texts of the task and a label; blank lines are skipped. Texts are taken
-/// as they are, spaces included; labels are trimmed.
+/// as they are, spaces included; labels are trimmed. A test part of a hub's dataset that has no
+/// labels gives no rows.
 ///
 /// # Errors
 /// Bad rows of all files together, or the first file that cannot be read as rows of this task at
@@ -48,7 +49,14 @@ pub fn parse_rows(
             columns: None,
             fatal: None,
         };
-        reader.read(gold)?;
+        match reader.read(gold) {
+            Err(DataError::Unlabelled { .. })
+                if split == Split::Test && def.drops_unlabelled_test =>
+            {
+                return Ok(Vec::new());
+            }
+            read => read?,
+        }
     }
     if bad.total > 0 {
         return Err(DataError::BadRows { rows: bad.rows, total: bad.total });
@@ -98,6 +106,9 @@ fn gold_files<'a>(
     Ok(golds)
 }
 
+/// The name of a file of labels, and its lines.
+type Gold<'a> = (&'a str, BTreeMap<u64, &'a str>);
+
 /// Reads one file of a split.
 struct FileReader<'r, 'f> {
     def: &'r TaskDef,
@@ -120,34 +131,23 @@ struct FileReader<'r, 'f> {
 impl FileReader<'_, '_> {
     fn read(&mut self, gold: Option<&SourceFile<'_>>) -> Result<(), DataError> {
         let bad_before = (self.bad.rows.len(), self.bad.total);
-        let Some(text) = self.text(self.file)? else { return Ok(()) };
-        let gold = match gold {
-            None => None,
-            Some(gold) => match self.text(gold)? {
-                None => return Ok(()),
-                Some(text) => Some((gold.name, read::lines(text).collect::<BTreeMap<_, _>>())),
-            },
-        };
         let format =
             if gold.is_some() { Format::Tsv } else { read::format_of(self.file, self.def.format)? };
-        let def = self.def;
-        let layout = TableLayout {
-            header: if gold.is_some() { Some(false) } else { def.header },
-            headerless: &def.headerless,
-            is_header: &|names| is_header(def, names),
+        let gold = if format == Format::Parquet {
+            self.parquet()?;
+            None
+        } else {
+            let Some(text) = self.text(self.file)? else { return Ok(()) };
+            let gold = match gold {
+                None => None,
+                Some(gold) => match self.text(gold)? {
+                    None => return Ok(()),
+                    Some(text) => Some((gold.name, read::lines(text).collect())),
+                },
+            };
+            self.table(text, format, gold.as_ref());
+            gold
         };
-        // The label of a `.data.txt` row stands on the same line of the `.gold.txt` file.
-        let extra = |line: u64| {
-            let (name, labels) = gold.as_ref()?;
-            let label = labels.get(&line).map(|label| label.trim().to_owned());
-            Some(label.ok_or_else(|| format!("no label on line {line} of {name}")))
-        };
-        let mut sink = |line, record| self.record(line, record);
-        match format {
-            Format::Jsonl | Format::Auto => read::jsonl(text, &mut sink),
-            Format::Tsv => read::tsv(text, layout, &extra, &mut sink),
-            Format::Csv => read::csv(text, layout, &mut sink),
-        }
         if let Some(error) = self.fatal.take() {
             return Err(error);
         }
@@ -176,6 +176,42 @@ impl FileReader<'_, '_> {
         Ok(())
     }
 
+    fn parquet(&mut self) -> Result<(), DataError> {
+        let file = self.file;
+        let bytes = file.bytes.len() as u64;
+        if bytes > DataError::MAX_FILE {
+            return Err(DataError::TooLarge { file: file.name.to_owned(), bytes });
+        }
+        let def = self.def;
+        let wanted = top_columns(def);
+        let mut sink = |number, record| self.record(number, record);
+        parquet::read(file.bytes, &wanted, &mut sink)
+            .map_err(|reason| DataError::Parquet { file: file.name.to_owned(), reason })
+    }
+
+    /// Reads lines; the labels of a `.data.txt` file come from its `.gold.txt` file.
+    fn table(&mut self, text: &str, format: Format, gold: Option<&Gold<'_>>) {
+        let def = self.def;
+        let layout = TableLayout {
+            header: if gold.is_some() { Some(false) } else { def.header },
+            headerless: &def.headerless,
+            is_header: &|names| is_header(def, names),
+            ragged: def.ragged,
+        };
+        // The label of a row stands on the same line there.
+        let extra = |line: u64| {
+            let (name, labels) = gold?;
+            let label = labels.get(&line).map(|label| label.trim().to_owned());
+            Some(label.ok_or_else(|| format!("no label on line {line} of {name}")))
+        };
+        let mut sink = |line, record| self.record(line, record);
+        match format {
+            Format::Jsonl | Format::Auto | Format::Parquet => read::jsonl(text, &mut sink),
+            Format::Tsv => read::tsv(text, layout, &extra, &mut sink),
+            Format::Csv => read::csv(text, layout, &mut sink),
+        }
+    }
+
     /// The file's text without a byte order mark; `None` when it is no UTF-8 and noted as bad.
     fn text<'b>(&mut self, file: &SourceFile<'b>) -> Result<Option<&'b str>, DataError> {
         let bytes = file.bytes.len() as u64;
@@ -196,12 +232,7 @@ impl FileReader<'_, '_> {
     fn record(&mut self, line: u64, record: Result<Record, String>) -> ControlFlow<()> {
         self.rows += 1;
         self.last_line = line;
-        let expanded = record.and_then(|record| match (&record, self.def.shape) {
-            (Record::Object(object), Shape::MultiRc) if object.contains_key("passage") => {
-                flatten_multirc(object)
-            }
-            _ => Ok(vec![record]),
-        });
+        let expanded = record.and_then(|record| nested::expand(self.def.shape, record));
         let records = match expanded {
             Ok(records) => records,
             Err(problem) => {
@@ -217,9 +248,16 @@ impl FileReader<'_, '_> {
                     return ControlFlow::Break(());
                 }
             }
-            match self.example(line, &record) {
-                Ok(example) => self.examples.push(example),
-                Err(problem) => self.bad.push(self.file.name, line, problem),
+            let id = RowId { split: self.split, file: self.index, line };
+            match row::examples(self.def, id, &record) {
+                Ok(examples) => {
+                    self.labels += 1;
+                    self.examples.extend(examples);
+                }
+                Err(problem) => {
+                    self.labels += u64::from(problem.labelled);
+                    self.bad.push(self.file.name, line, problem.what);
+                }
             }
         }
         ControlFlow::Continue(())
@@ -238,84 +276,25 @@ impl FileReader<'_, '_> {
         let (file, wanted) = (self.file.name.to_owned(), field.columns.clone());
         Some(DataError::Column { file, wanted, columns, suggestion })
     }
+}
 
-    fn example(&mut self, line: u64, record: &Record) -> Result<Example, String> {
-        let label = match first_cell(record, &self.def.label) {
-            Cell::Text(label) if !label.trim().is_empty() => {
-                self.labels += 1;
-                label
-            }
-            Cell::Text(_) | Cell::Absent | Cell::Other("null") => {
-                return Err(format!("no label in column {}", quoted(&self.def.label)));
-            }
-            Cell::Other(kind) => return Err(format!("the label is {kind}, not a text")),
-        };
-        let target = self.def.target.target(&label)?;
-        let texts = self
-            .def
-            .fields
-            .iter()
-            .map(|field| match first_cell(record, &field.columns) {
-                Cell::Text(text) => Ok(text),
-                Cell::Absent => Err(format!("no column {}", quoted(&field.columns))),
-                Cell::Other(kind) => {
-                    Err(format!("column {} is {kind}, not a text", quoted(&field.columns)))
-                }
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let source = self.def.source_of(texts)?;
-        let row = RowId { split: self.split, file: self.index, line };
-        Ok(Example { source, target, row })
+/// The top columns of a nested file that the task may read.
+fn top_columns(def: &TaskDef) -> BTreeSet<&str> {
+    let columns = def.fields.iter().flat_map(|field| &field.columns).chain(&def.label);
+    let mut names: BTreeSet<&str> = columns
+        .flat_map(|column| [column.as_str(), column.split('.').next().unwrap_or_default()])
+        .collect();
+    // Forms that several rows come in.
+    if def.shape != Shape::Plain {
+        names.extend(["passage", "qas", "context", "answers"]);
     }
-}
-
-fn first_cell(record: &Record, columns: &[String]) -> Cell {
-    columns
-        .iter()
-        .map(|column| record.get(column))
-        .find(|cell| *cell != Cell::Absent)
-        .unwrap_or(Cell::Absent)
-}
-
-fn quoted(columns: &[String]) -> String {
-    columns.iter().map(|column| format!("'{column}'")).collect::<Vec<_>>().join(" or ")
+    names
 }
 
 /// Whether a line names all columns that the task reads texts from.
 fn is_header(def: &TaskDef, names: &[String]) -> bool {
     let named = |column: &String| names.iter().any(|name| read::clean(name) == *column);
     def.fields.iter().all(|field| field.columns.iter().any(named))
-}
-
-/// One flat record per answer of a `MultiRC` paragraph.
-fn flatten_multirc(object: &Map<String, Value>) -> Result<Vec<Record>, String> {
-    let list = |value: &Value, key: &str, of: &str| {
-        let list = value.get(key).and_then(Value::as_array).cloned();
-        list.ok_or_else(|| format!("{of} has no list '{key}'"))
-    };
-    let Some(passage) = object.get("passage") else {
-        return Err("no 'passage'".to_owned());
-    };
-    let paragraph = passage.get("text").cloned().ok_or("the passage has no 'text'")?;
-    let mut records = Vec::new();
-    for question in list(passage, "questions", "the passage")? {
-        let text = question.get("question").cloned().ok_or("a question has no 'question'")?;
-        for answer in list(&question, "answers", "a question")? {
-            let mut record = Map::new();
-            record.insert("paragraph".to_owned(), paragraph.clone());
-            record.insert("question".to_owned(), text.clone());
-            for (from, to) in [("text", "answer"), ("label", "label")] {
-                if let Some(value) = answer.get(from) {
-                    record.insert(to.to_owned(), value.clone());
-                }
-            }
-            records.push(Record::Object(record));
-        }
-    }
-    if records.is_empty() {
-        return Err("the passage has no answers".to_owned());
-    }
-    Ok(records)
 }
 
 #[cfg(test)]

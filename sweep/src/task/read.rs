@@ -1,5 +1,6 @@
 //! Records from the bytes of a file, whatever its format.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -23,12 +24,15 @@ pub(super) enum Cell {
     Absent,
     /// A text, or a number or truth value as it is written.
     Text(String),
-    /// Something that has no text: null, a list, an object.
+    /// A list of such texts.
+    List(Vec<String>),
+    /// Something that has no text: null, a list of lists, an object.
     Other(&'static str),
 }
 
 impl Record {
-    /// The cell of a column; in an object, `a.b` also names the member `b` of the object `a`.
+    /// The cell of a column; in an object, `a.b` also names the member `b` of the object `a`,
+    /// `a.0` the first item of the list `a`, and `a.b` the members `b` of a list's objects.
     pub(super) fn get(&self, column: &str) -> Cell {
         match self {
             Self::Cells(columns, cells) => columns
@@ -36,7 +40,15 @@ impl Record {
                 .position(|name| name == column)
                 .and_then(|index| cells.get(index))
                 .map_or(Cell::Absent, |cell| Cell::Text(cell.clone())),
-            Self::Object(object) => member(object, column).map_or(Cell::Absent, cell_of),
+            Self::Object(object) => member(object, column).map_or(Cell::Absent, |v| cell_of(&v)),
+        }
+    }
+
+    /// The value of an object's column that is no text.
+    pub(super) fn value(&self, column: &str) -> Option<&Value> {
+        match self {
+            Self::Cells(..) => None,
+            Self::Object(object) => object.get(column),
         }
     }
 
@@ -62,21 +74,49 @@ impl Record {
     }
 }
 
-fn member<'a>(object: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
-    object.get(path).or_else(|| {
-        let (outer, inner) = path.split_once('.')?;
-        member(object.get(outer)?.as_object()?, inner)
-    })
+fn member<'a>(object: &'a Map<String, Value>, path: &str) -> Option<Cow<'a, Value>> {
+    if let Some(value) = object.get(path) {
+        return Some(Cow::Borrowed(value));
+    }
+    let (outer, inner) = path.split_once('.')?;
+    within(object.get(outer)?, inner)
+}
+
+/// What a path names within a value.
+fn within<'a>(value: &'a Value, path: &str) -> Option<Cow<'a, Value>> {
+    match value {
+        Value::Object(object) => member(object, path),
+        Value::Array(items) => {
+            let (first, rest) = path.split_once('.').map_or((path, None), |(a, b)| (a, Some(b)));
+            if let Ok(index) = first.parse::<usize>() {
+                let item = items.get(index)?;
+                return rest.map_or(Some(Cow::Borrowed(item)), |rest| within(item, rest));
+            }
+            let members = items.iter().map(|item| within(item, path).map(Cow::into_owned));
+            members.collect::<Option<Vec<Value>>>().map(|list| Cow::Owned(Value::Array(list)))
+        }
+        _ => None,
+    }
 }
 
 fn cell_of(value: &Value) -> Cell {
     match value {
-        Value::String(text) => Cell::Text(text.clone()),
-        Value::Number(number) => Cell::Text(number.to_string()),
-        Value::Bool(truth) => Cell::Text(truth.to_string()),
         Value::Null => Cell::Other("null"),
-        Value::Array(_) => Cell::Other("a list"),
         Value::Object(_) => Cell::Other("an object"),
+        Value::Array(items) => {
+            let texts = items.iter().map(text_of).collect::<Option<Vec<String>>>();
+            texts.map_or(Cell::Other("a list of lists or objects"), Cell::List)
+        }
+        scalar => text_of(scalar).map_or(Cell::Absent, Cell::Text),
+    }
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -89,6 +129,8 @@ pub(super) struct TableLayout<'a> {
     pub(super) headerless: &'a [String],
     /// Recognises a line of column names.
     pub(super) is_header: &'a dyn Fn(&[String]) -> bool,
+    /// Whether rows with fewer columns than the others are left out.
+    pub(super) ragged: bool,
 }
 
 /// Receives each line's number (from 1) and its record or what is wrong with it.
@@ -107,6 +149,8 @@ pub(super) fn format_of(file: &SourceFile<'_>, asked: Format) -> Result<Format, 
         Some("jsonl" | "ndjson" | "json") => Ok(Format::Jsonl),
         Some("tsv") => Ok(Format::Tsv),
         Some("csv") => Ok(Format::Csv),
+        Some("parquet" | "pq") => Ok(Format::Parquet),
+        _ if file.bytes.starts_with(b"PAR1") => Ok(Format::Parquet),
         _ => {
             let first = file.bytes.split(|b| *b == b'\n').next().unwrap_or_default();
             if first.trim_ascii_start().starts_with(b"{") {
@@ -248,6 +292,9 @@ impl<'a> Table<'a> {
                 columns
             }
         };
+        if cells.len() < columns.len() && self.layout.ragged {
+            return ControlFlow::Continue(());
+        }
         if cells.len() != columns.len() {
             let (has, wants) = (cells.len(), columns.len());
             let problem = format!("{has} columns where the file has {wants}");

@@ -1,6 +1,7 @@
 //! What some built-in tasks do to a row between file and template.
 
 use super::Recipe;
+use super::pad::pad_punctuation;
 
 /// How a task's rows are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,9 +15,38 @@ pub(super) enum Shape {
     Wsc,
     /// `SuperGLUE` rows, or the original pair of `.data.txt` and `.gold.txt`.
     Wic,
+    /// Questions about a context: punctuation stands apart, in the answers too.
+    Qa {
+        /// Whether the authors' code makes one text of all that is known about the answers.
+        whole_answers: bool,
+    },
+    /// `ReCoRD`: queries about a passage, whose highlights become sentences; a list of entities
+    /// is written with commas.
+    Record,
+    /// The fields from this one on are choices; the authors' code takes their first characters.
+    Choices {
+        /// Index into the task's fields.
+        from: usize,
+    },
 }
 
 impl Shape {
+    /// A number for the rows that are judged, and kept, together: those of one question about one
+    /// paragraph, given its texts in the order of the task's fields.
+    pub(super) fn group(self, texts: &[String]) -> Option<u64> {
+        let together = match (self, texts) {
+            (Self::MultiRc, [question, _, paragraph]) => [question, paragraph],
+            (Self::Record, [query, _, passage]) => [query, passage],
+            _ => return None,
+        };
+        let mut hasher = blake3::Hasher::new();
+        for text in together {
+            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+        }
+        let bytes = hasher.finalize();
+        bytes.as_bytes().first_chunk().map(|first| u64::from_le_bytes(*first))
+    }
+
     /// Edits the texts of one row, given in the order of the task's fields.
     ///
     /// # Errors
@@ -40,8 +70,38 @@ impl Shape {
                 Ok(())
             }
             (Self::Wsc, _) => Err("a row of this task has five fields".to_owned()),
+            (Self::Qa { .. }, texts) => {
+                texts.iter_mut().for_each(|text| *text = pad_punctuation(text, recipe));
+                Ok(())
+            }
+            (Self::Record, texts) => {
+                // Query and entities hold no highlights.
+                texts.iter_mut().for_each(|text| *text = without_highlights(text));
+                Ok(())
+            }
+            (Self::Choices { from }, texts) => {
+                if recipe == Recipe::Reference {
+                    for text in texts.iter_mut().skip(from) {
+                        *text = text.chars().take(1).collect();
+                    }
+                }
+                Ok(())
+            }
         }
     }
+}
+
+/// Each highlight as a sentence of the text before it.
+fn without_highlights(text: &str) -> String {
+    const HIGHLIGHT: &str = "\n@highlight\n";
+    let mut parts = text.split(HIGHLIGHT);
+    let mut joined = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let ended = joined.ends_with(['.', '?', '!', '"', '\'']);
+        joined.push_str(if ended { " " } else { ". " });
+        joined.push_str(part);
+    }
+    joined
 }
 
 /// Words of a text, and the index of the first of them.
@@ -226,6 +286,12 @@ mod tests {
         assert_eq!(problem, "span2_index 2 is beyond the text's 2 words");
         let mut texts = ["one two", "one", "-1", "two", "1"].map(str::to_owned);
         assert!(Shape::Wsc.prepare(Recipe::Default, &mut texts).is_err());
+    }
+
+    #[test]
+    fn highlights_become_sentences() {
+        let text = "One.\n@highlight\nTwo\n@highlight\nThree";
+        assert_eq!(without_highlights(text), "One. Two. Three");
     }
 
     #[test]

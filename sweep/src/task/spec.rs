@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::outcome::Unknown;
 
 /// What the task is and where its data lie.
 ///
@@ -28,6 +31,13 @@ pub struct TaskSpec {
     /// Test files.
     #[serde(default, with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub test: Vec<String>,
+    /// A dataset of the hub, `ORG/NAME` or `ORG/NAME@REVISION`, in the place of files: the splits
+    /// come from the parquet files that the hub makes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
+    /// Which configuration of the dataset. Default: the only one, or `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset_config: Option<String>,
     /// The file's column for a field of the template (or of the built-in task), where the two
     /// names differ.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -53,6 +63,13 @@ pub struct TaskSpec {
     /// The same for the test split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<u64>,
+    /// Training rows of all classes together, at least one per class, sampled with the trial's
+    /// seed; validation and test stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k_shot: Option<u32>,
+    /// How `k_shot` rows are chosen. Default: by the recipe, see [`KShotSampling`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k_shot_sampling: Option<KShotSampling>,
     /// Whether tsv and csv files begin with a line of column names. Without a header the columns
     /// are called 1, 2, 3, … (built-in tasks know their own). Default: built-in tasks look, own
     /// tasks have one.
@@ -62,6 +79,21 @@ pub struct TaskSpec {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub add_prefix: bool,
 }
+
+/// How the rows of a few-shot training part are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KShotSampling {
+    /// Exactly `k_shot` rows, as many of each class as of every other, or one more. The default
+    /// of `recipe = "default"`.
+    Balanced,
+    /// As the authors' code chooses them: `k_shot / classes` rows of each class, rounded down,
+    /// and any one row where exactly one is missing, so that there may be fewer than `k_shot`
+    /// rows, or two more of one class than of another. The default of `recipe = "reference"`.
+    Reference,
+}
+
+crate::outcome::names!(KShotSampling, "k-shot sampling", Balanced => "balanced", Reference => "reference");
 
 /// How a data file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -76,6 +108,8 @@ pub enum Format {
     Tsv,
     /// Comma-separated with quoting by RFC 4180.
     Csv,
+    /// Apache Parquet, uncompressed or with snappy or zstd.
+    Parquet,
 }
 
 impl Format {
@@ -91,6 +125,7 @@ impl fmt::Display for Format {
             Self::Jsonl => "jsonl",
             Self::Tsv => "tsv",
             Self::Csv => "csv",
+            Self::Parquet => "parquet",
         })
     }
 }

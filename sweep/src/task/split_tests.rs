@@ -19,6 +19,8 @@ fn examples(split: Split, n: usize) -> Vec<Example> {
     let row = |line| Example {
         source: format!("{split} {line}"),
         target: "0".into(),
+        answers: vec!["0".into()],
+        group: None,
         row: RowId { split, file: 0, line },
     };
     (1..=n as u64).map(row).collect()

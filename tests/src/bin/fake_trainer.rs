@@ -317,6 +317,7 @@ impl Trial<'_> {
             constant: vec![(metric, Number::from(CONSTANT))],
             rows: 100,
             seconds: 0.001,
+            per_class: Vec::new(),
         }
     }
 
@@ -355,6 +356,8 @@ impl Trial<'_> {
             steps: self.state.step,
             trainable_parameters: u64::from(settings.prompt_length) * 192,
             train_seconds: self.state.seconds,
+            stopped_early: false,
+            predictions: Vec::new(),
         };
         say(&Message::Done { trial, result, adapter })
     }

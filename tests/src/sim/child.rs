@@ -276,6 +276,7 @@ fn evaluation(trial: TrialId, step: u64, epoch: u32) -> Evaluation {
         constant: Vec::new(),
         rows: 10,
         seconds: f64::from(epoch),
+        per_class: Vec::new(),
     }
 }
 
@@ -289,6 +290,8 @@ pub(crate) fn result(trial: TrialId, epoch: u32) -> TrialResult {
         test: None,
         constant_metric: Number::from(50.0),
         steps: STEPS,
+        stopped_early: false,
+        predictions: Vec::new(),
         trainable_parameters: 544,
         train_seconds: f64::from(epoch),
     }

@@ -219,6 +219,7 @@ max_attempts = 3
         model_dir: None,
         model_files: Vec::new(),
         model_uploaded: false,
+        model_hub: None,
         data: Vec::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! Files by hash on this node: data and uploaded models, fetched once for all slots; and models
 //! that are found under a root.
 
+mod hub;
 mod model;
 mod verified;
 
@@ -11,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use deptune_hub::Hub;
 use deptune_sweep::id::ArtifactHash;
 use deptune_sweep::outcome::FailureClass;
 use tokio::sync::Mutex as AsyncMutex;
@@ -110,6 +112,9 @@ pub enum Error {
         /// Where it is.
         path: PathBuf,
     },
+    /// The hub's model is not here.
+    #[error(transparent)]
+    Hub(#[from] deptune_hub::Error),
     /// A lease names a file that cannot be one of a model.
     #[error("'{0}' is no name of a model's file")]
     ModelFileName(String),
@@ -135,6 +140,7 @@ impl Error {
             | Error::ModelChanged { .. }
             | Error::ModelFileName(_) => FailureClass::Data,
             Error::NoModel { .. } => FailureClass::UserError,
+            Error::Hub(error) => hub::class(error),
             Error::Fetch { .. } | Error::Damaged { .. } | Error::Io { .. } => FailureClass::Infra,
         }
     }
@@ -146,17 +152,22 @@ impl Error {
 pub struct Cache {
     dir: PathBuf,
     roots: Vec<PathBuf>,
+    hub: Option<Arc<Hub>>,
     verified: Verified,
     /// One fetch of a file at a time.
     busy: Mutex<BTreeMap<ArtifactHash, Arc<AsyncMutex<()>>>>,
 }
 
 impl Cache {
-    /// A cache in `dir`, made if it is not there, and models under `roots`.
+    /// A cache in `dir`, made if it is not there, and models under `roots` and from the hub.
     ///
     /// # Errors
-    /// When the directory cannot be made or a root cannot be opened.
-    pub fn open(dir: &Path, roots: &[PathBuf]) -> Result<Cache, crate::Error> {
+    /// When the directory cannot be made, a root cannot be opened, or the hub has no address.
+    pub fn open(
+        dir: &Path,
+        roots: &[PathBuf],
+        hub: Option<deptune_hub::Settings>,
+    ) -> Result<Cache, crate::Error> {
         let fail = |what, path: &Path| {
             let path = path.to_owned();
             move |source| crate::Error::Io { what, path, source }
@@ -167,8 +178,10 @@ impl Cache {
         }
         let real = |root: &PathBuf| root.canonicalize().map_err(fail("open the model root", root));
         let roots = roots.iter().map(real).collect::<Result<_, _>>()?;
+        let hub = hub.map(Hub::new).transpose();
+        let hub = hub.map_err(|error| crate::Error::Options(error.to_string()))?.map(Arc::new);
         let busy = Mutex::new(BTreeMap::new());
-        Ok(Cache { dir: dir.to_owned(), roots, verified: Verified::default(), busy })
+        Ok(Cache { dir: dir.to_owned(), roots, hub, verified: Verified::default(), busy })
     }
 
     /// The file with that hash, fetched if it is not here. `name` is for messages.

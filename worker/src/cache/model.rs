@@ -26,13 +26,25 @@ impl Cache {
         if lease.model_uploaded {
             return self.uploaded(source, &lease.model_files).await;
         }
+        if let Some(model) = &lease.model_hub {
+            return self.from_hub(lease, model).await;
+        }
         let dir = self.find(&lease.model_path, lease.model_dir.as_deref())?;
-        self.check_inside(&dir)?;
-        for file in &lease.model_files {
+        self.check(&dir, &lease.model_files).await?;
+        Ok(dir)
+    }
+
+    /// Whether a directory under a root holds what was submitted.
+    pub(super) async fn check(&self, dir: &Path, files: &[FileHash]) -> Result<(), Error> {
+        self.check_inside(dir)?;
+        for file in files {
             let path = dir.join(&file.name);
             let hash = match self.verified.hash(&path).await {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Err(Error::NoModelFile { dir, name: file.name.clone() });
+                    return Err(Error::NoModelFile {
+                        dir: dir.to_owned(),
+                        name: file.name.clone(),
+                    });
                 }
                 hash => hash.map_err(io_error("read", &path))?,
             };
@@ -40,7 +52,7 @@ impl Cache {
                 return Err(Error::ModelChanged { name: file.name.clone(), path });
             }
         }
-        Ok(dir)
+        Ok(())
     }
 
     /// A directory of links to the files, named by what they are.
@@ -74,7 +86,7 @@ impl Cache {
     }
 
     /// The submitter's directory, if it is under a root here; else the spec's path under a root.
-    fn find(&self, path: &str, dir: Option<&str>) -> Result<PathBuf, Error> {
+    pub(super) fn find(&self, path: &str, dir: Option<&str>) -> Result<PathBuf, Error> {
         let given = dir.map(PathBuf::from).filter(|dir| dir.is_absolute());
         let relative = Path::new(path);
         let below = self.roots.iter().filter(|_| relative.is_relative());

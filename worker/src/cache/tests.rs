@@ -46,6 +46,7 @@ fn lease(path: &str, dir: Option<&Path>, files: &[(&str, &[u8])]) -> Assignment 
         model_dir: dir.map(|d| d.to_str().unwrap().to_owned()),
         model_files: files.iter().map(hash).collect(),
         model_uploaded: false,
+        model_hub: None,
         data: Vec::new(),
         checkpoint: None,
     }
@@ -54,7 +55,7 @@ fn lease(path: &str, dir: Option<&Path>, files: &[(&str, &[u8])]) -> Assignment 
 #[tokio::test]
 async fn a_file_is_fetched_once_for_all_slots() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), &[]).unwrap();
+    let cache = Cache::open(dir.path(), &[], None).unwrap();
     let mut shelf = Shelf::default();
     let hash = shelf.put(b"rows");
     let get = || cache.blob(&shelf, "train.jsonl", &hash);
@@ -72,7 +73,7 @@ async fn a_file_is_fetched_once_for_all_slots() {
 #[tokio::test]
 async fn what_arrives_damaged_is_not_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), &[]).unwrap();
+    let cache = Cache::open(dir.path(), &[], None).unwrap();
     let mut shelf = Shelf::default();
     let hash = ArtifactHash::of(b"rows");
     shelf.contents.insert(hash.clone(), b"else".to_vec());
@@ -93,7 +94,7 @@ async fn models_are_found_under_roots_only() {
     let outside = dir.path().join("outside");
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("config.json"), "{}").unwrap();
-    let cache = Cache::open(&dir.path().join("cache"), std::slice::from_ref(&root)).unwrap();
+    let cache = Cache::open(&dir.path().join("cache"), std::slice::from_ref(&root), None).unwrap();
     let shelf = Shelf::default();
     let files: &[(&str, &[u8])] = &[("config.json", b"{}")];
     let real = model.canonicalize().unwrap();
@@ -125,7 +126,7 @@ async fn a_changed_model_is_named() {
     fs::create_dir(&model).unwrap();
     fs::write(model.join("model.safetensors"), "weights").unwrap();
     let roots = [dir.path().to_owned()];
-    let cache = Cache::open(&dir.path().join("cache"), &roots).unwrap();
+    let cache = Cache::open(&dir.path().join("cache"), &roots, None).unwrap();
     let shelf = Shelf::default();
     let wanted = lease("t5", None, &[("model.safetensors", b"weights")]);
     cache.model(&shelf, &wanted).await.unwrap();
@@ -144,7 +145,7 @@ async fn a_changed_model_is_named() {
 #[tokio::test]
 async fn an_uploaded_model_is_put_together() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), &[]).unwrap();
+    let cache = Cache::open(dir.path(), &[], None).unwrap();
     let mut shelf = Shelf::default();
     shelf.put(b"{}");
     shelf.put(b"weights");

@@ -49,6 +49,7 @@ mod tests {
             ("DEPTUNE_DATA", "/data"),
             ("DEPTUNE_TOKEN", "secret"),
             ("DEPTUNE_TOKEN_FILE", "/secret"),
+            ("HF_TOKEN", "secret"),
             ("AWS_SECRET_ACCESS_KEY", "secret"),
             ("OMP_NUM_THREADS", "64"),
             ("CUDA_VISIBLE_DEVICES", "0,1"),

@@ -64,6 +64,10 @@ fn read(line: &[u8], job: &Job) -> Result<Message, String> {
             member(trial, job)?;
             Ok(Message::Checkpoint { trial, step, path: inside(&path, &job.scratch)? })
         }
+        Message::Predictions { trial, split, path } => {
+            member(trial, job)?;
+            Ok(Message::Predictions { trial, split, path: inside(&path, &job.scratch)? })
+        }
         Message::Done { trial, result, adapter } => {
             member(trial, job)?;
             check(v1::TrialResult::from(result.clone()), TrialResult::try_from)?;

@@ -9,6 +9,7 @@
 //!            /outbox/checkpoint-T-E-S.json    a checkpoint at step S, with evaluations up to it
 //!            /outbox/checkpoint-T-E-S.safetensors
 //!            /attempts/T-E/            working directory of a child: log, scratch
+//!            /artifacts/T/             checkpoints too large for the coordinator
 //!            /set-aside/               what could not be read
 //! ```
 //! A file is complete or absent: written under another name, synced, renamed, and the directory
@@ -17,6 +18,7 @@
 mod estate;
 mod file;
 mod record;
+mod shelf;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -33,11 +35,13 @@ pub use estate::Inventory;
 pub(crate) use file::hash_file;
 use file::{keep_file, write_file};
 use record::{CheckpointFile, LeasesFile, ReportFile};
+pub use shelf::Shelf;
 
 /// The directory, held by this process.
 #[derive(Debug)]
 pub struct Outbox {
     root: PathBuf,
+    shelf: Shelf,
     /// Held for as long as the outbox lives.
     _lock: File,
 }
@@ -101,7 +105,20 @@ impl Outbox {
             .and_then(|()| lock.rewind())
             .and_then(|()| lock.write_all(line.as_bytes()));
         written.map_err(fail("write", &path))?;
-        Ok(Outbox { root: root.to_owned(), _lock: lock })
+        let shelf = Shelf::new(root.join("artifacts"));
+        Ok(Outbox { root: root.to_owned(), shelf, _lock: lock })
+    }
+
+    /// With large checkpoints in a directory that workers share.
+    #[must_use]
+    pub fn sharing(self, artifact_dir: PathBuf) -> Outbox {
+        Outbox { shelf: Shelf::new(artifact_dir), ..self }
+    }
+
+    /// Where large checkpoints are.
+    #[must_use]
+    pub fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
     /// Where the children's directories are.
@@ -142,7 +159,9 @@ impl Outbox {
         write_json(&self.root.join("leases.json"), &LeasesFile::new(identity, leases))
     }
 
-    /// Keeps a checkpoint, with the evaluations that go with it.
+    /// Keeps a checkpoint, with the evaluations that go with it. One that is too large for the
+    /// coordinator goes to the shelf, and a file that names it is kept; the second value is then
+    /// where it is.
     ///
     /// # Errors
     /// When the file cannot be read or the disk refuses.
@@ -152,11 +171,22 @@ impl Outbox {
         step: u64,
         path: &Path,
         evaluations: Vec<Evaluation>,
-    ) -> Result<Kept, KeepError> {
-        let hash = keep(path, &self.checkpoint(lease, step))?;
+    ) -> Result<(Kept, Option<PathBuf>), KeepError> {
+        let shelved = self.shelf.put(lease.trial, path);
+        let shelved =
+            shelved.map_err(|source| KeepError::Keep { path: path.to_owned(), source })?;
+        let to = self.checkpoint(lease, step);
+        let (hash, large) = match shelved {
+            None => (keep(path, &to)?, None),
+            Some((large, text)) => {
+                let written = write_file(&to, &text);
+                written.map_err(|source| KeepError::Write { path: to, source })?;
+                (deptune_sweep::id::ArtifactHash::of(&text), Some(large))
+            }
+        };
         let record = CheckpointFile::new(lease, step, hash.clone(), evaluations);
         write_json(&self.checkpoint_record(lease, step), &record)?;
-        Ok(Kept { step, hash })
+        Ok((Kept { step, hash }, large))
     }
 
     /// Keeps an adapter. It is found again only with its report.

@@ -26,6 +26,7 @@ fn evaluation(step: u64) -> Evaluation {
         constant: Vec::new(),
         rows: 10,
         seconds: 0.5,
+        per_class: Vec::new(),
     }
 }
 
@@ -39,6 +40,8 @@ fn succeeded(index: u64, adapter: Kept) -> Report {
         steps: 10,
         trainable_parameters: 3,
         train_seconds: 1.5,
+        stopped_early: false,
+        predictions: Vec::new(),
     };
     let end = ReportEnd::Succeeded { result, adapter: adapter.hash };
     Report { lease: lease(index), evaluations: vec![evaluation(5)], last_step: 10, end }

@@ -41,6 +41,7 @@ fn assignment(index: u64, slot: u32) -> Assignment {
         model_dir: None,
         model_files: Vec::new(),
         model_uploaded: false,
+        model_hub: None,
         data: Vec::new(),
         checkpoint: None,
     }
@@ -56,6 +57,7 @@ fn evaluation(step: u64) -> Evaluation {
         constant: Vec::new(),
         rows: 10,
         seconds: 0.1,
+        per_class: Vec::new(),
     }
 }
 
@@ -69,6 +71,8 @@ fn result() -> TrialResult {
         steps: 100,
         trainable_parameters: 7,
         train_seconds: 1.0,
+        stopped_early: false,
+        predictions: Vec::new(),
     }
 }
 

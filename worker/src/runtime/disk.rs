@@ -1,12 +1,12 @@
 //! The thread that writes to the outbox, in the order in which the protocol says so.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use deptune_sweep::scheduler::LeaseKey;
+use deptune_sweep::scheduler::{LeaseKey, ReportEnd};
 use tokio::sync::mpsc;
 
 use super::held::Held;
@@ -30,10 +30,15 @@ pub(super) fn start(
 
 fn serve(outbox: &Outbox, held: &Held, actions: &Receiver<Action>, events: &mpsc::Sender<Event>) {
     let mut made: BTreeMap<LeaseKey, VecDeque<PathBuf>> = BTreeMap::new();
+    let mut shelf = Shelved::default();
     while let Ok(action) = actions.recv() {
         let event = match action {
             Action::KeepCheckpoint { lease, step, path, evaluations } => {
                 let kept = outbox.keep_checkpoint(lease, step, &path, evaluations);
+                let kept = kept.map(|(kept, large)| {
+                    shelf.made(lease, large);
+                    kept
+                });
                 let own = made.entry(lease).or_default();
                 own.push_back(path);
                 if own.len() > STAY
@@ -49,6 +54,9 @@ fn serve(outbox: &Outbox, held: &Held, actions: &Receiver<Action>, events: &mpsc
                 Some(answer(lease, FileKind::Adapter, kept))
             }
             Action::SaveReport(report) => {
+                if let ReportEnd::Succeeded { .. } = report.end {
+                    shelf.useless.insert(report.lease);
+                }
                 let saved = outbox.save_report(&report);
                 if let Err(error) = &saved {
                     warn(error);
@@ -63,6 +71,7 @@ fn serve(outbox: &Outbox, held: &Held, actions: &Receiver<Action>, events: &mpsc
             }
             Action::Forget(lease) => {
                 made.remove(&lease);
+                shelf.forget(lease);
                 outbox.forget(lease);
                 held.remove(lease);
                 None
@@ -81,6 +90,43 @@ fn serve(outbox: &Outbox, held: &Held, actions: &Receiver<Action>, events: &mpsc
             // When the agent has ended, what is left is written for the next one.
             let _ = events.blocking_send(event);
         }
+    }
+}
+
+/// The large checkpoints that this process made.
+#[derive(Default)]
+struct Shelved {
+    made: BTreeMap<LeaseKey, VecDeque<PathBuf>>,
+    /// Leases whose trial succeeded: nobody goes on from their checkpoints.
+    useless: BTreeSet<LeaseKey>,
+}
+
+impl Shelved {
+    /// Another one: of a lease the last two stay, since the coordinator may not know of the last
+    /// one yet.
+    fn made(&mut self, lease: LeaseKey, path: Option<PathBuf>) {
+        let Some(path) = path else { return };
+        let own = self.made.entry(lease).or_default();
+        own.retain(|known| *known != path);
+        own.push_back(path);
+        if own.len() > STAY
+            && let Some(old) = own.pop_front()
+        {
+            remove(&old);
+        }
+    }
+
+    fn forget(&mut self, lease: LeaseKey) {
+        let made = self.made.remove(&lease).unwrap_or_default();
+        if self.useless.remove(&lease) {
+            made.iter().for_each(|path| remove(path));
+        }
+    }
+}
+
+fn remove(path: &std::path::Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), %error, "cannot delete");
     }
 }
 

@@ -11,6 +11,7 @@ mod disk;
 mod held;
 mod logs;
 mod pack;
+mod predictions;
 mod setup;
 
 use std::collections::BTreeMap;
@@ -59,8 +60,12 @@ pub(crate) async fn run(options: Options, shutdown: CancellationToken) -> Result
     let discover = move || slot::discover(&slot_options, &trainer);
     let discovered = tokio::task::spawn_blocking(discover).await;
     let slots = discovered.map_err(|error| Error::Options(error.to_string()))??;
-    let outbox = Arc::new(Outbox::open(&setup.state_dir)?);
-    let cache = Cache::open(&setup.cache_dir, &options.model_roots)?;
+    let outbox = Outbox::open(&setup.state_dir)?;
+    let outbox = Arc::new(match setup.artifact_dir.clone() {
+        Some(dir) => outbox.sharing(dir),
+        None => outbox,
+    });
+    let cache = Cache::open(&setup.cache_dir, &options.model_roots, options.hub.clone())?;
     let thread = |source| Error::Io { what: "start threads for", path: PathBuf::new(), source };
     let spawner = Spawner::start().map_err(thread)?;
     let client = Client::new(&setup.servers, options.token.clone());

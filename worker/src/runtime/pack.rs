@@ -1,17 +1,20 @@
 //! A pack on a slot: its files, its child, its news.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use deptune_proto::convert::Assignment;
-use deptune_sweep::child::{DataFile, Job, Member, Message, PROTOCOL};
+use deptune_sweep::child::{AdapterFile, DataFile, Job, Member, Message, PROTOCOL, Predictions};
+use deptune_sweep::id::TrialId;
 use deptune_sweep::outcome::FailureClass;
+use deptune_sweep::record::SOURCE;
 use deptune_sweep::scheduler::LeaseKey;
 use tokio::sync::{mpsc, watch};
 
-use super::{Shared, attempt};
+use super::{Shared, attempt, predictions};
 use crate::cache::{self, FetchError, Source};
 use crate::child::{Child, Launch, Output, environment};
 use crate::outbox;
@@ -106,6 +109,7 @@ impl Run {
         let keys: Vec<LeaseKey> = self.pack.iter().map(|lease| lease.lease).collect();
         let (over, ended) = watch::channel(false);
         self.shared.logs.follow(&self.shared, dir.to_owned(), keys, ended);
+        let mut predictions = BTreeMap::new();
         loop {
             tokio::select! {
                 biased;
@@ -122,7 +126,11 @@ impl Run {
                     }
                 }
                 output = outputs.recv() => match output {
-                    Some(Output::Message(message)) => self.tell(news(*message)).await,
+                    Some(Output::Message(message)) => {
+                        if let Some(news) = self.news(*message, &mut predictions).await {
+                            self.tell(news).await;
+                        }
+                    }
                     Some(Output::Exited { class, message }) => {
                         over.send_replace(true);
                         self.tell(ChildNews::Exited { class, message }).await;
@@ -139,6 +147,41 @@ impl Run {
         }
     }
 
+    /// What the child says, for the agent. Predictions are sent at once: they are part of the
+    /// result that comes after them.
+    async fn news(
+        &self,
+        message: Message,
+        predictions: &mut BTreeMap<TrialId, Vec<Predictions>>,
+    ) -> Option<ChildNews> {
+        Some(match message {
+            Message::Started { .. } => ChildNews::Started,
+            Message::Progress { trial, step, loss, steps_per_second } => {
+                ChildNews::Progress { trial, step, loss, steps_per_second }
+            }
+            Message::Eval { trial, evaluation } => ChildNews::Eval { trial, evaluation },
+            Message::Checkpoint { trial, step, path } => {
+                ChildNews::Checkpoint { trial, step, path }
+            }
+            Message::Predictions { trial, split, path } => {
+                match predictions::send(&self.shared.client, &path, self.stop.clone()).await {
+                    Ok(hash) => {
+                        predictions.entry(trial).or_default().push(Predictions { split, hash });
+                    }
+                    Err(why) => tracing::warn!(%trial, split, why, "predictions are not kept"),
+                }
+                return None;
+            }
+            Message::Done { trial, mut result, adapter } => {
+                result.predictions = predictions.remove(&trial).unwrap_or_default();
+                ChildNews::Done { trial, result, adapter }
+            }
+            Message::Failed { trial, class, message } => {
+                ChildNews::Failed { trial, class, message }
+            }
+        })
+    }
+
     async fn tell(&self, news: ChildNews) {
         let event = Event::Child { slot: self.slot.record.slot, run: self.run, news };
         // The agent may have ended.
@@ -153,10 +196,15 @@ impl Run {
         let Shared { cache, client, .. } = &*self.shared;
         // A pack's members are trials of one sweep: one model, one set of files.
         let model = cache.model(client, first).await?;
-        let mut data = Vec::new();
+        let (mut data, mut adapters) = (Vec::new(), Vec::new());
         for file in &first.data {
             let path = cache.blob(client, &file.name, &file.hash).await?;
-            data.push(DataFile { split: file.split.clone(), name: file.name.clone(), path });
+            let (split, name) = (file.split.clone(), file.name.clone());
+            if split == SOURCE {
+                adapters.push(AdapterFile { name, path });
+            } else {
+                data.push(DataFile { split, name, path });
+            }
         }
         let dir = self.shared.outbox.attempts().join(outbox::name(first.lease));
         let scratch = dir.join("scratch");
@@ -177,6 +225,7 @@ impl Run {
             model,
             model_files: first.model_files.clone(),
             data,
+            adapters,
             scratch,
             device: self.slot.device(),
             threads: self.slot.record.threads,
@@ -209,11 +258,32 @@ impl Run {
         let file = path.clone();
         let hash = tokio::task::spawn_blocking(move || outbox::hash_file(&file)).await;
         match hash.map_err(io::Error::other).flatten() {
-            Ok(hash) if hash == checkpoint.hash => Ok(Some(path)),
+            Ok(hash) if hash == checkpoint.hash => Ok(self.large(path, trial).await),
             Ok(_) => Err(cache::Error::Damaged { name }),
             Err(source) => Err(cache::Error::Io { what: "read", path, source }),
         }
     }
+
+    /// The checkpoint itself, where the coordinator holds only its name. One that is not here
+    /// means a start from the beginning.
+    async fn large(&self, path: PathBuf, trial: TrialId) -> Option<PathBuf> {
+        let shelf = self.shared.outbox.shelf().clone();
+        let found = tokio::task::spawn_blocking(move || shelf.resolve(path)).await;
+        match found {
+            Ok(Ok(path)) => Some(path),
+            Ok(Err(error)) => {
+                let why = chain(&error);
+                tracing::warn!(%trial, why, "the checkpoint is not here; the trial starts anew");
+                None
+            }
+            Err(error) => task_failed(&error),
+        }
+    }
+}
+
+fn task_failed(error: &tokio::task::JoinError) -> Option<PathBuf> {
+    tracing::warn!(%error, "a checkpoint could not be looked at; the trial starts anew");
+    None
 }
 
 /// The first run of an attempt may have left a directory: the same files are made again.
@@ -221,19 +291,6 @@ pub(super) fn remake(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => fs::create_dir(dir),
-    }
-}
-
-fn news(message: Message) -> ChildNews {
-    match message {
-        Message::Started { .. } => ChildNews::Started,
-        Message::Progress { trial, step, loss, steps_per_second } => {
-            ChildNews::Progress { trial, step, loss, steps_per_second }
-        }
-        Message::Eval { trial, evaluation } => ChildNews::Eval { trial, evaluation },
-        Message::Checkpoint { trial, step, path } => ChildNews::Checkpoint { trial, step, path },
-        Message::Done { trial, result, adapter } => ChildNews::Done { trial, result, adapter },
-        Message::Failed { trial, class, message } => ChildNews::Failed { trial, class, message },
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) struct Setup {
     pub(super) name: String,
     pub(super) state_dir: PathBuf,
     pub(super) cache_dir: PathBuf,
+    pub(super) artifact_dir: Option<PathBuf>,
     pub(super) trainer: PathBuf,
     /// How long until the agent should begin to drain by itself.
     pub(super) drain_in: Option<Duration>,
@@ -44,10 +45,11 @@ impl Setup {
             Some(dir) => absolute(dir)?,
             None => home("XDG_CACHE_HOME", ".cache", "--cache-dir")?,
         };
+        let artifact_dir = options.artifact_dir.as_deref().map(absolute).transpose()?;
         let trainer = trainer(options.trainer.as_deref())?;
         let walltime = options.walltime.or_else(slurm_walltime);
         let drain_in = walltime.map(|time| time.saturating_sub(options.walltime_margin));
-        Ok(Setup { servers, name, state_dir, cache_dir, trainer, drain_in })
+        Ok(Setup { servers, name, state_dir, cache_dir, artifact_dir, trainer, drain_in })
     }
 }
 

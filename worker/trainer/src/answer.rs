@@ -3,41 +3,28 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use deptune_sweep::answer::{Question, Reply, Request};
 use deptune_sweep::child::{DataFile, PROTOCOL};
-use deptune_sweep::task::{self, SourceFile, Split, TaskDef};
-use tch::Kind;
+use deptune_sweep::spec::Decoding;
+use deptune_sweep::task::{self, DataError, SourceFile, Split, TaskDef};
 
 use crate::batch::{Batch, Example};
 use crate::data::{self, Rows};
 use crate::evaluate::Judge;
-use crate::method::Adapter;
-use crate::model::T5;
+use crate::model::Model;
 use crate::pack::Pack;
 use crate::run::failure::Failure;
-use crate::run::prepare;
-use crate::tensors::TensorsError;
-use crate::tokenize::{INIT_TEXT, Tokenizer};
+use crate::run::{prepare, warm};
+use crate::score;
+use crate::tokenize::Tokenizer;
 
 /// Rows per batch.
 const BATCH: usize = 32;
 
-/// Largest adapter file that is read, in bytes.
-const MAX_ADAPTER: u64 = 64 << 20;
-
 /// Why a request cannot be answered.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("the adapter {path} has {bytes} bytes; an adapter has at most {MAX_ADAPTER}")]
-    LargeAdapter { path: PathBuf, bytes: u64 },
-    #[error("{path} is no adapter file of deptune")]
-    Adapter {
-        path: PathBuf,
-        #[source]
-        source: TensorsError,
-    },
     #[error("row {row}: {reason}")]
     Row { row: usize, reason: String },
     #[error("cannot read the file {name} at {path}")]
@@ -76,6 +63,7 @@ struct Answerer {
     pack: Pack,
     def: TaskDef,
     tokenizer: Tokenizer,
+    decoding: Decoding,
 }
 
 impl Answerer {
@@ -86,19 +74,20 @@ impl Answerer {
         tch::set_num_threads(i32::try_from(request.threads).unwrap_or(1).max(1));
         let device = prepare::device(&request.device)?;
         let settings = &request.settings;
-        let model = T5::load(&request.model, Kind::Float, device).map_err(|e| Failure::data(&e))?;
+        let config = Model::read_config(&request.model).map_err(|e| Failure::data(&e))?;
         let max_length = settings.train.max_length as usize;
         let path = request.model.join("tokenizer.json");
-        let tokenizer = Tokenizer::open(&path, model.config().vocab_size, max_length)
+        let tokenizer = Tokenizer::open(&path, &config, settings.recipe, max_length)
             .map_err(|e| Failure::data(&e))?;
         let def = settings.task.resolve(settings.recipe).map_err(|e| Failure::user(&e))?;
-        let init = tokenizer.target(INIT_TEXT).map_err(|e| Failure::data(&e))?;
-        let common = prepare::common(settings, 0.0);
-        let member = prepare::pack_member(settings);
-        let mut pack = Pack::new(Rc::new(model), vec![member], common, &init)?;
-        let adapter = read_adapter(&request.adapter).map_err(|e| Failure::data(&e))?;
+        let place = prepare::Place { dir: &request.model, device, tokenizer: &tokenizer };
+        let members = vec![prepare::pack_member(settings)];
+        let mut pack = place.pack(config, settings, members, 0.0)?;
+        let numbers = pack.parameters(0)?.numel();
+        let adapter = warm::read(&request.adapter, numbers).map_err(|e| Failure::data(&e))?;
         pack.set_parameters(0, &adapter)?;
-        Ok(Answerer { pack, def, tokenizer })
+        let decoding = settings.train.decoding;
+        Ok(Answerer { pack, def, tokenizer, decoding })
     }
 
     fn replies(&self, question: &Question) -> Result<Vec<Reply>, Failure> {
@@ -136,10 +125,7 @@ impl Answerer {
                 let input_ids = self.tokenizer.input(source).map_err(|e| Failure::data(&e))?;
                 batch.examples.push(Example { input_ids, labels: vec![0] });
             }
-            let generated = self.pack.generate(&batch, answer_tokens)?;
-            let answers = generated.first().map(Vec::as_slice).unwrap_or_default();
-            for (source, ids) in chunk.iter().zip(answers) {
-                let answer = self.tokenizer.text(ids).map_err(|e| Failure::data(&e))?;
+            for (source, answer) in chunk.iter().zip(self.answers(&batch, answer_tokens)?) {
                 let classes = self.def.classes();
                 let known_label = classes.is_empty() || classes.contains(&answer);
                 let (row, source) = (replies.len() as u64, source.clone());
@@ -147,6 +133,21 @@ impl Answerer {
             }
         }
         Ok(replies)
+    }
+
+    fn answers(&self, batch: &Batch, answer_tokens: usize) -> Result<Vec<String>, Failure> {
+        let classes = self.def.classes();
+        if self.decoding == Decoding::Labels && !classes.is_empty() {
+            let labels = classes.iter().map(|class| self.tokenizer.target(class));
+            let labels = labels.collect::<Result<Vec<_>, _>>().map_err(|e| Failure::data(&e))?;
+            let scored = self.pack.score(batch, &labels)?.scores;
+            let rows = scored.first().map(Vec::as_slice).unwrap_or_default().iter();
+            let best = rows.map(|row| classes.get(score::best(row)).cloned().unwrap_or_default());
+            return Ok(best.collect());
+        }
+        let generated = self.pack.generate(batch, answer_tokens)?;
+        let rows = generated.first().map(Vec::as_slice).unwrap_or_default().iter();
+        rows.map(|ids| self.tokenizer.text(ids).map_err(|e| Failure::data(&e))).collect()
     }
 
     fn evaluate(&self, files: &[DataFile]) -> Result<Vec<Reply>, Failure> {
@@ -157,7 +158,10 @@ impl Answerer {
         let split = Split::Test;
         let examples = task::parse_rows(&self.def, split, &sources)
             .map_err(|e| Failure::data(&data::Error::Content(e)))?;
-        let rows: Rows = data::rows(&examples, &self.tokenizer)
+        if examples.is_empty() {
+            return Err(Failure::data(&data::Error::Content(DataError::EmptySplit { split })));
+        }
+        let rows: Rows = data::rows(&self.def, &examples, &self.tokenizer)
             .map_err(|e| Failure::data(&data::Error::Tokenize(e)))?;
         let longest = rows.examples.iter().map(|e| e.labels.len()).max().unwrap_or(1);
         let judge = Judge {
@@ -168,21 +172,11 @@ impl Answerer {
             batch_size: BATCH,
             answer_tokens: longest,
             unended_counts: false,
+            decoding: self.decoding,
         };
-        let evaluations = judge.evaluate(&self.pack, 0)?;
-        Ok(evaluations.into_iter().map(|evaluation| Reply::Evaluation { evaluation }).collect())
+        let judged = judge.evaluate(&self.pack, 0)?.into_iter();
+        Ok(judged.map(|one| Reply::Evaluation { evaluation: one.evaluation }).collect())
     }
-}
-
-fn read_adapter(path: &Path) -> Result<Adapter, Error> {
-    let read =
-        |source| Error::Read { name: "of the adapter".to_owned(), path: path.to_owned(), source };
-    let bytes = std::fs::metadata(path).map_err(read)?.len();
-    if bytes > MAX_ADAPTER {
-        return Err(Error::LargeAdapter { path: path.to_owned(), bytes });
-    }
-    let content = std::fs::read(path).map_err(read)?;
-    Adapter::from_bytes(&content).map_err(|source| Error::Adapter { path: path.to_owned(), source })
 }
 
 fn read(file: &DataFile) -> Result<(String, Vec<u8>), Error> {

@@ -1,15 +1,14 @@
-//! Batches of token ids, checked and laid out as tensors.
+//! Batches of token ids, checked and grouped.
 
-use tch::{Device, Kind, TchError, Tensor};
+use deptune_sweep::task::Recipe;
 
-use crate::config::T5Config;
-use crate::model::lowest;
+use crate::model::Model;
 
-/// One row: token ids of the input and of the target, both with their end token, without
-/// padding.
+/// One row: token ids of the input (for T5 with its end token) and of the target with its end
+/// token, without padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
-    /// 1 to s ids.
+    /// 1 to s ids; more where the reference's recipe cuts a decoder's rows itself.
     pub input_ids: Vec<i64>,
     /// 1 or more ids.
     pub labels: Vec<i64>,
@@ -48,6 +47,19 @@ pub enum BatchError {
         /// s
         max_length: usize,
     },
+    /// Prompt, text and answer have more tokens than the model has positions.
+    #[error(
+        "row {row} of the batch needs {needed} positions for prompt, text and answer, the model \
+         has {available}; lower prompt_length or max_length"
+    )]
+    Positions {
+        /// Number of the row, from 0.
+        row: usize,
+        /// m + tokens of text and answer.
+        needed: usize,
+        /// What the model has.
+        available: usize,
+    },
     /// A token id outside of the embedding.
     #[error("row {row} of the batch has token id {id}; the model's vocabulary has {vocabulary}")]
     UnknownToken {
@@ -73,7 +85,7 @@ pub enum Padding {
 }
 
 impl Padding {
-    fn length(self, longest: usize, max_length: usize) -> usize {
+    pub(crate) fn length(self, longest: usize, max_length: usize) -> usize {
         match self {
             Self::Longest { multiple } => longest.next_multiple_of(multiple.max(1)).min(max_length),
             Self::MaxLength => max_length,
@@ -81,9 +93,47 @@ impl Padding {
     }
 }
 
+/// What a batch must keep to.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) recipe: Recipe,
+    /// s
+    pub(crate) max_length: usize,
+    /// m, the longest of the pack.
+    pub(crate) prompt: usize,
+    /// Tokens of a free answer, where one is to be generated.
+    pub(crate) answer: usize,
+}
+
+impl Limits<'_> {
+    /// A decoder's rows may be longer than s where the reference cuts them.
+    fn cuts(&self) -> bool {
+        self.model.is_decoder() && self.recipe == Recipe::Reference
+    }
+
+    fn positions(&self, row: usize, example: &Example) -> Result<(), BatchError> {
+        let Some(available) = self.model.max_positions() else { return Ok(()) };
+        let answer = example.labels.len().max(self.answer);
+        let text = match self.recipe {
+            Recipe::Default => example.input_ids.len() + answer,
+            // Padding counts in training.
+            Recipe::Reference => {
+                self.max_length.max(example.input_ids.len().min(self.max_length) + self.answer)
+            }
+        };
+        let needed = self.prompt + text;
+        if needed > available {
+            return Err(BatchError::Positions { row, needed, available });
+        }
+        Ok(())
+    }
+}
+
 impl Batch {
     /// Refuses what the model cannot take.
-    pub(crate) fn check(&self, config: &T5Config, max_length: usize) -> Result<(), BatchError> {
+    pub(crate) fn check(&self, limits: &Limits<'_>) -> Result<(), BatchError> {
+        let Limits { model, max_length, .. } = *limits;
         if self.examples.is_empty() {
             return Err(BatchError::Empty);
         }
@@ -95,30 +145,35 @@ impl Batch {
             if example.labels.is_empty() {
                 return Err(BatchError::EmptyRow { row, part: "label tokens" });
             }
-            if length > max_length {
+            if length > max_length && !limits.cuts() {
                 return Err(BatchError::TooLong { row, length, max_length });
             }
-            let vocabulary = config.vocab_size;
+            let vocabulary = model.vocab_size();
             let mut ids = example.input_ids.iter().chain(&example.labels);
             if let Some(&id) = ids.find(|&&id| id < 0 || id as usize >= vocabulary) {
                 return Err(BatchError::UnknownToken { row, id, vocabulary });
             }
+            limits.positions(row, example)?;
         }
         Ok(())
     }
 
-    /// Label tokens of all rows: the denominator of the loss.
+    /// Label tokens of all rows: the denominator of the loss, unless some are cut off (see
+    /// [`crate::Pack::label_tokens`]).
     pub fn label_tokens(&self) -> usize {
         self.examples.iter().map(|example| example.labels.len()).sum()
     }
 
     /// Numbers of the rows in groups of similar length (each sorted by length), so that each
     /// group can be cut to its own longest row: at most `most` groups, chosen for the fewest
-    /// padded positions, where a row costs its length plus `overhead` (the prompt) and a group
-    /// beyond the first must save a twentieth of the whole.
-    pub(crate) fn groups(&self, most: usize, overhead: usize) -> Vec<Vec<usize>> {
+    /// padded positions, where a row costs its length (with its labels, where they are `joined`
+    /// to the input) plus `overhead` (the prompt) and a group beyond the first must save a
+    /// twentieth of the whole.
+    pub(crate) fn groups(&self, most: usize, overhead: usize, joined: bool) -> Vec<Vec<usize>> {
         let mut order: Vec<usize> = (0..self.examples.len()).collect();
-        let length = |row: usize| self.examples.get(row).map_or(0, |e| e.input_ids.len());
+        let labels = |e: &Example| if joined { e.labels.len() } else { 0 };
+        let length =
+            |row: usize| self.examples.get(row).map_or(0, |e| e.input_ids.len() + labels(e));
         order.sort_by_key(|&row| (length(row), row));
         let lengths: Vec<usize> = order.iter().map(|&row| length(row) + overhead).collect();
         let cuts = cheapest_cuts(&lengths, most);
@@ -170,71 +225,6 @@ fn cheapest_cuts(lengths: &[usize], most: usize) -> Vec<usize> {
     sizes
 }
 
-/// A batch (or a group of its rows) as tensors.
-pub(crate) struct Collated {
-    /// [B, L]
-    pub(crate) input_ids: Tensor,
-    /// Additive mask of the text positions, [1, B, 1, 1, L]; none when nothing is padded.
-    pub(crate) mask: Option<Tensor>,
-    /// Labels shifted right behind the start token, [B, T].
-    pub(crate) decoder_ids: Tensor,
-    /// Places of the label tokens in the flattened [B * T], and the tokens, [n] each.
-    pub(crate) label_places: Tensor,
-    pub(crate) labels: Tensor,
-}
-
-impl Collated {
-    /// Lays out the given rows (all, if none are given) of a checked batch.
-    pub(crate) fn new(
-        examples: &[&Example],
-        padding: Padding,
-        max_length: usize,
-        config: &T5Config,
-        kind: Kind,
-        device: Device,
-    ) -> Result<Self, TchError> {
-        let longest = |part: fn(&Example) -> usize| examples.iter().map(|e| part(e)).max();
-        let rows = examples.len();
-        let width = longest(|e| e.input_ids.len()).unwrap_or(0);
-        let width = padding.length(width, max_length);
-        let target = longest(|e| e.labels.len()).unwrap_or(0);
-
-        let mut input_ids = Vec::with_capacity(rows * width);
-        let mut mask = Vec::with_capacity(rows * width);
-        let mut decoder_ids = Vec::with_capacity(rows * target);
-        let (mut places, mut labels) = (Vec::new(), Vec::new());
-        for (row, example) in examples.iter().enumerate() {
-            let end = (row + 1) * width;
-            input_ids.extend_from_slice(&example.input_ids);
-            mask.resize(input_ids.len(), 0f64);
-            input_ids.resize(end, config.pad_token_id);
-            mask.resize(end, lowest(kind));
-            let start = (row * target) as i64;
-            places.extend((start..).take(example.labels.len()));
-            labels.extend_from_slice(&example.labels);
-            decoder_ids.push(config.decoder_start_token_id);
-            decoder_ids.extend(example.labels.iter().take(example.labels.len() - 1));
-            decoder_ids.resize((row + 1) * target, config.pad_token_id);
-        }
-        let padded = mask.iter().any(|&value| value != 0.0);
-        let (rows, width, target) = (rows as i64, width as i64, target as i64);
-        let ids = |ids: &[i64]| Tensor::f_from_slice(ids)?.f_to_device(device);
-        let mask = if padded {
-            let mask = Tensor::f_from_slice(&mask)?.f_to_kind(kind)?.f_to_device(device)?;
-            Some(mask.f_view([1, rows, 1, 1, width])?)
-        } else {
-            None
-        };
-        Ok(Self {
-            input_ids: ids(&input_ids)?.f_view([rows, width])?,
-            mask,
-            decoder_ids: ids(&decoder_ids)?.f_view([rows, target])?,
-            label_places: ids(&places)?,
-            labels: ids(&labels)?,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,17 +241,17 @@ mod tests {
         let cost = |groups: &[Vec<usize>]| -> usize {
             groups.iter().map(|g| g.len() * g.iter().map(|&r| lengths[r]).max().unwrap()).sum()
         };
-        assert_eq!(batch.groups(1, 0).len(), 1);
-        let groups = batch.groups(3, 0);
+        assert_eq!(batch.groups(1, 0, false).len(), 1);
+        let groups = batch.groups(3, 0, false);
         assert_eq!(groups, [vec![7, 0, 4, 2], vec![5, 6], vec![3, 1]]);
-        assert!(cost(&groups) < cost(&batch.groups(2, 0)));
-        let mut rows: Vec<usize> = batch.groups(4, 20).concat();
+        assert!(cost(&groups) < cost(&batch.groups(2, 0, false)));
+        let mut rows: Vec<usize> = batch.groups(4, 20, true).concat();
         rows.sort_unstable();
         assert_eq!(rows, (0..8).collect::<Vec<_>>());
     }
 
     #[test]
     fn equal_rows_stay_together() {
-        assert_eq!(batch(&[7; 6]).groups(4, 3).len(), 1);
+        assert_eq!(batch(&[7; 6]).groups(4, 3, false).len(), 1);
     }
 }

@@ -1,10 +1,9 @@
 //! Checkpoints: one safetensors file per trial, with everything that the trial needs to go on in
 //! another process, bit for bit.
 //!
-//! Tensors: P, A, B under the reference's names; their moments behind `exp_avg.` and
-//! `exp_avg_sq.`; the best snapshot so far behind `best.`. The file's metadata hold a manifest
-//! and a digest over manifest and tensors, so that a torn or changed file is told apart from one
-//! of another run.
+//! Tensors: what is trained behind `parameters.`, what the optimiser keeps behind `optimizer.`,
+//! the best snapshot so far behind `best.`. The file's metadata hold a manifest and a digest over
+//! manifest and tensors, so that a torn or changed file is told apart from one of another run.
 
 use std::fs::File;
 use std::io::Write;
@@ -19,13 +18,13 @@ use crate::pack::TrialState;
 use crate::tensors::{self, TensorsError};
 
 /// Version of the layout described above.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// The libtorch that this crate is built for.
 pub const LIBTORCH: &str = "2.11.0";
 
 const KEY: &str = "deptune.checkpoint";
-const EXP_AVG: &str = "exp_avg.";
-const EXP_AVG_SQ: &str = "exp_avg_sq.";
+const PARAMETERS: &str = "parameters.";
+const OPTIMIZER: &str = "optimizer.";
 const BEST: &str = "best.";
 
 /// Why a checkpoint cannot be written or used.
@@ -141,12 +140,12 @@ impl Checkpoint {
     /// [`CheckpointError`] when tensors or manifest cannot be serialised.
     pub fn to_bytes(&self) -> Result<Vec<u8>, CheckpointError> {
         let state = &self.state;
-        let mut named = state.parameters.prefixed("");
-        named.extend(state.exp_avg.prefixed(EXP_AVG));
-        named.extend(state.exp_avg_sq.prefixed(EXP_AVG_SQ));
+        let mut all = state.parameters.prefixed(PARAMETERS);
+        all.extend(state.optimizer.prefixed(OPTIMIZER));
         if let Some(best) = &self.best {
-            named.extend(best.prefixed(BEST));
+            all.extend(best.prefixed(BEST));
         }
+        let named = all.entries();
         let manifest = Manifest {
             format: FORMAT,
             deptune: env!("CARGO_PKG_VERSION").to_owned(),
@@ -187,20 +186,14 @@ impl Checkpoint {
         let manifest: Manifest =
             serde_json::from_str(&sealed.manifest).map_err(CheckpointError::Manifest)?;
         manifest.identity.check(expected)?;
-        let mut take =
-            |prefix: &str| Adapter::take(&mut tensors, prefix).map_err(CheckpointError::Torn);
+        let mut take = |prefix: &str| Adapter::take(&mut tensors, prefix);
         let state = TrialState {
             step: manifest.step,
-            parameters: take("")?,
-            exp_avg: take(EXP_AVG)?,
-            exp_avg_sq: take(EXP_AVG_SQ)?,
+            parameters: take(PARAMETERS),
+            optimizer: take(OPTIMIZER),
             diverged: manifest.diverged,
         };
-        let best = if tensors.keys().any(|name| name.starts_with(BEST)) {
-            Some(Adapter::take(&mut tensors, BEST).map_err(CheckpointError::Torn)?)
-        } else {
-            None
-        };
+        let best = Some(take(BEST)).filter(|best| !best.is_empty());
         Ok(Self { state, best, identity: manifest.identity, counters: manifest.counters })
     }
 
@@ -294,7 +287,7 @@ mod tests {
     fn adapter(lowrank: bool) -> Adapter {
         let rand = |shape: [i64; 2]| Tensor::rand(shape, (Kind::Float, Device::Cpu));
         let lowrank = lowrank.then(|| LowRank { a: rand([8, 2]), b: rand([2, 3]) });
-        Adapter { prompt: rand([4, 3]), lowrank }
+        Adapter::dept(Some(rand([4, 3])), lowrank)
     }
 
     fn checkpoint(lowrank: bool, best: bool) -> Checkpoint {
@@ -302,8 +295,7 @@ mod tests {
             state: TrialState {
                 step: 7,
                 parameters: adapter(lowrank),
-                exp_avg: adapter(lowrank),
-                exp_avg_sq: adapter(lowrank),
+                optimizer: adapter(lowrank).prefixed("exp_avg."),
                 diverged: false,
             },
             best: best.then(|| adapter(lowrank)),
@@ -323,7 +315,10 @@ mod tests {
             assert_eq!(read.to_bytes().unwrap(), written.to_bytes().unwrap());
             assert_eq!(read.counters, written.counters);
             assert_eq!(read.best.is_some(), best);
-            assert!(read.state.exp_avg.prompt.equal(&written.state.exp_avg.prompt));
+            let moment = |of: &Checkpoint| {
+                of.state.optimizer.get("exp_avg.prompt_embeddings").unwrap().copy()
+            };
+            assert!(moment(&read).equal(&moment(&written)));
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no partial files stay");
     }

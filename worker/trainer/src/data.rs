@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use deptune_sweep::child::DataFile;
+use deptune_sweep::metric::Gold;
 use deptune_sweep::task::{self, DataError, SourceFile, Split, TaskDef, TaskError};
 
 use crate::batch::{Batch, Example};
@@ -44,8 +45,31 @@ pub enum Error {
 pub struct Rows {
     /// Token ids, row by row.
     pub examples: Vec<Example>,
+    /// The texts that the model reads, row by row; none of the split to learn from.
+    pub sources: Vec<String>,
     /// Target texts, row by row.
     pub targets: Vec<String>,
+    /// What answers are judged against, row by row.
+    pub golds: Vec<Answers>,
+}
+
+/// What the answer of a row is judged against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answers {
+    /// All that is right, the target first.
+    pub texts: Vec<String>,
+    /// The same for rows that are judged together.
+    pub group: Option<u64>,
+}
+
+impl Gold for Answers {
+    fn answers(&self) -> Vec<&str> {
+        self.texts.iter().map(String::as_str).collect()
+    }
+
+    fn group(&self) -> Option<u64> {
+        self.group
+    }
 }
 
 /// All three splits.
@@ -70,17 +94,26 @@ impl Rows {
     }
 }
 
-/// Reads, splits and tokenises the files of a task.
+/// Reads, splits and tokenises the files of a task, as a trial of that seed sees them.
 ///
 /// # Errors
 /// [`Error`], with file and line where a row is to blame.
-pub fn load(def: &TaskDef, files: &[DataFile], tokenizer: &Tokenizer) -> Result<Data, Error> {
+pub fn load(
+    def: &TaskDef,
+    files: &[DataFile],
+    tokenizer: &Tokenizer,
+    seed: u64,
+) -> Result<Data, Error> {
     let contents = read(files)?;
     let sources: Vec<(Split, SourceFile<'_>)> =
         contents.iter().map(|(split, name, bytes)| (*split, SourceFile { name, bytes })).collect();
-    let dataset = task::load(def, &sources).map_err(Error::Content)?;
-    let of = |split| rows(dataset.split(split), tokenizer).map_err(Error::Tokenize);
-    let (train, validation, test) = (of(Split::Train)?, of(Split::Validation)?, of(Split::Test)?);
+    let dataset = task::load(def, &sources)
+        .and_then(|dataset| dataset.sample(def, seed))
+        .map_err(Error::Content)?;
+    let of = |split| rows(def, dataset.split(split), tokenizer).map_err(Error::Tokenize);
+    let (mut train, validation, test) =
+        (of(Split::Train)?, of(Split::Validation)?, of(Split::Test)?);
+    train.sources = Vec::new();
     let longest = |rows: &Rows| rows.examples.iter().map(|e| e.labels.len()).max().unwrap_or(0);
     let longest_target = longest(&train).max(longest(&validation)).max(longest(&test));
     Ok(Data { train, validation, test, longest_target })
@@ -112,17 +145,27 @@ fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
     std::fs::read(path)
 }
 
+/// Token ids of a task's rows; targets are cut to as many tokens as the task has at most, the end
+/// token kept.
 pub(crate) fn rows(
+    def: &TaskDef,
     examples: &[task::Example],
     tokenizer: &Tokenizer,
 ) -> Result<Rows, tokenize::Error> {
     let mut rows = Rows::default();
     for example in examples {
-        rows.examples.push(Example {
-            input_ids: tokenizer.input(&example.source)?,
-            labels: tokenizer.target(&example.target)?,
-        });
+        let mut labels = tokenizer.target(&example.target)?;
+        if let (Some(most), Some(&end)) = (def.target_tokens(), labels.last())
+            && labels.len() > most
+        {
+            labels.truncate(most.saturating_sub(1));
+            labels.push(end);
+        }
+        let input_ids = tokenizer.input(&example.source)?;
+        rows.examples.push(Example { input_ids, labels });
+        rows.sources.push(example.source.clone());
         rows.targets.push(example.target.clone());
+        rows.golds.push(Answers { texts: example.answers.clone(), group: example.group });
     }
     Ok(rows)
 }

@@ -1,11 +1,11 @@
 //! Greedy generation for all trials of a pack at once.
 
-use tch::{Kind, TchError, Tensor, no_grad};
+use tch::{TchError, no_grad};
 
 use crate::batch::Batch;
 use crate::pack::{Doing, Encoded, Error, Pack};
 
-/// Token ids per trial and row, without the start token, up to and with the end token.
+/// Token ids per trial and row, without start token or text, up to and with the end token.
 pub type Generated = Vec<Vec<Vec<i64>>>;
 
 /// Loss and predictions of one batch.
@@ -25,10 +25,10 @@ impl Pack {
     /// # Errors
     /// [`Error`] for a batch that the model cannot take, or when libtorch fails.
     pub fn evaluate(&self, batch: &Batch, max_new_tokens: usize) -> Result<Evaluation, Error> {
-        let encoded = self.encode(batch)?;
+        let encoded = self.encode_for(batch, max_new_tokens)?;
         Ok(Evaluation {
             loss_sums: self.label_loss(&encoded)?,
-            label_tokens: batch.label_tokens(),
+            label_tokens: self.label_tokens(batch),
             generated: self.decode_greedily(&encoded, max_new_tokens)?,
         })
     }
@@ -39,7 +39,7 @@ impl Pack {
     /// # Errors
     /// [`Error`] for a batch that the model cannot take, or when libtorch fails.
     pub fn generate(&self, batch: &Batch, max_new_tokens: usize) -> Result<Generated, Error> {
-        self.decode_greedily(&self.encode(batch)?, max_new_tokens)
+        self.decode_greedily(&self.encode_for(batch, max_new_tokens)?, max_new_tokens)
     }
 
     fn decode_greedily(&self, encoded: &Encoded, most: usize) -> Result<Generated, Error> {
@@ -47,27 +47,23 @@ impl Pack {
     }
 
     fn greedy(&self, encoded: &Encoded, most: usize) -> Result<Generated, TchError> {
-        let (model, k, b) = (self.model(), self.trials(), encoded.rows);
-        let config = model.config();
-        let memory = encoded.memory();
-        let mut progress = model.start();
-        let options = (Kind::Int64, model.device());
-        let mut tokens = Tensor::f_full([k, b, 1], config.decoder_start_token_id, options)?;
+        let (model, k, b) = (&encoded.model, self.trials(), encoded.rows);
+        let (mut states, mut progress) = model.begin(&encoded.passed, encoded.pass(None))?;
         let mut texts = vec![Vec::new(); (k * b) as usize];
         let mut ended = vec![false; texts.len()];
-        for _ in 0..most {
-            let states = model.advance(&tokens, &memory, &mut progress)?;
-            tokens = model.logits(&states)?.f_argmax(-1, false)?;
+        for turn in 1..=most {
+            let tokens = model.logits(&states)?.f_argmax(-1, false)?;
             let next = Vec::<i64>::try_from(tokens.f_flatten(0, -1)?)?;
             for ((text, ended), token) in texts.iter_mut().zip(&mut ended).zip(next) {
                 if !*ended {
                     text.push(token);
-                    *ended = token == config.eos_token_id;
+                    *ended = token == model.end_token();
                 }
             }
-            if ended.iter().all(|&ended| ended) {
+            if turn == most || ended.iter().all(|&ended| ended) {
                 break;
             }
+            states = model.advance(&tokens, &mut progress)?;
         }
         Ok(texts.chunks((b as usize).max(1)).map(<[_]>::to_vec).collect())
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::method::{Adapter, LOWRANK_A_KEY, LOWRANK_B_KEY, LowRank, PROMPT_KEY};
+use crate::method::Adapter;
 use crate::weights::kind_of;
 
 /// Why tensors cannot be written or read.
@@ -23,12 +23,6 @@ pub enum TensorsError {
     /// Reading or writing the file's layout.
     #[error("the bytes are no whole safetensors file")]
     Format(#[source] SafeTensorError),
-    /// A tensor is absent.
-    #[error("the file has no tensor {name}")]
-    Missing {
-        /// Name of the tensor.
-        name: String,
-    },
     /// A tensor is stored in a number format that is not read.
     #[error("tensor {name} is stored as {dtype:?}")]
     Dtype {
@@ -95,44 +89,34 @@ pub fn metadata(bytes: &[u8], key: &str) -> Result<Option<String>, TensorsError>
 }
 
 impl Adapter {
-    /// The bytes of an adapter file: P, A and B under the reference's names.
+    /// The bytes of an adapter file: the tensors under their names. For prompt tuning and LoRA
+    /// that is the `adapter_model.safetensors` of PEFT.
     ///
     /// # Errors
     /// [`TensorsError`] when a tensor cannot be copied.
     pub fn to_bytes(&self) -> Result<Vec<u8>, TensorsError> {
-        to_bytes(&self.prefixed(""), None)
+        to_bytes(&self.entries(), None)
     }
 
-    /// Reads an adapter file; A and B are absent in one of prompt tuning.
+    /// Reads an adapter file. Whether the tensors are those of a trial shows when they are put
+    /// into its pack.
     ///
     /// # Errors
-    /// [`TensorsError`] when the bytes are torn or lack a tensor.
+    /// [`TensorsError`] when the bytes are torn or hold other than floating-point tensors.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TensorsError> {
-        Self::take(&mut from_bytes(bytes)?, "")
+        Ok(Self::new(from_bytes(bytes)?.into_iter().collect()))
     }
 
-    /// The tensors with their reference names behind a prefix.
-    pub(crate) fn prefixed(&self, prefix: &str) -> Vec<(String, &Tensor)> {
-        let named = self.named().into_iter();
-        named.map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect()
+    /// The tensors as [`to_bytes`] takes them.
+    pub(crate) fn entries(&self) -> Vec<(String, &Tensor)> {
+        self.named().map(|(name, tensor)| (name.to_owned(), tensor)).collect()
     }
 
     /// Takes the tensors with a prefix out of a file's.
-    pub(crate) fn take(
-        tensors: &mut BTreeMap<String, Tensor>,
-        prefix: &str,
-    ) -> Result<Self, TensorsError> {
-        let mut take = |key: &str| {
-            let name = format!("{prefix}{key}");
-            tensors.remove(&name).ok_or(TensorsError::Missing { name })
-        };
-        let prompt = take(PROMPT_KEY)?;
-        let lowrank = match (take(LOWRANK_A_KEY), take(LOWRANK_B_KEY)) {
-            (Ok(a), Ok(b)) => Some(LowRank { a, b }),
-            (Err(_), Err(_)) => None,
-            (Err(missing), Ok(_)) | (Ok(_), Err(missing)) => return Err(missing),
-        };
-        Ok(Self { prompt, lowrank })
+    pub(crate) fn take(tensors: &mut BTreeMap<String, Tensor>, prefix: &str) -> Self {
+        let taken = tensors.extract_if(.., |name, _| name.starts_with(prefix));
+        let named = taken.map(|(name, tensor)| (name[prefix.len()..].to_owned(), tensor));
+        Self::new(named.collect())
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Reading a pickle file runs code from that file, so `pytorch_model.bin` is never opened.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -131,11 +132,15 @@ struct Shard {
     map: Mmap,
 }
 
-/// The weight files of one model directory.
+/// The weight files of one model directory, or weights that are being trained.
 pub struct Weights {
     dir: PathBuf,
     shards: Vec<Shard>,
-    kind: Kind,
+    /// Tensors that are not in files.
+    tensors: BTreeMap<String, Tensor>,
+    /// What has been asked for, in order, each name once.
+    asked: RefCell<Vec<(String, Vec<i64>)>>,
+    products: Kind,
     device: Device,
 }
 
@@ -145,12 +150,13 @@ struct Index {
 }
 
 impl Weights {
-    /// Maps the weight file (or the shards) of a model directory. Tensors will be converted to
-    /// `kind` and copied to `device` as they are asked for.
+    /// Maps the weight file (or the shards) of a model directory. Tensors will be converted and
+    /// copied to `device` as they are asked for: the large matrices to the format `products`,
+    /// all else to [`Weights::kind`].
     ///
     /// # Errors
     /// [`WeightsError`] when a file is absent, torn or no safetensors file.
-    pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self, WeightsError> {
+    pub fn open(dir: &Path, products: Kind, device: Device) -> Result<Self, WeightsError> {
         let mut shards = Vec::new();
         for path in weight_files(dir)? {
             let open = |source| WeightsError::Open { path: path.clone(), source };
@@ -168,12 +174,38 @@ impl Weights {
             SafeTensors::deserialize(&map).map_err(format)?;
             shards.push(Shard { path, map });
         }
-        Ok(Self { dir: dir.to_owned(), shards, kind, device })
+        let (tensors, asked) = (BTreeMap::new(), RefCell::default());
+        Ok(Self { dir: dir.to_owned(), shards, tensors, asked, products, device })
     }
 
-    /// The number format that tensors are converted to.
+    /// Weights that are being trained: tensors as they are, with their gradients' history.
+    pub(crate) fn of_tensors(
+        tensors: BTreeMap<String, Tensor>,
+        products: Kind,
+        device: Device,
+    ) -> Self {
+        let (dir, asked) = (PathBuf::new(), RefCell::default());
+        Self { dir, shards: Vec::new(), tensors, asked, products, device }
+    }
+
+    /// Names and shapes of all tensors that were asked for so far: the weights of the models
+    /// that were built from here.
+    pub(crate) fn asked(&self) -> Vec<(String, Vec<i64>)> {
+        self.asked.borrow().clone()
+    }
+
+    /// The number format of everything but the large matrix products: f32 where those are in a
+    /// half precision, else the same.
     pub fn kind(&self) -> Kind {
-        self.kind
+        match self.products {
+            Kind::BFloat16 | Kind::Half => Kind::Float,
+            other => other,
+        }
+    }
+
+    /// The number format of the large matrix products.
+    pub fn products(&self) -> Kind {
+        self.products
     }
 
     /// The device that tensors are copied to.
@@ -181,11 +213,67 @@ impl Weights {
         self.device
     }
 
-    /// One tensor by its name in the file, without gradient.
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        let holds = |shard: &Shard| {
+            SafeTensors::deserialize(&shard.map).is_ok_and(|file| file.tensor(name).is_ok())
+        };
+        self.tensors.contains_key(name) || self.shards.iter().any(holds)
+    }
+
+    /// One tensor by its name in the file, in [`Weights::kind`], without gradient.
     ///
     /// # Errors
     /// [`WeightsError`] when it is absent, of another shape, or of an unknown format.
     pub fn get(&self, name: &str, shape: &[i64]) -> Result<Tensor, WeightsError> {
+        self.convert(name, shape, self.kind())
+    }
+
+    /// One of the large matrices, in the format of the products, without gradient.
+    ///
+    /// # Errors
+    /// [`WeightsError`] when it is absent, of another shape, or of an unknown format.
+    pub fn matrix(&self, name: &str, shape: &[i64]) -> Result<Tensor, WeightsError> {
+        self.convert(name, shape, self.products)
+    }
+
+    /// Matrices [n, columns] one below the other, in the format of the products. Each is copied
+    /// into its place before the next one is read: no second copy of the whole exists.
+    ///
+    /// # Errors
+    /// [`WeightsError`] when one is absent, of another shape, or of an unknown format.
+    pub fn stacked(&self, parts: &[(String, i64)], columns: i64) -> Result<Tensor, WeightsError> {
+        let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
+        let fail = |source| self.copy_failed(&names.join(", "), source);
+        let rows: i64 = parts.iter().map(|(_, rows)| rows).sum();
+        let whole = Tensor::f_empty([rows, columns], (self.products, self.device)).map_err(fail)?;
+        let mut first = 0;
+        for (name, rows) in parts {
+            let place = whole.f_narrow(0, first, *rows).map_err(fail)?;
+            self.fill(name, &[*rows, columns], place)?;
+            first += rows;
+        }
+        Ok(whole)
+    }
+
+    fn convert(&self, name: &str, shape: &[i64], kind: Kind) -> Result<Tensor, WeightsError> {
+        if let Some(tensor) = self.tensors.get(name).filter(|tensor| tensor.size() == shape) {
+            return tensor.f_to_kind(kind).map_err(|source| self.copy_failed(name, source));
+        }
+        let place = Tensor::f_empty(shape, (kind, self.device))
+            .map_err(|source| self.copy_failed(name, source))?;
+        self.fill(name, shape, place.shallow_clone())?;
+        Ok(place)
+    }
+
+    /// Copies a tensor to its place, converted on the way.
+    fn fill(&self, name: &str, shape: &[i64], mut place: Tensor) -> Result<(), WeightsError> {
+        if self.asked.borrow().iter().all(|(known, _)| known != name) {
+            self.asked.borrow_mut().push((name.to_owned(), shape.to_vec()));
+        }
+        if let Some(tensor) = self.tensors.get(name).filter(|tensor| tensor.size() == shape) {
+            return place.f_copy_(tensor).map_err(|source| self.copy_failed(name, source));
+        }
         for shard in &self.shards {
             let length = shard.map.len() as u64;
             let file = SafeTensors::deserialize(&shard.map).map_err(|source| {
@@ -206,8 +294,8 @@ impl Weights {
                 name: name.to_owned(),
                 dtype: view.dtype(),
             })?;
-            return Tensor::f_from_data_size(view.data(), &found, stored)
-                .and_then(|tensor| tensor.f_to_kind(self.kind)?.f_to_device(self.device))
+            return in_place(view.data(), &found, stored)
+                .and_then(|tensor| place.f_copy_(&tensor))
                 .map_err(|source| self.copy_failed(name, source));
         }
         let (path, name) = (self.path(), name.to_owned());
@@ -228,8 +316,26 @@ impl Weights {
     }
 }
 
+/// Bytes of a file as a tensor that must not outlive them: without a copy where they lie as
+/// libtorch needs them. Copies that are freed at once would stay in the allocator's hands.
+fn in_place(bytes: &[u8], shape: &[i64], kind: Kind) -> Result<Tensor, TchError> {
+    if !bytes.as_ptr().addr().is_multiple_of(kind.elt_size_in_bytes()) {
+        return Tensor::f_from_data_size(bytes, shape, kind);
+    }
+    let mut strides = vec![1; shape.len()];
+    for place in (1..shape.len()).rev() {
+        strides[place - 1] = strides[place] * shape[place];
+    }
+    #[expect(unsafe_code, reason = "libtorch is to read the mapped file itself")]
+    // SAFETY: safetensors has checked that `bytes` has exactly this shape's numbers; the caller
+    // copies from the tensor while the file is mapped, and never writes to it.
+    unsafe {
+        Tensor::f_from_blob(bytes.as_ptr(), shape, &strides, kind, Device::Cpu)
+    }
+}
+
 /// The files of a model directory: the single file, or what the index lists, in its order.
-fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, WeightsError> {
+pub(crate) fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, WeightsError> {
     let single = dir.join(MODEL_FILE);
     if single.exists() {
         return Ok(vec![single]);

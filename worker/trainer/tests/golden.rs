@@ -1,17 +1,17 @@
 //! Holds the trainer to traces of the reference implementation.
 //!
 //! Reads the directory named by `DEPTUNE_GOLDEN`, or the project's own copy. Every model and
-//! run found there is replayed; architectures that the trainer has no code for are named as
-//! skipped, and a directory without any run that can be replayed is a failure.
+//! run found there is replayed; a directory without any run is a failure.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use deptune_sweep::task::Recipe;
 use deptune_trainer::{
-    Adapter, Batch, Example, LowRank, Member, Method, Pack, Padding, Settings, T5,
+    Adapter, Batch, Example, LowRank, Member, Method, Model, Pack, Padding, Settings,
 };
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -24,9 +24,9 @@ const ACTIVATIONS: f64 = 1e-5;
 
 type Tensors = BTreeMap<String, Tensor>;
 
-struct Model {
+struct Traced {
     name: String,
-    model: Rc<T5>,
+    model: Rc<Model>,
     batches: Vec<Batch>,
     facts: Value,
     /// The draw of A that all runs of the model start from.
@@ -88,7 +88,7 @@ fn packed_trials_follow_the_reference() {
 }
 
 /// Trains the given runs as one pack and compares those without a stand-in member.
-fn replay(model: &Model, pack: &[(&Run, Option<Member>)], padding: Padding, groups: usize) {
+fn replay(model: &Traced, pack: &[(&Run, Option<Member>)], padding: Padding, groups: usize) {
     tch::set_num_threads(1);
     let Some((first, _)) = pack.first() else { return };
     let accumulation = integer(&first.facts["gradient_accumulation"]);
@@ -99,7 +99,9 @@ fn replay(model: &Model, pack: &[(&Run, Option<Member>)], padding: Padding, grou
         grad_clip: number(&model.facts["max_grad_norm"]),
         dropout: 0.0,
         padding,
+        recipe: Recipe::Reference,
         groups,
+        ..Settings::default()
     };
     let members = pack.iter().map(|(run, other)| other.unwrap_or(member(run))).collect();
     let init_ids: Vec<i64> =
@@ -122,11 +124,17 @@ fn replay(model: &Model, pack: &[(&Run, Option<Member>)], padding: Padding, grou
     for (k, (run, _)) in pack.iter().enumerate() {
         // The prompt's start values are our own; A's draw is the reference's.
         let start = trials.parameters(k).unwrap();
-        close(&start.prompt, &run.tensors["init.prompt"], 0.0, &format!("{} start", label(run)));
-        if let Some(LowRank { b, .. }) = start.lowrank {
+        close(
+            start.prompt().unwrap(),
+            &run.tensors["init.prompt"],
+            0.0,
+            &format!("{} start", label(run)),
+        );
+        if let Some(LowRank { b, .. }) = start.lowrank() {
             let a = model.init_a.as_ref().unwrap().shallow_clone();
-            let lowrank = Some(LowRank { a, b });
-            trials.set_parameters(k, &Adapter { prompt: start.prompt, lowrank }).unwrap();
+            let prompt = start.prompt().map(Tensor::shallow_clone);
+            let start = Adapter::dept(prompt, Some(LowRank { a, b }));
+            trials.set_parameters(k, &start).unwrap();
         }
     }
     for &(k, run) in &compared {
@@ -169,55 +177,68 @@ fn replay(model: &Model, pack: &[(&Run, Option<Member>)], padding: Padding, grou
     }
 }
 
-fn check_activations(model: &Model, run: &Run, trials: &Pack, k: usize, label: &str) {
-    let Some(expected) = run.tensors.get("step1.encoder_last_hidden_state") else { return };
+fn check_activations(model: &Traced, run: &Run, trials: &Pack, k: usize, label: &str) {
+    let Some(expected_logits) = run.tensors.get("step1.logits") else { return };
     let batch = &model.batches[0];
     let encoded = trials.encode(batch).unwrap();
-    let states = encoded.states.get(k as i64);
-    // A pack may have longer prompts in front, and the batch may be cut.
     let prompt = member(run).method.prompt_length() as i64;
-    let width = expected.size()[1] - prompt;
-    let unused =
-        trials.members().iter().map(|m| m.method.prompt_length() as i64).max().unwrap() - prompt;
-    for (row, example) in batch.examples.iter().enumerate() {
-        let length = prompt + (example.input_ids.len() as i64).min(width);
-        let found = states.get(row as i64).narrow(0, unused, length);
-        let expected = expected.get(row as i64).narrow(0, 0, length);
-        close(&found, &expected, ACTIVATIONS, &format!("{label} encoder row {row}"));
+    if let Some(expected) = run.tensors.get("step1.encoder_last_hidden_state") {
+        let states = encoded.states().get(k as i64);
+        // A pack may have longer prompts in front, and the batch may be cut.
+        let width = expected.size()[1] - prompt;
+        let prompts = trials.members().iter().map(|m| m.method.prompt_length() as i64);
+        let unused = prompts.max().unwrap() - prompt;
+        for (row, example) in batch.examples.iter().enumerate() {
+            let length = prompt + (example.input_ids.len() as i64).min(width);
+            let found = states.get(row as i64).narrow(0, unused, length);
+            let expected = expected.get(row as i64).narrow(0, 0, length);
+            close(&found, &expected, ACTIVATIONS, &format!("{label} encoder row {row}"));
+        }
     }
     let logits = trials.label_logits(&encoded).unwrap().get(k as i64);
     let mut first = 0;
-    for (row, example) in batch.examples.iter().enumerate() {
+    // Traces of decoders hold row 0 alone.
+    let rows = expected_logits.size()[0] as usize;
+    for (row, example) in batch.examples.iter().enumerate().take(rows) {
         let length = example.labels.len() as i64;
-        let expected = run.tensors["step1.logits"].get(row as i64).narrow(0, 0, length);
+        let expected = expected_logits.get(row as i64);
+        let expected = if model.model.is_decoder() {
+            // Padded on the left: the label is the end, and each token is predicted one before.
+            expected.narrow(0, expected.size()[0] - length - 1, length)
+        } else {
+            expected.narrow(0, 0, length)
+        };
         let found = logits.narrow(0, first, length);
         close(&found, &expected, ACTIVATIONS, &format!("{label} logits row {row}"));
         first += length;
     }
 }
 
-fn check_generation(model: &Model, run: &Run, trials: &Pack, k: usize, label: &str) {
+fn check_generation(model: &Traced, run: &Run, trials: &Pack, k: usize, label: &str) {
     let Some(expected) = run.tensors.get("generate.output_ids") else { return };
-    let most = expected.size()[1] - 1;
+    // The reference prints what it started from, the start token or the padded text, and pads
+    // after the end token.
+    let first = if model.model.is_decoder() { integer(&model.facts["s"]) as i64 } else { 1 };
+    let most = expected.size()[1] - first;
+    let end = i64::from(model.model.config().eos_token_id());
     let generated = &trials.generate(&model.batches[0], most as usize).unwrap()[k];
     for (row, text) in generated.iter().enumerate() {
-        // The reference prints the start token and pads after the end token.
-        let ids = Vec::<i64>::try_from(expected.get(row as i64).narrow(0, 1, most)).unwrap();
-        let end = ids.iter().position(|&id| id == 1).map_or(ids.len(), |end| end + 1);
+        let ids = Vec::<i64>::try_from(expected.get(row as i64).narrow(0, first, most)).unwrap();
+        let end = ids.iter().position(|&id| id == end).map_or(ids.len(), |end| end + 1);
         assert_eq!(text, &ids[..end], "{label} generated row {row}");
     }
 }
 
 /// Compares P, A and B with the tensors `prefix.*` of a run; false when there are none.
 fn compare(found: &Adapter, run: &Run, prefix: &str, tolerance: f64, label: &str) -> bool {
-    let mut tensors = vec![("prompt", &found.prompt)];
-    if let Some(LowRank { a, b }) = &found.lowrank {
+    let mut tensors = vec![("prompt", found.prompt().unwrap().shallow_clone())];
+    if let Some(LowRank { a, b }) = found.lowrank() {
         tensors.extend([("A", a), ("B", b)]);
     }
     let mut compared = false;
     for (name, tensor) in tensors {
         if let Some(expected) = run.tensors.get(&format!("{prefix}.{name}")) {
-            close(tensor, expected, tolerance, &format!("{label} {prefix}.{name}"));
+            close(&tensor, expected, tolerance, &format!("{label} {prefix}.{name}"));
             compared = true;
         }
     }
@@ -242,10 +263,10 @@ fn member(run: &Run) -> Member {
     };
     let prompt_lr = number(&run.facts["learning_rate"]);
     let lowrank_lr = run.facts["lora_embedding_lr"].as_f64().unwrap_or(0.0);
-    Member { method, prompt_lr, lowrank_lr, seed: 42 }
+    Member::prompt(method, prompt_lr, lowrank_lr, 42)
 }
 
-fn models() -> Vec<Model> {
+fn models() -> Vec<Traced> {
     let root = std::env::var_os("DEPTUNE_GOLDEN")
         .map(PathBuf::from)
         .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"));
@@ -254,17 +275,11 @@ fn models() -> Vec<Model> {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    names.into_iter().filter_map(|name| load(&root, name)).collect()
+    names.into_iter().map(|name| load(&root, name)).collect()
 }
 
-fn load(root: &Path, name: String) -> Option<Model> {
+fn load(root: &Path, name: String) -> Traced {
     let dir = root.join("models").join(&name);
-    let config: Value = json(&dir.join("config.json"));
-    let architecture = config["model_type"].as_str().unwrap();
-    if architecture != "t5" {
-        eprintln!("skipped {name}: the trainer has no {architecture} models yet");
-        return None;
-    }
     let traces = root.join(&name);
     let facts = json(&traces.join("runs.json"));
     let runs: Vec<Run> = facts["runs"]
@@ -278,13 +293,14 @@ fn load(root: &Path, name: String) -> Option<Model> {
         })
         .collect();
     let init_a = runs.iter().find_map(|run| run.tensors.get("init.A")).map(Tensor::shallow_clone);
-    let model = Rc::new(T5::load(&dir, Kind::Float, Device::Cpu).unwrap());
-    let batches = batches(&tensors(&traces.join("batches.safetensors")));
-    Some(Model { name, model, batches, facts, init_a, runs })
+    let model = Rc::new(Model::load(&dir, Kind::Float, Device::Cpu).unwrap());
+    let joined = model.is_decoder();
+    let batches = batches(&tensors(&traces.join("batches.safetensors")), joined);
+    Traced { name, model, batches, facts, init_a, runs }
 }
 
-/// Rows without their padding.
-fn batches(tensors: &Tensors) -> Vec<Batch> {
+/// Rows without their padding; a decoder's inputs are joined with their labels.
+fn batches(tensors: &Tensors, joined: bool) -> Vec<Batch> {
     let rows = |name: &str| -> Vec<Vec<Vec<i64>>> {
         let tensor = tensors[name].to_kind(Kind::Int64);
         let (batches, count, width) = tensor.size3().unwrap();
@@ -297,10 +313,12 @@ fn batches(tensors: &Tensors) -> Vec<Batch> {
     let examples = inputs.into_iter().zip(masks).zip(labels).map(|((inputs, masks), labels)| {
         let rows = inputs.into_iter().zip(masks).zip(labels);
         let examples = rows.map(|((mut input_ids, mask), mut labels)| {
-            let length = mask.iter().filter(|&&shown| shown == 1).count();
-            assert!(mask[..length].iter().all(|&shown| shown == 1), "right padding");
-            input_ids.truncate(length);
+            let mut shown = mask.iter().map(|&shown| shown == 1);
+            input_ids.retain(|_| shown.next().unwrap());
             labels.retain(|&label| label != -100);
+            if joined {
+                input_ids.truncate(input_ids.len() - labels.len());
+            }
             Example { input_ids, labels }
         });
         Batch { examples: examples.collect() }

@@ -67,6 +67,7 @@ fn job(settings: Settings, scratch: &Path, resume: Option<PathBuf>) -> Job {
         model: quickstart().join("model"),
         model_files: vec![],
         data: ["train", "validation", "test"].map(data).to_vec(),
+        adapters: vec![],
         scratch: scratch.to_owned(),
         device: Device::Cpu,
         threads: 1,
@@ -203,7 +204,7 @@ fn a_trial_that_diverges_says_so() {
     let scratch = tempfile::tempdir().unwrap();
     // Overflow needs rates far beyond what a spec accepts.
     let mut wild = settings(|s| s);
-    wild.prompt_lr = 1e38;
+    wild.prompt_lr = Some(1e38);
     let messages = run(&job(wild, scratch.path(), None));
     let (class, message) = only_failure(&messages);
     assert_eq!(class, FailureClass::Diverged);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use deptune_sweep::child::FileHash;
+use deptune_sweep::hub::HubModel;
 use deptune_sweep::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::outcome::Outcome;
 use deptune_sweep::record::{
@@ -35,7 +36,8 @@ async fn sweeps(connection: &mut SqliteConnection) -> Result<Vec<SweepRecord>, E
     sqlx::query(
         "select
              id, request_id, name, spec_hash, spec, format, model_config, model_dir,
-             model_uploaded, total, next_index, status, submitted, finished
+             model_uploaded, total, next_index, status, submitted, finished, model_repo,
+             model_commit
          from sweeps
          order by id",
     )
@@ -64,6 +66,7 @@ fn sweep(row: &SqliteRow, files: &mut Files) -> Result<SweepRecord, Error> {
             model_dir: row.try_get("model_dir")?,
             model_files,
             model_uploaded: row.try_get("model_uploaded")?,
+            model_hub: hub_model(row)?,
             data,
         },
         spec_hash: row.parsed("spec_hash")?,
@@ -73,6 +76,12 @@ fn sweep(row: &SqliteRow, files: &mut Files) -> Result<SweepRecord, Error> {
         submitted: row.try_get("submitted")?,
         finished: row.try_get("finished")?,
     })
+}
+
+fn hub_model(row: &SqliteRow) -> Result<Option<HubModel>, Error> {
+    let repo: Option<String> = row.try_get("model_repo")?;
+    let commit: Option<String> = row.try_get("model_commit")?;
+    Ok(repo.zip(commit).map(|(repo, commit)| HubModel { repo, commit }))
 }
 
 async fn files(connection: &mut SqliteConnection) -> Result<Files, Error> {

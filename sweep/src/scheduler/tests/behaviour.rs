@@ -102,6 +102,8 @@ pub(super) fn success(lease: LeaseKey) -> Report {
         steps: 100,
         trainable_parameters: 544,
         train_seconds: 1.0,
+        stopped_early: false,
+        predictions: Vec::new(),
     };
     let adapter = ArtifactHash::of(lease.trial.to_string().as_bytes());
     let end = ReportEnd::Succeeded { result, adapter };

@@ -46,6 +46,7 @@ pub(super) fn submission(extra: &str) -> Submission {
         model_dir: None,
         model_files: Vec::new(),
         model_uploaded: false,
+        model_hub: None,
         data: Vec::new(),
     }
 }

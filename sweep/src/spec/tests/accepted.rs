@@ -52,7 +52,7 @@ fn a_scalar_is_an_axis_of_one() {
     assert_eq!(spec.total(), 2);
     let settings = spec.settings(1).unwrap();
     assert_eq!((settings.prompt_length, settings.rank, settings.seed), (20, 48, 7));
-    assert_eq!((settings.prompt_lr, settings.lowrank_lr), (1.0, Some(5e-3)));
+    assert_eq!((settings.prompt_lr, settings.lowrank_lr), (Some(1.0), Some(5e-3)));
 }
 
 #[test]

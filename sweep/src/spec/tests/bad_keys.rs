@@ -101,14 +101,9 @@ fn what_is_planned_is_refused_by_name() {
          hint: use kind = \"grid\"",
     );
     expect(
-        &[("[space]", "[method]\nkind = \"lora\"\n[space]")],
-        "s.toml:12:8: method.kind = 'lora' is not supported in this version\n  \
-         hint: use kind = \"dept\" or kind = \"pt\"",
-    );
-    expect(
-        &[("steps = 2000", "steps = 2000\nprecision = \"bf16\"")],
-        "s.toml:20:13: train.precision = 'bf16' is not supported in this version\n  \
-         hint: use precision = \"fp32\", or leave it out",
+        &[("steps = 2000", "steps = 2000\nprecision = \"fp16\"")],
+        "s.toml:20:13: train.precision = 'fp16' is not supported in this version\n  \
+         hint: use precision = \"fp32\" or precision = \"bf16\"",
     );
     expect(
         &[("[train]", "[limits]\nbudget_gpu_hours = 40\n[train]")],
@@ -121,9 +116,9 @@ fn what_is_planned_is_refused_by_name() {
          hint: list the combinations as separate sweeps",
     );
     expect(
-        &[("train = ", "k_shot = 32\ntrain = ")],
-        "s.toml:8:1: 'k_shot' in [task] is not supported in this version\n  \
-         hint: limit the rows with train_limit",
+        &[("train = ", "few_shot = 32\ntrain = ")],
+        "s.toml:8:1: 'few_shot' in [task] is not supported in this version\n  \
+         hint: use k_shot",
     );
     expect(
         &[("steps = 2000", "steps = 2000\ndropout = \"kernel\"")],

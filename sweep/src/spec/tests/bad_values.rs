@@ -1,6 +1,6 @@
 //! Values that are wrong by themselves or beside others.
 
-use super::{expect, model, problems, with};
+use super::{BASE, expect, model, problems, with};
 use crate::spec::{Format, Spec};
 
 const RATE: &str = "expected a learning rate: a number more than 0, at most 1000";
@@ -132,7 +132,7 @@ fn prompt_tuning_takes_neither_rank_nor_second_rate() {
         "s.toml:15:1: 'lowrank_lr' has no meaning for method 'pt'\n  \
          hint: remove it, or set kind = \"dept\" in [method]\n\
          s.toml:17:1: 'rank' has no meaning for method 'pt'\n  \
-         hint: remove it, or set kind = \"dept\" in [method]",
+         hint: remove it, or set kind = \"dept\" or kind = \"lora\" in [method]",
     );
 }
 
@@ -265,7 +265,7 @@ fn tasks_are_checked_with_their_lines() {
          hint: did you mean 'sentence1'? its fields are sentence1, sentence2, label\n\
          s.toml:9:1: the metrics of task 'rte' cannot be read: unknown metric 'acuracy', did you \
          mean 'accuracy'?\n  hint: metrics are accuracy, f1, matthews_correlation, pearson, \
-         spearmanr, f1_multiclass, em, token_f1",
+         spearmanr, f1_multiclass, em, token_f1, group_em",
     );
     expect(
         &[("name = \"rte\"", "name = \"mine\"\nlabel = \"y\"")],
@@ -304,4 +304,22 @@ fn hidden_sizes_make_different_lines() {
     let text = with(&[("[20, 40]", "[20, 40, 60, 80]"), ("max_length = 128", "")]);
     assert!(Spec::parse(&text, Format::Toml, Some(&model(768))).is_ok());
     assert!(Spec::parse(&text, Format::Toml, Some(&model(512))).is_err());
+}
+
+#[test]
+fn a_decoders_positions_must_hold_prompt_text_and_answer() {
+    let gpt2 = |positions: u32| {
+        let text = format!(
+            r#"{{"model_type":"gpt2","n_embd":192,"n_head":3,"n_layer":1,"vocab_size":8064,
+                "eos_token_id":0,"n_positions":{positions}}}"#
+        );
+        crate::model::ModelConfig::parse("config.json", &text).unwrap()
+    };
+    Spec::parse(BASE, Format::Toml, Some(&gpt2(169))).unwrap();
+    let problems = Spec::parse(BASE, Format::Toml, Some(&gpt2(168))).unwrap_err();
+    assert_eq!(
+        problems.render("s.toml"),
+        "s.toml:14:22: prompt_length 40 and max_length 128 leave no room for an answer: GPT-2 has \
+         168 positions\n  hint: give a prompt_length of at most 39, or lower max_length"
+    );
 }

@@ -4,6 +4,8 @@
 mod accepted;
 mod bad_keys;
 mod bad_values;
+mod hub;
+mod methods;
 mod robust;
 
 use super::{Diagnostics, Format, Spec};

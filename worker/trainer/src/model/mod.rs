@@ -1,92 +1,157 @@
-//! T5 with frozen weights. No tensor of the model asks for a gradient; gradients flow only
+//! Models with frozen weights. No tensor of a model asks for a gradient; gradients flow only
 //! through the embedded inputs.
 //!
 //! Hidden states are [K, B, T, d] throughout: K trials of a pack, B rows of a batch, T
 //! positions. Masks and biases have size 1 along K when the trials share them.
 
-mod attention;
-mod bias;
 mod decoder;
-mod encoder;
-mod layers;
+pub(crate) mod layers;
+mod pass;
+mod t5;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use deptune_sweep::model::{CONFIG_FILE, ModelConfig, ModelError};
 use tch::{Device, Kind, TchError, Tensor};
 
-pub(crate) use attention::Memory;
-pub(crate) use bias::lowest;
-pub(crate) use decoder::Progress;
-
-use crate::config::{ConfigError, T5Config};
-use crate::dropout::{Axis, Masks};
+use crate::dropout::Axis;
+use crate::method::Module;
 use crate::weights::{Weights, WeightsError};
+use decoder::Decoder;
+use layers::Cache;
+pub(crate) use pass::Pass;
+use t5::{Memory, T5};
 
 /// Why a model directory cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// Its `config.json`.
+    /// Its `config.json` cannot be read.
+    #[error("cannot read {}; is it a model's directory?", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Its `config.json` cannot be used.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] ModelError),
     /// Its weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
 }
 
-/// A frozen T5 encoder-decoder, v1.0 or v1.1.
-pub struct T5 {
-    config: T5Config,
+/// A frozen backbone: T5 (encoder and decoder), GPT-2 or Llama (decoders).
+pub struct Model {
+    config: ModelConfig,
     kind: Kind,
+    products: Kind,
     device: Device,
     /// [vocabulary, d]
     embedding: Tensor,
-    encoder: encoder::Encoder,
-    decoder: decoder::Decoder,
-    /// [vocabulary, d]; the embedding itself when tied.
-    head: layers::Linear,
+    body: Body,
 }
 
-impl T5 {
+/// What the architectures do not share.
+enum Body {
+    T5(T5),
+    Decoder(Decoder),
+}
+
+/// How the positions of a pass are told apart.
+pub(crate) struct Sequence {
+    /// Prompt, then text.
+    pub(crate) axis: Axis,
+    /// Additive mask of the keys, [K or 1, B, 1, 1, m + L]; none when all are seen.
+    pub(crate) mask: Option<Tensor>,
+    /// What a decoder takes for the positions' numbers, [K or 1, B or 1, m + L].
+    pub(crate) positions: Tensor,
+    /// Places of each row's last text token in the flattened [B · (m + L)], [B].
+    pub(crate) ends: Tensor,
+}
+
+/// Prompt and text after their way through the model.
+pub(crate) struct Passed {
+    /// Last hidden states [K, B, m + L, d]: of the encoder, or of a decoder.
+    pub(crate) states: Tensor,
+    pub(crate) sequence: Sequence,
+    /// A decoder's keys and values.
+    caches: Vec<Cache>,
+}
+
+/// An answer that is being written, token by token.
+pub(crate) enum Progress<'a> {
+    T5(t5::Progress, &'a Passed, Pass<'a>),
+    Decoder(decoder::Progress, Pass<'a>),
+}
+
+impl Passed {
+    fn memory(&self) -> Memory<'_> {
+        Memory { states: &self.states, mask: self.sequence.mask.as_ref(), axis: self.sequence.axis }
+    }
+
+    /// The states of each row's last text token, [K, B, 1, d].
+    fn last(&self) -> Result<Tensor, TchError> {
+        let states = self.states.f_flatten(1, 2)?.f_index_select(1, &self.sequence.ends)?;
+        states.f_unsqueeze(2)
+    }
+}
+
+impl Model {
     /// Loads a model directory (`config.json`, `model.safetensors` or its shards) in the layout
-    /// of Hugging Face, converted to `kind`.
+    /// of Hugging Face. `kind` is the number format of the large matrix products; where that is
+    /// a half precision, all else (embeddings, norms, residual stream, softmax, logits) is f32.
     ///
     /// # Errors
     /// [`LoadError`], naming file and field or tensor.
     pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self, LoadError> {
-        let config = T5Config::read(&dir.join("config.json"))?;
+        let config = Self::read_config(dir)?;
         let weights = Weights::open(dir, kind, device)?;
         Ok(Self::from_weights(config, &weights)?)
+    }
+
+    /// Reads the configuration of a model directory.
+    ///
+    /// # Errors
+    /// [`LoadError`], naming file and field.
+    pub fn read_config(dir: &Path) -> Result<ModelConfig, LoadError> {
+        let path = dir.join(CONFIG_FILE);
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| LoadError::Read { path: path.clone(), source })?;
+        Ok(ModelConfig::parse(&path.display().to_string(), &text)?)
     }
 
     /// Builds the model of a configuration from opened weight files.
     ///
     /// # Errors
     /// [`WeightsError`] when a tensor is absent or of another shape.
-    pub fn from_weights(config: T5Config, weights: &Weights) -> Result<Self, WeightsError> {
-        let shape = [config.vocab_size as i64, config.d_model as i64];
-        let embedding = weights.get("shared.weight", &shape)?;
-        let head = if config.own_head {
-            weights.get("lm_head.weight", &shape)?
-        } else {
-            embedding.shallow_clone()
+    pub fn from_weights(config: ModelConfig, weights: &Weights) -> Result<Self, WeightsError> {
+        let shape = [i64::from(config.vocab_size()), i64::from(config.hidden_size())];
+        let name = match &config {
+            ModelConfig::T5(_) => T5::EMBEDDING.to_owned(),
+            ModelConfig::Gpt2(_) => Decoder::gpt2_embedding(weights),
+            ModelConfig::Llama(_) => Decoder::llama_embedding(weights),
         };
-        Ok(Self {
-            kind: weights.kind(),
-            device: weights.device(),
-            embedding,
-            encoder: encoder::Encoder::load(weights, &config)?,
-            decoder: decoder::Decoder::load(weights, &config)?,
-            head: layers::Linear(head),
-            config,
-        })
+        let embedding = weights.get(&name, &shape)?;
+        let body = match &config {
+            ModelConfig::T5(config) => Body::T5(T5::load(weights, config, &embedding)?),
+            ModelConfig::Gpt2(config) => Body::Decoder(Decoder::gpt2(weights, config, &embedding)?),
+            ModelConfig::Llama(config) => {
+                Body::Decoder(Decoder::llama(weights, config, &embedding)?)
+            }
+        };
+        let (kind, device) = (weights.kind(), weights.device());
+        let products = weights.products();
+        Ok(Self { config, kind, products, device, embedding, body })
     }
 
     /// The configuration.
-    pub fn config(&self) -> &T5Config {
+    pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// Number format of weights and activations.
+    /// Number format of parameters, hidden states and losses.
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -96,53 +161,153 @@ impl T5 {
         self.device
     }
 
+    /// d: hidden size.
+    pub fn hidden_size(&self) -> usize {
+        self.config.hidden_size() as usize
+    }
+
+    /// Rows of the word embedding.
+    pub fn vocab_size(&self) -> usize {
+        self.config.vocab_size() as usize
+    }
+
+    /// Id of the token that ends a text.
+    pub fn end_token(&self) -> i64 {
+        i64::from(self.config.eos_token_id())
+    }
+
+    /// Positions that prompt, text and answer share; none where any number will do (T5).
+    pub fn max_positions(&self) -> Option<usize> {
+        self.config.max_positions().map(|positions| positions as usize)
+    }
+
+    /// Whether text and answer are one sequence (GPT-2, Llama), not two (T5).
+    pub fn is_decoder(&self) -> bool {
+        self.config.is_decoder()
+    }
+
+    /// The token in front of every answer; decoders have the text there.
+    pub(crate) fn start_token(&self) -> i64 {
+        match &self.config {
+            ModelConfig::T5(config) => i64::from(config.decoder_start_token_id),
+            decoder => i64::from(decoder.eos_token_id()),
+        }
+    }
+
+    /// Number format of the large matrix products.
+    pub(crate) fn products(&self) -> Kind {
+        self.products
+    }
+
+    /// The maps that LoRA goes beside.
+    pub(crate) fn lora_modules(&self) -> Vec<Module> {
+        match &self.config {
+            ModelConfig::T5(config) => T5::lora_modules(config),
+            ModelConfig::Gpt2(config) => Decoder::gpt2_lora_modules(config),
+            ModelConfig::Llama(config) => Decoder::llama_lora_modules(config),
+        }
+    }
+
     /// Embedding rows of token ids of any shape: [..., d].
     pub(crate) fn embed(&self, ids: &Tensor) -> Result<Tensor, TchError> {
         Tensor::f_embedding(&self.embedding, ids, -1, false, false)
     }
 
-    /// Encoder states [K, B, T, d]; see [`encoder::Encoder::forward`].
-    pub(crate) fn encode(
+    /// Sends embedded inputs [K, B, m + L, d] through the model; `keep` when an answer is to
+    /// follow.
+    pub(crate) fn pass(
         &self,
         inputs: &Tensor,
-        mask: Option<&Tensor>,
-        axis: Axis,
-        masks: Option<&Masks<'_>>,
-    ) -> Result<Tensor, TchError> {
-        self.encoder.forward(inputs, mask, axis, masks)
+        sequence: Sequence,
+        keep: bool,
+        pass: Pass<'_>,
+    ) -> Result<Passed, TchError> {
+        let mut caches = Vec::new();
+        let states = match &self.body {
+            Body::T5(t5) => t5.encode(inputs, sequence.mask.as_ref(), sequence.axis, pass)?,
+            Body::Decoder(decoder) if keep => {
+                caches = decoder.caches();
+                decoder.forward(inputs, &sequence, Some(&mut caches), pass)?
+            }
+            Body::Decoder(decoder) => decoder.forward(inputs, &sequence, None, pass)?,
+        };
+        Ok(Passed { states, sequence, caches })
     }
 
-    /// Decoder states [K, B, T, d] of token ids [B, T].
-    pub(crate) fn decode(
+    /// The states [K, B, T, d] from which a given answer's tokens are predicted, each from those
+    /// before it. `ids` [B, T] is the answer shifted right behind the start token.
+    pub(crate) fn answer(
         &self,
         ids: &Tensor,
-        memory: &Memory<'_>,
-        masks: Option<&Masks<'_>>,
+        passed: &Passed,
+        pass: Pass<'_>,
     ) -> Result<Tensor, TchError> {
-        self.decoder.forward(&self.embed(ids)?.f_unsqueeze(0)?, memory, masks)
+        match &self.body {
+            Body::T5(t5) => t5.decode(&self.embed(ids)?.f_unsqueeze(0)?, &passed.memory(), pass),
+            Body::Decoder(decoder) => {
+                let (k, ..) = passed.states.size4()?;
+                let (rows, tokens) = ids.size2()?;
+                let first = passed.last()?;
+                if tokens == 1 {
+                    return Ok(first);
+                }
+                let rest = self.embed(&ids.f_narrow(1, 1, tokens - 1)?)?.f_unsqueeze(0)?;
+                let rest = rest.f_expand([k, rows, tokens - 1, -1], false)?;
+                let Sequence { ends, .. } = &passed.sequence;
+                let mut progress = decoder.begin(&passed.sequence, ends, &passed.caches)?;
+                let rest = decoder.advance(&rest, &mut progress, pass)?;
+                Tensor::f_cat(&[first, rest], 2)
+            }
+        }
     }
 
-    /// An empty generated text.
-    pub(crate) fn start(&self) -> Progress {
-        self.decoder.start()
+    /// The states [K, B, 1, d] from which the first token of a free answer is predicted.
+    pub(crate) fn begin<'a>(
+        &self,
+        passed: &'a Passed,
+        pass: Pass<'a>,
+    ) -> Result<(Tensor, Progress<'a>), TchError> {
+        match &self.body {
+            Body::T5(t5) => {
+                let (k, rows, ..) = passed.states.size4()?;
+                let options = (Kind::Int64, self.device);
+                let start = Tensor::f_full([k, rows, 1], self.start_token(), options)?;
+                let mut progress = t5.start();
+                let start = self.embed(&start)?;
+                let states = t5.advance(&start, &passed.memory(), &mut progress, pass)?;
+                Ok((states, Progress::T5(progress, passed, pass)))
+            }
+            Body::Decoder(decoder) => {
+                let Sequence { ends, .. } = &passed.sequence;
+                let progress = decoder.begin(&passed.sequence, ends, &passed.caches)?;
+                Ok((passed.last()?, Progress::Decoder(progress, pass)))
+            }
+        }
     }
 
-    /// Decoder states [K, B, 1, d] of one more token id per row [K, B, 1].
+    /// The states [K, B, 1, d] from which the token after `ids` [K, B, 1] is predicted.
     pub(crate) fn advance(
         &self,
         ids: &Tensor,
-        memory: &Memory<'_>,
-        progress: &mut Progress,
+        progress: &mut Progress<'_>,
     ) -> Result<Tensor, TchError> {
-        self.decoder.advance(&self.embed(ids)?, memory, progress)
+        let inputs = self.embed(ids)?;
+        match (&self.body, progress) {
+            (Body::T5(t5), Progress::T5(progress, passed, pass)) => {
+                t5.advance(&inputs, &passed.memory(), progress, *pass)
+            }
+            (Body::Decoder(decoder), Progress::Decoder(progress, pass)) => {
+                decoder.advance(&inputs, progress, *pass)
+            }
+            _ => Err(TchError::Shape("an answer of another model".to_owned())),
+        }
     }
 
-    /// Logits [..., vocabulary] of decoder states [..., d].
+    /// Logits [..., vocabulary] of last hidden states [..., d].
     pub(crate) fn logits(&self, states: &Tensor) -> Result<Tensor, TchError> {
-        if !self.config.scale_decoder_outputs {
-            return self.head.forward(states);
+        match &self.body {
+            Body::T5(t5) => t5.logits(states),
+            Body::Decoder(decoder) => decoder.logits(states),
         }
-        let factor = (self.config.d_model as f64).powf(-0.5);
-        self.head.forward(&states.f_mul_scalar(factor)?)
     }
 }

@@ -3,6 +3,7 @@
 use tch::TchError;
 
 use crate::batch::BatchError;
+use crate::weights::WeightsError;
 
 /// Why a pack cannot be made or go on.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,19 @@ pub enum Error {
         value: String,
         /// The accepted range.
         expected: &'static str,
+    },
+    /// Prompt, text and answer do not fit the model's positions.
+    #[error(
+        "prompt_length {prompt_length} and max_length {max_length} leave no room for an answer: \
+         the model has {available} positions; lower one of them"
+    )]
+    Positions {
+        /// m, the longest of the pack.
+        prompt_length: usize,
+        /// s
+        max_length: usize,
+        /// What the model has.
+        available: usize,
     },
     /// A batch that the model cannot take.
     #[error(transparent)]
@@ -37,16 +51,42 @@ pub enum Error {
         /// K
         members: usize,
     },
-    /// A state does not fit the trial that it was given to.
-    #[error("trial {trial} of the pack takes tensors of shapes {expected:?}, not {found:?}")]
-    StateShape {
+    /// A tensor does not fit the trial that it was given to.
+    #[error("trial {trial} of the pack takes {name} as {expected:?}, not as {found:?}")]
+    Parameter {
         /// Number of the trial, from 0.
         trial: usize,
-        /// Shapes of P, A, B given.
-        found: Vec<Vec<i64>>,
-        /// Shapes of P, A, B that fit.
-        expected: Vec<Vec<i64>>,
+        /// Name of the tensor.
+        name: String,
+        /// The shape given.
+        found: Vec<i64>,
+        /// The shape that fits.
+        expected: Vec<i64>,
     },
+    /// A tensor that a trial needs was not given.
+    #[error("trial {trial} of the pack needs a tensor {name} of shape {expected:?}")]
+    MissingParameter {
+        /// Number of the trial, from 0.
+        trial: usize,
+        /// Name of the tensor.
+        name: String,
+        /// The shape that fits.
+        expected: Vec<i64>,
+    },
+    /// A tensor that a trial has no place for.
+    #[error("trial {trial} of the pack has no tensor {name}; is the adapter of another method?")]
+    UnknownParameter {
+        /// Number of the trial, from 0.
+        trial: usize,
+        /// Name of the tensor.
+        name: String,
+    },
+    /// The model cannot be built from the weights that are trained.
+    #[error("cannot build the model from its trained weights")]
+    Rebuild(#[source] WeightsError),
+    /// Full fine-tuning was asked of a pack on a frozen model.
+    #[error("full fine-tuning trains weights of its own; make the pack with Pack::fine_tuning")]
+    Frozen,
     /// The states of a pack were saved at different steps.
     #[error("the trials of a pack resume at one step, not at {steps:?}")]
     StateSteps {

@@ -9,8 +9,10 @@ mod forward;
 mod settings;
 mod state;
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use deptune_sweep::model::ModelConfig;
 use tch::{Kind, TchError, Tensor, no_grad};
 
 pub(crate) use error::Doing;
@@ -23,10 +25,14 @@ pub use state::TrialState;
 
 use crate::batch::{Batch, BatchError, Example};
 use crate::dropout::Masks;
-use crate::method::{Adapter, Layout, Method, initial, scaling};
-use crate::model::T5;
-use crate::optim::{AdamW, finite};
+use crate::method::{
+    Adapter, Dimensions, Layout, Method, Module, PromptInit, initial, lora_start, scaling,
+    vocabulary_rows,
+};
+use crate::model::Model;
+use crate::optim::{Optim, Options, Update, finite};
 use crate::schedule::Schedule;
+use crate::weights::Weights;
 
 /// What one update did to one trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -78,17 +84,25 @@ impl Gradients {
 
 /// K trials, their parameters and optimiser state.
 pub struct Pack {
-    model: Rc<T5>,
+    /// Frozen; in full fine-tuning it only tells the configuration, and what the trial has made
+    /// of its weights is in `leaves`.
+    model: Rc<Model>,
     members: Vec<Member>,
     settings: Settings,
     layout: Layout,
-    /// P | A | B per trial, [K, N]; the only tensor that asks for gradients.
+    /// The maps that LoRA's pairs go beside, if any trial has them.
+    modules: Vec<Module>,
+    /// Everything that is trained, [K, N].
     params: Tensor,
-    optim: AdamW,
+    /// Views [K, ...] of `params`, one per segment; only these ask for gradients.
+    leaves: Vec<Tensor>,
+    optim: Optim,
     /// [K, 1]
     alive: Tensor,
-    /// Scaling per trial, [K, 1, 1].
+    /// Factor on A B per trial, [K, 1, 1].
     scaling: Tensor,
+    /// Factor on LoRA's pairs per trial, [K, 1, 1].
+    lora_scaling: Tensor,
     /// Hides the unused front rows of shorter prompts, [K, 1, 1, 1, m].
     prompt_mask: Option<Tensor>,
     /// One seed when all trials share it, else one per trial.
@@ -98,20 +112,69 @@ pub struct Pack {
 
 impl Pack {
     /// Trials at their start values. `init_ids` is the tokenised start text (with its end
-    /// token), whose embeddings fill the prompts.
+    /// token), whose embeddings fill the prompts that start from a text.
     ///
     /// # Errors
     /// [`Error`] when a setting or a token is out of range.
     pub fn new(
-        model: Rc<T5>,
+        model: Rc<Model>,
         members: Vec<Member>,
         settings: Settings,
         init_ids: &[i64],
     ) -> Result<Self, Error> {
         check(&model, &members, &settings, init_ids)?;
+        if members.iter().any(|member| member.method == Method::Full) {
+            return Err(Error::Frozen);
+        }
+        let with_lora = members.iter().any(|member| member.method.lora_rank() > 0);
+        let modules = if with_lora { model.lora_modules() } else { Vec::new() };
+        let mut pack = Self::assemble(model, members, settings, modules, Vec::new())?;
+        for (k, member) in pack.members.clone().into_iter().enumerate() {
+            let start = pack.start(member, init_ids).doing("draw start values")?;
+            pack.set_parameters(k, &start)?;
+        }
+        Ok(pack)
+    }
+
+    /// One trial that trains every weight of a model, in a copy of its own that starts from
+    /// `weights`.
+    ///
+    /// # Errors
+    /// [`Error`] when a setting is out of range, or a weight is absent or of another shape.
+    pub fn fine_tuning(
+        config: ModelConfig,
+        weights: &Weights,
+        member: Member,
+        settings: Settings,
+    ) -> Result<Self, Error> {
+        let model = Model::from_weights(config, weights).map_err(Error::Rebuild)?;
+        check(&model, &[member], &settings, &[0])?;
+        let model = Rc::new(model);
+        let names = weights.asked();
+        let mut pack = Self::assemble(model, vec![member], settings, Vec::new(), names.clone())?;
+        let own = no_grad(|| pack.layout.views(&pack.params, 0, member.method))
+            .doing("set up the weights")?;
+        for ((name, shape), (_, place)) in names.iter().zip(own.named()) {
+            let start = weights.get(name, shape).map_err(Error::Rebuild)?;
+            no_grad(|| place.shallow_clone().f_copy_(&start)).doing("set up the weights")?;
+        }
+        // From here on only the copy is used, and the loaded weights' memory is given back.
+        pack.model = no_grad(|| pack.current())?;
+        Ok(pack)
+    }
+
+    fn assemble(
+        model: Rc<Model>,
+        members: Vec<Member>,
+        settings: Settings,
+        modules: Vec<Module>,
+        weights: Vec<(String, Vec<i64>)>,
+    ) -> Result<Self, Error> {
         let doing = "set up the parameters";
         let methods: Vec<Method> = members.iter().map(|member| member.method).collect();
-        let layout = Layout::new(&methods, settings.max_length, model.config().d_model);
+        let (max_length, d_model) = (settings.max_length, model.hidden_size());
+        let dimensions = Dimensions { max_length, d_model, modules, weights };
+        let layout = Layout::new(&methods, &dimensions);
         let options = (model.kind(), model.device());
         let per_trial = |values: Vec<f64>, shape: &[i64]| {
             Tensor::f_from_slice(&values)?
@@ -120,12 +183,10 @@ impl Pack {
                 .f_view(shape)
         };
         let k = members.len() as i64;
-        let rates = members.iter().flat_map(|m| layout.rates(m.prompt_lr, m.lowrank_lr)).collect();
-        let rates = per_trial(rates, &[k, layout.size()]).doing(doing)?;
-        let scaling = members.iter().map(|m| scaling(m.method.rank())).collect();
-        let scaling = per_trial(scaling, &[k, 1, 1]).doing(doing)?;
-        let prompt_mask = prompt_mask(&methods, &layout, options.0);
-        let prompt_mask = match prompt_mask {
+        let factors = |of: fn(Method) -> f64| {
+            per_trial(methods.iter().map(|&method| of(method)).collect(), &[k, 1, 1]).doing(doing)
+        };
+        let prompt_mask = match prompt_mask(&methods, &layout, options.0) {
             Some(mask) => Some(per_trial(mask, &[k, 1, 1, 1, layout.prompt_length]).doing(doing)?),
             None => None,
         };
@@ -133,34 +194,83 @@ impl Pack {
         if seeds.iter().all(|seed| seeds.first() == Some(seed)) {
             seeds.truncate(1);
         }
-        let mut pack = Self {
-            params: Tensor::f_zeros([k, layout.size()], options)
-                .and_then(|params| params.f_set_requires_grad(true))
-                .doing(doing)?,
-            optim: AdamW::new(rates, settings.grad_clip).doing(doing)?,
+        let params = Tensor::f_zeros([k, layout.size()], options).doing(doing)?;
+        let rates =
+            |k: usize, rate| members.get(k).map_or(0.0, |member: &Member| member.rate(rate));
+        let optim = Optim::new(
+            settings.optimizer,
+            &params,
+            &Options {
+                layout: &layout,
+                methods: &methods,
+                rates: &rates,
+                weight_decay: settings.weight_decay,
+                clip: settings.grad_clip,
+            },
+        );
+        Ok(Self {
+            leaves: layout.leaves(&params).doing(doing)?,
+            optim: optim.doing(doing)?,
             alive: Tensor::f_ones([k, 1], (Kind::Bool, options.1)).doing(doing)?,
+            scaling: factors(|method| scaling(method.rank()))?,
+            lora_scaling: factors(Method::lora_scaling)?,
+            params,
             model,
             members,
             settings,
             layout,
-            scaling,
+            modules: dimensions.modules,
             prompt_mask,
             seeds,
             step: 0,
+        })
+    }
+
+    /// A member's start values.
+    fn start(&self, member: Member, init_ids: &[i64]) -> Result<Adapter, TchError> {
+        let (method, seed) = (member.method, member.seed);
+        let like = self.model.embed(&Tensor::f_zeros([1], (Kind::Int64, self.model.device()))?)?;
+        let ids = match member.init {
+            PromptInit::Text => init_ids.to_vec(),
+            PromptInit::Vocabulary => {
+                vocabulary_rows(seed, method.prompt_length(), self.model.vocab_size())
+            }
+            PromptInit::Random => Vec::new(),
         };
-        let init = Tensor::f_from_slice(init_ids)
-            .and_then(|ids| pack.model.embed(&ids.f_to_device(options.1)?))
-            .doing(doing)?;
-        for (k, member) in pack.members.clone().into_iter().enumerate() {
-            let start =
-                initial(member.method, settings.max_length, &init, member.seed).doing(doing)?;
-            pack.set_parameters(k, &start)?;
+        let rows = if ids.is_empty() {
+            None
+        } else {
+            Some(self.model.embed(&Tensor::f_from_slice(&ids)?.f_to_device(like.device())?)?)
+        };
+        let mut start = initial(method, self.settings.max_length, rows.as_ref(), seed, &like)?;
+        if method.lora_rank() > 0 {
+            start.extend(lora_start(method.lora_rank(), &self.modules, seed, &like)?);
         }
-        Ok(pack)
+        Ok(start)
+    }
+
+    /// The model as it is now: the frozen one, or one of the weights that are trained, with
+    /// their gradients' history where that is recorded.
+    fn current(&self) -> Result<Rc<Model>, Error> {
+        if self.members.iter().all(|member| member.method != Method::Full) {
+            return Ok(Rc::clone(&self.model));
+        }
+        let name = |(name, leaf): (&str, &Tensor)| Ok((name.to_owned(), leaf.f_get(0)?));
+        let tensors: Result<BTreeMap<String, Tensor>, TchError> =
+            self.layout.names().zip(&self.leaves).map(name).collect();
+        let (products, device) = (self.model.products(), self.model.device());
+        let weights = Weights::of_tensors(tensors.doing("take the weights")?, products, device);
+        let config = self.model.config().clone();
+        Model::from_weights(config, &weights).map(Rc::new).map_err(Error::Rebuild)
+    }
+
+    /// The parameters [K, ...] of a name, if any trial has them.
+    fn leaf(&self, name: &str) -> Option<&Tensor> {
+        self.layout.place(name).and_then(|place| self.leaves.get(place))
     }
 
     /// The model.
-    pub fn model(&self) -> &T5 {
+    pub fn model(&self) -> &Model {
         &self.model
     }
 
@@ -186,18 +296,19 @@ impl Pack {
     /// [`Error`] for a batch that the model cannot take, after the last update, or when
     /// libtorch fails; the state is then unchanged.
     pub fn step(&mut self, micro_batches: &[Batch]) -> Result<StepReport, Error> {
-        let Settings { steps, warmup_steps, .. } = self.settings;
+        let Settings { steps, warmup_steps, scheduler, .. } = self.settings;
         if self.step >= steps {
             return Err(Error::Finished { steps });
         }
         let step = self.step + 1;
-        let lr_factor = Schedule { steps, warmup_steps }.factor(step);
+        let lr_factor = Schedule { scheduler, steps, warmup_steps }.factor(step);
         let gradients = self.gradients(micro_batches)?;
         let (norms, alive) = no_grad(|| -> Result<_, TchError> {
-            let norms = AdamW::norms(&gradients.flat)?;
+            let grads = &gradients.flat;
+            let norms = Optim::norms(grads)?;
             let alive = self.alive.f_logical_and(&finite(&gradients.losses, &norms)?)?;
-            let (params, grads) = (&mut self.params, &gradients.flat);
-            self.optim.update(params, grads, &norms, &alive, step, lr_factor)?;
+            let update = Update { grads, norms: &norms, alive: &alive, step, factor: lr_factor };
+            self.optim.update(&mut self.params, update)?;
             Ok((norms, alive))
         })
         .doing("update the parameters")?;
@@ -223,46 +334,67 @@ impl Pack {
             return Err(BatchError::Empty.into());
         }
         for batch in micro_batches {
-            batch.check(self.model.config(), self.settings.max_length)?;
+            batch.check(&self.limits(0))?;
         }
-        self.accumulate(micro_batches).doing("compute losses and gradients")
+        self.accumulate(micro_batches)
     }
 
-    fn accumulate(&self, micro_batches: &[Batch]) -> Result<Gradients, TchError> {
-        let mut losses =
-            Tensor::f_zeros([self.trials()], (self.model.kind(), self.model.device()))?;
-        let mut flat = self.params.f_detach()?.f_zeros_like()?;
+    fn accumulate(&self, micro_batches: &[Batch]) -> Result<Gradients, Error> {
+        let doing = "compute losses and gradients";
+        let options = (self.model.kind(), self.model.device());
+        let mut losses = Tensor::f_zeros([self.trials()], options).doing(doing)?;
+        let mut sums: Vec<Option<Tensor>> = self.leaves.iter().map(|_| None).collect();
         let mut first_row = 0;
+        let joined = self.model.is_decoder();
         for batch in micro_batches {
-            let tokens = batch.label_tokens() * micro_batches.len();
+            let tokens = self.label_tokens(batch).max(1) * micro_batches.len();
             let prompt = self.layout.prompt_length as usize;
-            for group in batch.groups(self.settings.groups, prompt) {
+            for group in batch.groups(self.settings.groups, prompt, joined) {
                 let rows: Vec<u32> = group.iter().map(|&row| (first_row + row) as u32).collect();
                 let examples: Vec<&Example> =
                     group.iter().filter_map(|&row| batch.examples.get(row)).collect();
-                let masks = Masks {
-                    seeds: &self.seeds,
-                    step: self.step + 1,
-                    rows: &rows,
-                    rate: self.settings.dropout,
-                    kind: self.model.kind(),
-                    device: self.model.device(),
-                };
-                let masks = (self.settings.dropout > 0.0).then_some(&masks);
-                let encoded = self.forward(&examples, masks)?;
-                let loss = self.losses(&encoded, masks)?.f_div_scalar(tokens as f64)?;
-                losses = losses.f_add(&loss.f_detach()?)?;
-                // The sum's gradient is 1 for every trial: their gradients stay apart.
-                let total = loss.f_sum(loss.kind())?;
-                let grads = Tensor::f_run_backward(&[total], &[&self.params], false, false)?;
-                for grad in &grads {
-                    flat = flat.f_add(grad)?;
+                let model = self.current()?;
+                let (loss, gradients) =
+                    self.backward(model, &examples, &rows, tokens).doing(doing)?;
+                losses = losses.f_add(&loss).doing(doing)?;
+                for (sum, gradient) in sums.iter_mut().zip(gradients) {
+                    *sum = match sum.take() {
+                        Some(sum) if gradient.defined() => Some(sum.f_add(&gradient).doing(doing)?),
+                        None if gradient.defined() => Some(gradient),
+                        unchanged => unchanged,
+                    };
                 }
             }
             first_row += batch.examples.len();
         }
+        let flat = self.layout.join(&sums, &self.params).doing(doing)?;
         let methods = self.members.iter().map(|member| member.method).collect();
-        Ok(Gradients { layout: self.layout, methods, losses, flat })
+        Ok(Gradients { layout: self.layout.clone(), methods, losses, flat })
+    }
+
+    /// Losses [K] of some rows of a batch, divided by its `tokens`, and the gradient of their sum
+    /// for each of the leaves.
+    fn backward(
+        &self,
+        model: Rc<Model>,
+        examples: &[&Example],
+        rows: &[u32],
+        tokens: usize,
+    ) -> Result<(Tensor, Vec<Tensor>), TchError> {
+        let masks = Masks {
+            seeds: &self.seeds,
+            step: self.step + 1,
+            rows,
+            rate: self.settings.dropout,
+            kind: self.model.kind(),
+            device: self.model.device(),
+        };
+        let masks = (self.settings.dropout > 0.0).then_some(&masks);
+        let loss = self.training_losses(model, examples, masks)?.f_div_scalar(tokens as f64)?;
+        // The sum's gradient is 1 for every trial: their gradients stay apart.
+        let total = loss.f_sum(loss.kind())?;
+        let gradients = Tensor::f_run_backward(&[total], &self.leaves, false, false)?;
+        Ok((loss.f_detach()?, gradients))
     }
 
     pub(crate) fn trials(&self) -> i64 {

@@ -10,12 +10,11 @@ use crate::method::Adapter;
 pub struct TrialState {
     /// Updates done.
     pub step: u64,
-    /// P, A, B.
+    /// What it trains.
     pub parameters: Adapter,
-    /// Their first moments.
-    pub exp_avg: Adapter,
-    /// Their second moments.
-    pub exp_avg_sq: Adapter,
+    /// What its optimiser keeps: for AdamW the moments behind `exp_avg.` and `exp_avg_sq.`, for
+    /// Adafactor the mean squares behind `exp_avg_sq_row.`, `exp_avg_sq_col.` and `exp_avg_sq.`.
+    pub optimizer: Adapter,
     /// The trial stands still since its loss or gradient was not finite.
     pub diverged: bool,
 }
@@ -26,16 +25,21 @@ impl Pack {
     /// # Errors
     /// [`Error::NoTrial`].
     pub fn parameters(&self, k: usize) -> Result<Adapter, Error> {
-        self.copy_of(&self.params, k)
+        let method = self.method(k)?;
+        no_grad(|| self.layout.views(&self.params, k, method)?.copied())
+            .doing("copy a trial's parameters")
     }
 
     /// Overwrites trial `k`'s parameters, for example with those of a source task or the best
-    /// snapshot; its moments stay.
+    /// snapshot; what its optimiser keeps stays.
     ///
     /// # Errors
-    /// [`Error::StateShape`] when they do not fit.
+    /// [`Error::Parameter`], [`Error::MissingParameter`] or [`Error::UnknownParameter`] when
+    /// they do not fit.
     pub fn set_parameters(&mut self, k: usize, parameters: &Adapter) -> Result<(), Error> {
-        self.overwrite(&self.params.shallow_clone(), k, parameters)
+        let method = self.method(k)?;
+        let own = no_grad(|| self.layout.views(&self.params, k, method));
+        overwrite(k, &own.doing("restore a trial's parameters")?, parameters)
     }
 
     /// A copy of all that trial `k` needs to go on.
@@ -43,11 +47,12 @@ impl Pack {
     /// # Errors
     /// [`Error::NoTrial`].
     pub fn state(&self, k: usize) -> Result<TrialState, Error> {
+        let method = self.method(k)?;
+        let optimizer = no_grad(|| self.optim.state(&self.layout, k, method)?.copied());
         Ok(TrialState {
             step: self.step,
             parameters: self.parameters(k)?,
-            exp_avg: self.copy_of(&self.optim.exp_avg, k)?,
-            exp_avg_sq: self.copy_of(&self.optim.exp_avg_sq, k)?,
+            optimizer: optimizer.doing("copy the optimiser's state")?,
             diverged: self.alive.f_int64_value(&[k as i64, 0]).doing("read a flag")? == 0,
         })
     }
@@ -66,8 +71,12 @@ impl Pack {
         }
         for (k, state) in states.iter().enumerate() {
             self.set_parameters(k, &state.parameters)?;
-            self.overwrite(&self.optim.exp_avg.shallow_clone(), k, &state.exp_avg)?;
-            self.overwrite(&self.optim.exp_avg_sq.shallow_clone(), k, &state.exp_avg_sq)?;
+            let own = no_grad(|| {
+                self.optim
+                    .state(&self.layout, k, self.method(k)?)
+                    .doing("restore the optimiser's state")
+            })?;
+            overwrite(k, &own, &state.optimizer)?;
         }
         let alive: Vec<bool> = states.iter().map(|state| !state.diverged).collect();
         self.alive = Tensor::f_from_slice(&alive)
@@ -77,19 +86,38 @@ impl Pack {
         Ok(())
     }
 
-    fn copy_of(&self, flat: &Tensor, k: usize) -> Result<Adapter, Error> {
-        let method = self.method(k)?;
-        no_grad(|| self.layout.views(flat, k, method)?.copied()).doing("copy a trial's state")
+    /// Lets trial `k` stand still from now on; the others go on.
+    ///
+    /// # Errors
+    /// [`Error::NoTrial`].
+    pub fn stop(&mut self, k: usize) -> Result<(), Error> {
+        self.method(k)?;
+        no_grad(|| self.alive.f_get(k as i64)?.f_fill_(0)).doing("stop a trial").map(|_| ())
     }
+}
 
-    fn overwrite(&self, flat: &Tensor, k: usize, from: &Adapter) -> Result<(), Error> {
-        let doing = "restore a trial's state";
-        let method = self.method(k)?;
-        let mut to = no_grad(|| self.layout.views(flat, k, method)).doing(doing)?;
-        if from.shapes() != to.shapes() {
-            let (found, expected) = (from.shapes(), to.shapes());
-            return Err(Error::StateShape { trial: k, found, expected });
+/// Overwrites the tensors of trial `k` with those of the same names.
+fn overwrite(trial: usize, to: &Adapter, from: &Adapter) -> Result<(), Error> {
+    for (name, own) in to.named() {
+        let name = name.to_owned();
+        let Some(given) = from.get(&name) else {
+            return Err(Error::MissingParameter { trial, name, expected: own.size() });
+        };
+        if given.size() != own.size() {
+            let (found, expected) = (given.size(), own.size());
+            return Err(Error::Parameter { trial, name, found, expected });
         }
-        no_grad(|| to.copy_from(from)).doing(doing)
     }
+    if let Some((name, _)) = from.named().find(|(name, _)| to.get(name).is_none()) {
+        return Err(Error::UnknownParameter { trial, name: name.to_owned() });
+    }
+    let copy = || {
+        for (name, own) in to.named() {
+            if let Some(given) = from.get(name) {
+                own.shallow_clone().f_copy_(given)?;
+            }
+        }
+        Ok(())
+    };
+    no_grad(copy).doing("copy a trial's tensors")
 }

@@ -70,8 +70,11 @@ impl From<data::Error> for Failure {
 impl From<pack::Error> for Failure {
     fn from(error: pack::Error) -> Failure {
         match &error {
-            pack::Error::Setting { .. } => Failure::user(&error),
-            pack::Error::Batch(_) => Failure::data(&error),
+            pack::Error::Setting { .. } | pack::Error::Positions { .. } => Failure::user(&error),
+            pack::Error::Batch(_)
+            | pack::Error::Parameter { .. }
+            | pack::Error::MissingParameter { .. }
+            | pack::Error::UnknownParameter { .. } => Failure::data(&error),
             _ => Failure::infra(&error),
         }
     }

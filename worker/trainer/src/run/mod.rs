@@ -3,22 +3,25 @@
 
 pub mod emit;
 pub mod failure;
+mod finish;
 pub(crate) mod prepare;
+mod resume;
 mod trial;
+pub(crate) mod warm;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use deptune_sweep::child::{Evaluation, Job, Member, Message, TrialResult};
+use deptune_sweep::child::{Evaluation, Job, Member, Message};
 use deptune_sweep::metric::Number;
 use deptune_sweep::outcome::FailureClass;
 use deptune_sweep::task::{Recipe, Split};
 
 use crate::batch::Batch;
 use crate::data::Rows;
-use crate::evaluate::Judge;
+use crate::evaluate::{Judge, Judged};
 use crate::order::Order;
 use emit::{Emitter, Gone};
 use failure::Failure;
@@ -122,7 +125,7 @@ impl<'a, W: Write> Run<'a, W> {
         mut prepared: Prepared,
         out: &'a mut Emitter<W>,
     ) -> Result<Run<'a, W>, Failure> {
-        let trials = trial::restore(job, &mut prepared)?;
+        let trials = resume::restore(job, &mut prepared)?;
         let train = &prepared.settings.train;
         let order = Order::new(
             prepared.settings.seed,
@@ -152,21 +155,32 @@ impl<'a, W: Write> Run<'a, W> {
             tracing::info!(%trial, steps, "trains from step {first}");
         }
         self.clock = Instant::now();
+        self.finish_patient()?;
         for step in first + 1..=steps {
+            if !self.trials.iter().any(Trial::is_running) {
+                return Ok(Ended::Finished);
+            }
             if stop.load(Ordering::Relaxed) {
                 self.checkpoint()?;
                 return Ok(Ended::Stopped);
             }
             self.update(step)?;
-            if !self.trials.iter().any(Trial::is_running) {
-                return Ok(Ended::Finished);
-            }
             if step % eval_every == 0 || step == steps {
                 self.validate(step)?;
                 self.checkpoint()?;
+                if step < steps {
+                    self.finish_patient()?;
+                }
             }
         }
-        self.finish(stop)
+        if stop.load(Ordering::Relaxed) {
+            self.checkpoint()?;
+            return Ok(Ended::Stopped);
+        }
+        let running = |(k, trial): (usize, &Trial)| trial.is_running().then_some(k);
+        let last: Vec<usize> = self.trials.iter().enumerate().filter_map(running).collect();
+        self.finish(&last, false)?;
+        Ok(Ended::Finished)
     }
 
     fn update(&mut self, step: u64) -> Result<(), Interrupt> {
@@ -221,15 +235,18 @@ impl<'a, W: Write> Run<'a, W> {
             batch_size: settings.train.eval_batch_size as usize,
             answer_tokens: *answer_tokens,
             unended_counts: settings.recipe == Recipe::Reference,
+            decoding: settings.train.decoding,
         }
     }
 
     fn validate(&mut self, step: u64) -> Result<(), Interrupt> {
-        let evaluations = self.judge(Split::Validation).evaluate(&self.prepared.pack, step)?;
-        for (k, mut evaluation) in evaluations.into_iter().enumerate() {
+        let judged = self.judge(Split::Validation).evaluate(&self.prepared.pack, step)?;
+        for (k, Judged { mut evaluation, .. }) in judged.into_iter().enumerate() {
             let Some(trial) = self.trials.get_mut(k).filter(|t| t.is_running()) else { continue };
             evaluation.train_loss = Some(trial.take_train_loss());
+            trial.progress.without_gain += 1;
             if trial.is_better(&evaluation, &self.prepared.settings.objective) {
+                trial.progress.without_gain = 0;
                 trial.best = Some(trial::Best::new(
                     &evaluation,
                     &self.prepared.settings.objective,
@@ -252,50 +269,5 @@ impl<'a, W: Write> Run<'a, W> {
             self.out.send(&Message::Checkpoint { trial: trial.member.trial, step, path })?;
         }
         Ok(())
-    }
-
-    /// The best checkpoint of every trial on the test split, then the result.
-    fn finish(&mut self, stop: &AtomicBool) -> Result<Ended, Interrupt> {
-        if stop.load(Ordering::Relaxed) {
-            self.checkpoint()?;
-            return Ok(Ended::Stopped);
-        }
-        for k in 0..self.trials.len() {
-            if let Some(best) = self.trials.get(k).and_then(|t| t.best.as_ref()) {
-                self.prepared.pack.set_parameters(k, &best.adapter)?;
-            }
-        }
-        let tests: Vec<Option<Evaluation>> = if self.prepared.data.test.examples.is_empty() {
-            self.trials.iter().map(|_| None).collect()
-        } else {
-            let step = self.prepared.pack.steps_done();
-            let tests = self.judge(Split::Test).evaluate(&self.prepared.pack, step)?;
-            tests.into_iter().map(Some).collect()
-        };
-        let seconds = self.clock.elapsed().as_secs_f64();
-        for (k, test) in tests.into_iter().enumerate() {
-            let Some(trial) = self.trials.get_mut(k).filter(|t| t.is_running()) else { continue };
-            let Some(best) = &trial.best else { continue };
-            let test = test.map(|test| Evaluation { step: best.step, ..test });
-            if let Some(evaluation) = test.clone() {
-                let trial = trial.member.trial;
-                tracing::info!(%trial, "{}", words(&evaluation));
-                self.out.send(&Message::Eval { trial, evaluation })?;
-            }
-            let result = TrialResult {
-                metric_name: best.metric_name.clone(),
-                metric: best.metric,
-                best_step: best.step,
-                test,
-                constant_metric: best.constant,
-                steps: self.prepared.pack.steps_done(),
-                trainable_parameters: trial::parameters(&best.adapter),
-                train_seconds: trial.progress.train_seconds + seconds,
-            };
-            let adapter = trial.export(&self.prepared, Path::new(&self.scratch))?;
-            self.out.send(&Message::Done { trial: trial.member.trial, result, adapter })?;
-            trial.end();
-        }
-        Ok(Ended::Finished)
     }
 }

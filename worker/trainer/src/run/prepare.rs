@@ -1,21 +1,24 @@
 //! From a job to a pack that is ready to train.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use deptune_sweep::child::{Device as JobDevice, FileHash, Job, PROTOCOL};
-use deptune_sweep::spec::{self, Precision};
+use deptune_sweep::model::ModelConfig;
+use deptune_sweep::spec::{self, Decoding, Precision};
 use deptune_sweep::task::{Recipe, TaskDef};
 use tch::{Device, Kind};
 
 use super::failure::Failure;
+use super::warm;
 use crate::Padding;
 use crate::data::{self, Data};
 use crate::method::Method;
-use crate::model::T5;
+use crate::model::Model;
 use crate::pack::{self, Pack};
 use crate::tokenize::{INIT_TEXT, Tokenizer};
+use crate::weights::Weights;
 
 /// Batches are padded to a multiple of this many tokens.
 const PAD_MULTIPLE: usize = 4;
@@ -57,6 +60,30 @@ pub(crate) enum Error {
         /// Which.
         path: PathBuf,
     },
+    /// Label scoring of a task that has no labels.
+    #[error(
+        "decoding = \"labels\" needs a task with labels, and any text may be an answer of \
+         {task}; leave decoding out"
+    )]
+    NoLabels {
+        /// Name of the task.
+        task: String,
+    },
+    /// Prompt, text and answer do not fit the model's positions.
+    #[error(
+        "prompt_length {prompt}, max_length {max_length} and {answer} tokens of an answer are \
+         more than the model's {available} positions; lower prompt_length or max_length"
+    )]
+    Positions {
+        /// m, the longest of the pack.
+        prompt: usize,
+        /// s
+        max_length: usize,
+        /// Most tokens of an answer.
+        answer: usize,
+        /// What the model has.
+        available: usize,
+    },
     /// The device is not there.
     #[error("CUDA device {0} is not available to this process")]
     Device(u32),
@@ -87,22 +114,77 @@ pub(crate) fn prepare(job: &Job) -> Result<Prepared, Failure> {
     for file in &job.model_files {
         verify(job, file)?;
     }
-    let model = load_model(job, &settings, device)?;
+    let config = Model::read_config(&job.model).map_err(|e| Failure::data(&e))?;
     let max_length = settings.train.max_length as usize;
-    let tokenizer =
-        Tokenizer::open(&job.model.join("tokenizer.json"), model.config().vocab_size, max_length)
-            .map_err(|e| Failure::data(&e))?;
+    let path = job.model.join("tokenizer.json");
+    let tokenizer = Tokenizer::open(&path, &config, settings.recipe, max_length)
+        .map_err(|e| Failure::data(&e))?;
     let def = settings.task.resolve(settings.recipe).map_err(|e| Failure::user(&e))?;
-    let data = data::load(&def, &job.data, &tokenizer)?;
+    if settings.train.decoding == Decoding::Labels && def.classes().is_empty() {
+        return Err(Failure::user(&Error::NoLabels { task: def.name().to_owned() }));
+    }
+    let data = data::load(&def, &job.data, &tokenizer, settings.seed)?;
     let answer_tokens = match settings.recipe {
         Recipe::Default => data.longest_target,
         Recipe::Reference => REFERENCE_ANSWER,
     };
-    let init = tokenizer.target(INIT_TEXT).map_err(|e| Failure::data(&e))?;
-    let dropout = settings.train.dropout.unwrap_or(model.config().dropout_rate);
+    check_positions(job, &config, max_length, answer_tokens)?;
+    let dropout = settings.train.dropout.unwrap_or(config.dropout());
     let members = job.trials.iter().map(|member| pack_member(&member.settings)).collect();
-    let pack = Pack::new(Rc::new(model), members, common(&settings, dropout), &init)?;
+    let place = Place { dir: &job.model, device, tokenizer: &tokenizer };
+    let mut pack = place.pack(config, &settings, members, dropout)?;
+    warm::start(job, &mut pack)?;
     Ok(Prepared { pack, data, def, tokenizer, settings, answer_tokens })
+}
+
+/// Where a pack's model is, and what reads its texts.
+pub(crate) struct Place<'a> {
+    pub(crate) dir: &'a Path,
+    pub(crate) device: Device,
+    pub(crate) tokenizer: &'a Tokenizer,
+}
+
+impl Place<'_> {
+    /// A pack at its start values. `settings` are what its members agree on.
+    pub(crate) fn pack(
+        &self,
+        config: ModelConfig,
+        settings: &spec::Settings,
+        members: Vec<pack::Member>,
+        dropout: f64,
+    ) -> Result<Pack, Failure> {
+        let products = match settings.train.precision {
+            Precision::Fp32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+        };
+        let weights =
+            Weights::open(self.dir, products, self.device).map_err(|e| Failure::data(&e))?;
+        let common = common(settings, dropout);
+        if let [member @ pack::Member { method: Method::Full, .. }] = members.as_slice() {
+            return Ok(Pack::fine_tuning(config, &weights, *member, common)?);
+        }
+        let model = Model::from_weights(config, &weights).map_err(|e| Failure::data(&e))?;
+        let text = settings.init_text.as_deref().unwrap_or(INIT_TEXT);
+        let init = self.tokenizer.plain(text).map_err(|e| Failure::data(&e))?;
+        Ok(Pack::new(Rc::new(model), members, common, &init)?)
+    }
+}
+
+/// Refuses prompts that leave no room for text and answer in a decoder's positions.
+fn check_positions(
+    job: &Job,
+    config: &ModelConfig,
+    max_length: usize,
+    answer: usize,
+) -> Result<(), Failure> {
+    let prompts = job.trials.iter().map(|member| member.settings.prompt_length as usize);
+    let prompt = prompts.max().unwrap_or(0);
+    match config.max_positions().map(|positions| positions as usize) {
+        Some(available) if prompt + max_length + answer > available => {
+            Err(Failure::user(&Error::Positions { prompt, max_length, answer, available }))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Members of a pack share their batches, masks and steps.
@@ -111,8 +193,11 @@ fn train_together(one: &spec::Settings, other: &spec::Settings) -> bool {
         method: spec::Method::Pt,
         prompt_length: 0,
         rank: 0,
-        prompt_lr: 0.0,
+        prompt_lr: None,
         lowrank_lr: None,
+        learning_rate: None,
+        lora_alpha: None,
+        source: None,
         ..s.clone()
     };
     shared(one) == shared(other)
@@ -128,21 +213,28 @@ pub(crate) fn common(settings: &spec::Settings, dropout: f64) -> pack::Settings 
         grad_clip: train.max_grad_norm,
         dropout,
         padding: Padding::Longest { multiple: PAD_MULTIPLE },
+        recipe: settings.recipe,
         groups: GROUPS,
+        optimizer: train.optimizer,
+        scheduler: train.scheduler,
+        weight_decay: train.weight_decay,
     }
 }
 
 pub(crate) fn pack_member(settings: &spec::Settings) -> pack::Member {
-    let prompt_length = settings.prompt_length as usize;
-    let method = if settings.rank == 0 {
-        Method::PromptTuning { prompt_length }
-    } else {
-        Method::Dept { prompt_length, rank: settings.rank as usize }
+    let (prompt_length, rank) = (settings.prompt_length as usize, settings.rank as usize);
+    let method = match settings.method {
+        spec::Method::Dept => Method::Dept { prompt_length, rank },
+        spec::Method::Pt => Method::PromptTuning { prompt_length },
+        spec::Method::Lora => Method::Lora { rank, alpha: settings.lora_alpha.unwrap_or(8.0) },
+        spec::Method::Full => Method::Full,
     };
     pack::Member {
         method,
-        prompt_lr: settings.prompt_lr,
+        init: settings.init,
+        prompt_lr: settings.prompt_lr.unwrap_or(0.0),
         lowrank_lr: settings.lowrank_lr.unwrap_or(0.0),
+        learning_rate: settings.learning_rate.unwrap_or(0.0),
         seed: settings.seed,
     }
 }
@@ -158,13 +250,6 @@ pub(crate) fn device(device: &JobDevice) -> Result<Device, Failure> {
             }
         }
     }
-}
-
-fn load_model(job: &Job, settings: &spec::Settings, device: Device) -> Result<T5, Failure> {
-    let kind = match settings.train.precision {
-        Precision::Fp32 => Kind::Float,
-    };
-    T5::load(&job.model, kind, device).map_err(|e| Failure::data(&e))
 }
 
 fn verify(job: &Job, file: &FileHash) -> Result<(), Failure> {

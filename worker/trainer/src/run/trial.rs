@@ -1,20 +1,20 @@
 //! One member of a pack while it trains: its counters, its best evaluation, its files.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use deptune_sweep::child::{Evaluation, Job, Member};
+use deptune_sweep::child::{Evaluation, Member};
 use deptune_sweep::metric::Number;
 use deptune_sweep::spec::{Goal, Objective};
+use deptune_sweep::task::Split;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use super::failure::Failure;
 use super::prepare::Prepared;
+use super::resume;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Identity};
-use crate::method::{Adapter, LowRank};
-
+use crate::method::Adapter;
 use crate::tensors::TensorsError;
 
 /// Why a trial's files cannot be written.
@@ -24,7 +24,7 @@ enum Error {
     Checkpoint(#[source] CheckpointError),
     #[error("cannot serialise the adapter")]
     Adapter(#[source] TensorsError),
-    #[error("cannot write the adapter {path}; is the disk full?")]
+    #[error("cannot write {path}; is the disk full?")]
     Write {
         path: PathBuf,
         #[source]
@@ -32,8 +32,6 @@ enum Error {
     },
     #[error("cannot serialise the trial's counters")]
     Counters(#[source] serde_json::Error),
-    #[error("the trials of a pack have checkpoints of different steps")]
-    Steps,
 }
 
 /// What a checkpoint holds besides tensors.
@@ -45,6 +43,9 @@ pub(super) struct Progress {
     loss_sum: u64,
     /// Updates in that sum.
     losses: u64,
+    /// Evaluations since the best one.
+    #[serde(default)]
+    pub(super) without_gain: u32,
     best: Option<BestNumbers>,
 }
 
@@ -83,16 +84,31 @@ fn metric(of: &[(String, Number)], name: &str) -> Number {
     of.iter().find(|(known, _)| known == name).map_or(Number::from(f64::NAN), |(_, value)| *value)
 }
 
+/// Checkpoints of a trial that stay in the scratch directory.
+const KEPT: usize = 2;
+
+fn write(path: PathBuf, bytes: &[u8]) -> Result<PathBuf, Failure> {
+    match checkpoint::write_whole(&path, bytes) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(Failure::infra(&Error::Write { path, source })),
+    }
+}
+
 /// A member of a pack.
 pub(super) struct Trial {
     pub(super) member: Member,
     pub(super) progress: Progress,
     pub(super) best: Option<Best>,
-    identity: Identity,
+    pub(super) identity: Identity,
     running: bool,
 }
 
 impl Trial {
+    /// A member at its start.
+    pub(super) fn new(member: Member, identity: Identity) -> Trial {
+        Trial { member, progress: Progress::default(), best: None, identity, running: true }
+    }
+
     pub(super) fn is_running(&self) -> bool {
         self.running
     }
@@ -141,27 +157,39 @@ impl Trial {
             serde_json::to_value(&progress).map_err(|e| Failure::infra(&Error::Counters(e)))?;
         let best = self.best.as_ref().map(|best| best.adapter.shallow());
         let checkpoint = Checkpoint { state, best, identity: self.identity.clone(), counters };
-        let path = scratch.join(format!("checkpoint-{}-{step}.safetensors", self.member.trial));
+        let path = scratch.join(resume::file_name(self.member.trial, step));
         checkpoint.write(&path).map_err(|e| Failure::infra(&Error::Checkpoint(e)))?;
+        for old in resume::of_trial(scratch, self.member.trial).into_iter().skip(KEPT) {
+            // Whoever reads the messages may have deleted it already.
+            let _ = std::fs::remove_file(old);
+        }
         Ok((step, path))
     }
 
     /// Writes the best adapter.
-    pub(super) fn export(&self, prepared: &Prepared, scratch: &Path) -> Result<PathBuf, Failure> {
+    pub(super) fn export(&self, best: &Best, scratch: &Path) -> Result<PathBuf, Failure> {
         let path = scratch.join(format!("adapter-{}.safetensors", self.member.trial));
-        let adapter = match &self.best {
-            Some(best) => best.adapter.to_bytes(),
-            None => prepared.pack.parameters(0)?.to_bytes(),
-        };
-        let bytes = adapter.map_err(|e| Failure::infra(&Error::Adapter(e)))?;
-        checkpoint::write_whole(&path, &bytes)
-            .map_err(|source| Failure::infra(&Error::Write { path: path.clone(), source }))?;
-        Ok(path)
+        let bytes = best.adapter.to_bytes().map_err(|e| Failure::infra(&Error::Adapter(e)))?;
+        write(path, &bytes)
+    }
+
+    /// Writes the answers to a split, JSON lines.
+    pub(super) fn write_answers(
+        &self,
+        split: Split,
+        lines: &[u8],
+        scratch: &Path,
+    ) -> Result<PathBuf, Failure> {
+        write(scratch.join(format!("predictions-{}-{split}.jsonl", self.member.trial)), lines)
+    }
+
+    /// What a checkpoint's counters say, if they can be read.
+    pub(super) fn counted(counters: &serde_json::Value) -> Result<Progress, CheckpointError> {
+        Progress::deserialize(counters).map_err(CheckpointError::Manifest)
     }
 
     /// Takes over what a checkpoint holds.
-    fn resume(&mut self, counters: serde_json::Value, best: Option<Adapter>) -> bool {
-        let Ok(mut progress) = serde_json::from_value::<Progress>(counters) else { return false };
+    pub(super) fn resume(&mut self, mut progress: Progress, best: Option<Adapter>) {
         let numbers = progress.best.take();
         self.best = match (numbers, best) {
             (Some(numbers), Some(adapter)) => Some(Best {
@@ -174,80 +202,7 @@ impl Trial {
             _ => None,
         };
         self.progress = progress;
-        true
     }
-}
-
-/// The members of a job, continued from their checkpoints where they have usable ones. A
-/// checkpoint that is refused is named in the log, and its trial starts anew.
-pub(super) fn restore(job: &Job, prepared: &mut Prepared) -> Result<Vec<Trial>, Failure> {
-    let files = file_hashes(job).map_err(|e| Failure::infra(&e))?;
-    let mut trials = Vec::new();
-    let mut states = Vec::new();
-    for member in &job.trials {
-        let settings = serde_json::to_vec(&member.settings)
-            .map_err(|e| Failure::infra(&Error::Counters(e)))?;
-        let identity = Identity {
-            settings_hash: blake3::hash(&settings).to_hex().to_string(),
-            data_hash: files.data.clone(),
-            model_hash: files.model.clone(),
-        };
-        let progress = Progress::default();
-        let mut trial =
-            Trial { member: member.clone(), progress, best: None, identity, running: true };
-        if let Some(path) = &member.resume {
-            match Checkpoint::read(path, &trial.identity) {
-                Ok(checkpoint) => {
-                    let Checkpoint { state, best, counters, .. } = checkpoint;
-                    if trial.resume(counters, best) {
-                        states.push(state);
-                    }
-                }
-                Err(error) => {
-                    let reason = Failure::infra(&error).message;
-                    tracing::warn!(trial = %member.trial, "starting anew: {reason}");
-                }
-            }
-        }
-        trials.push(trial);
-    }
-    if states.len() == trials.len() {
-        prepared.pack.resume(&states)?;
-    } else if !states.is_empty() {
-        // Members of a pack train in step; the coordinator forms packs of equal steps.
-        return Err(Failure::infra(&Error::Steps));
-    }
-    Ok(trials)
-}
-
-struct FileHashes {
-    model: String,
-    data: String,
-}
-
-fn file_hashes(job: &Job) -> io::Result<FileHashes> {
-    let mut model = blake3::Hasher::new();
-    for name in ["config.json", crate::weights::MODEL_FILE, "tokenizer.json"] {
-        let path = job.model.join(name);
-        if path.exists() {
-            model.update_reader(File::open(path)?)?;
-        }
-    }
-    let mut data = blake3::Hasher::new();
-    for file in &job.data {
-        data.update(file.split.as_bytes());
-        data.update_reader(File::open(&file.path)?)?;
-    }
-    let hex = |hasher: &blake3::Hasher| hasher.finalize().to_hex().to_string();
-    Ok(FileHashes { model: hex(&model), data: hex(&data) })
-}
-
-/// Numbers in an adapter: m·d + r·(s+d).
-pub(super) fn parameters(adapter: &Adapter) -> u64 {
-    let lowrank = adapter.lowrank.as_ref();
-    let numbers =
-        adapter.prompt.numel() + lowrank.map_or(0, |LowRank { a, b }| a.numel() + b.numel());
-    numbers as u64
 }
 
 /// The libtorch that this process runs on.

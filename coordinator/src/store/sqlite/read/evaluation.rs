@@ -1,6 +1,6 @@
 //! Evaluations with their metrics.
 
-use deptune_sweep::child::Evaluation;
+use deptune_sweep::child::{ClassReport, Evaluation};
 use deptune_sweep::id::{SweepId, TrialId};
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{Error, Row};
@@ -46,6 +46,7 @@ pub(in crate::store::sqlite) async fn list(
     .map_err(&failed)?;
     let mut page = page(&rows, limit, evaluation).map_err(&failed)?;
     fill_metrics(&mut reading, sweep, &mut page.items).await.map_err(&failed)?;
+    fill_classes(&mut reading, sweep, &mut page.items).await.map_err(&failed)?;
     Ok(page)
 }
 
@@ -64,6 +65,7 @@ fn evaluation(row: &SqliteRow) -> Result<EvaluationRow, Error> {
             constant: Vec::new(),
             rows: row.unsigned("rows")?,
             seconds: row.try_get("seconds")?,
+            per_class: Vec::new(),
         },
     })
 }
@@ -113,6 +115,50 @@ async fn fill_metrics(
             "constant" => evaluation.constant.push(metric),
             _ => evaluation.metrics.push(metric),
         }
+    }
+    Ok(())
+}
+
+/// Reads the class reports of a page.
+async fn fill_classes(
+    connection: &mut SqliteConnection,
+    sweep: SweepId,
+    items: &mut [EvaluationRow],
+) -> Result<(), Error> {
+    let (Some(first), Some(last)) = (items.first(), items.last()) else { return Ok(()) };
+    let (first, last) = (first.key(), last.key());
+    let rows = sqlx::query(
+        "select trial_index, step, split, label, precision, recall, f1, support
+         from evaluation_classes
+         where sweep = $1 and trial_index between $2 and $5
+             and (trial_index, step, split) >= ($2, $3, $4)
+             and (trial_index, step, split) <= ($5, $6, $7)
+         order by trial_index, step, split, position",
+    )
+    .bind(int(sweep.0))
+    .bind(int(first.trial))
+    .bind(int(first.step))
+    .bind(&first.split)
+    .bind(int(last.trial))
+    .bind(int(last.step))
+    .bind(&last.split)
+    .fetch_all(connection)
+    .await?;
+    for row in &rows {
+        let key = EvaluationKey {
+            trial: row.unsigned("trial_index")?,
+            step: row.unsigned("step")?,
+            split: row.try_get("split")?,
+        };
+        let Ok(at) = items.binary_search_by(|item| item.key().cmp(&key)) else { continue };
+        let Some(item) = items.get_mut(at) else { continue };
+        item.evaluation.per_class.push(ClassReport {
+            label: row.try_get("label")?,
+            precision: row.try_get("precision")?,
+            recall: row.try_get("recall")?,
+            f1: row.try_get("f1")?,
+            support: row.unsigned("support")?,
+        });
     }
     Ok(())
 }

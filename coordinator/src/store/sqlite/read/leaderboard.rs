@@ -33,6 +33,8 @@ fn configuration(row: &SqliteRow) -> Result<LeaderboardRow, Error> {
         rank: row.small("rank")?,
         prompt_lr: row.try_get("prompt_lr")?,
         lowrank_lr: row.try_get("lowrank_lr")?,
+        learning_rate: row.try_get("learning_rate")?,
+        source: row.try_get("source")?,
         other_settings: row.try_get("other_settings")?,
         seeds: row.small("seeds")?,
         mean: row.try_get("mean")?,

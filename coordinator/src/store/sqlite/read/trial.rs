@@ -19,7 +19,8 @@ pub(in crate::store::sqlite) async fn list(
     let rows = sqlx::query(
         "select
              t.sweep, t.trial_index, t.epoch, t.phase, t.configuration, t.method, t.prompt_length,
-             t.rank, t.prompt_lr, t.lowrank_lr, t.seed, t.outcome, o.failure_class,
+             t.rank, nullif(t.prompt_lr, 0) as prompt_lr, t.lowrank_lr, t.learning_rate, t.source,
+             t.seed, t.outcome, o.failure_class,
              coalesce(o.message, '') as message, o.result, o.adapter, w.name as worker,
              (
                  select count(*) from attempts a
@@ -61,6 +62,8 @@ fn trial(row: &SqliteRow) -> Result<TrialRow, Error> {
         rank: row.small("rank")?,
         prompt_lr: row.try_get("prompt_lr")?,
         lowrank_lr: row.try_get("lowrank_lr")?,
+        learning_rate: row.try_get("learning_rate")?,
+        source: row.try_get("source")?,
         seed: row.unsigned("seed")?,
         outcome: row.maybe_parsed("outcome")?,
         class: row.maybe_parsed("failure_class")?,

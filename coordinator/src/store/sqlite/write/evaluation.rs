@@ -51,19 +51,52 @@ pub(super) async fn put(
     .map_err(refused(WHAT))?;
     fence(&result, lease.trial, lease.epoch, WHAT)?;
 
-    sqlx::query(
+    for delete in [
         "delete from evaluation_metrics
          where sweep = $1 and trial_index = $2 and step = $3 and split = $4",
-    )
-    .bind(int(lease.trial.sweep.0))
-    .bind(int(lease.trial.index))
-    .bind(int(evaluation.step))
-    .bind(&evaluation.split)
-    .execute(&mut *connection)
-    .await
-    .map_err(refused(WHAT))?;
+        "delete from evaluation_classes
+         where sweep = $1 and trial_index = $2 and step = $3 and split = $4",
+    ] {
+        sqlx::query(delete)
+            .bind(int(lease.trial.sweep.0))
+            .bind(int(lease.trial.index))
+            .bind(int(evaluation.step))
+            .bind(&evaluation.split)
+            .execute(&mut *connection)
+            .await
+            .map_err(refused(WHAT))?;
+    }
+    classes(connection, lease, evaluation).await?;
     metrics(connection, lease, evaluation, "trial", &evaluation.metrics).await?;
     metrics(connection, lease, evaluation, "constant", &evaluation.constant).await
+}
+
+async fn classes(
+    connection: &mut SqliteConnection,
+    lease: LeaseKey,
+    evaluation: &Evaluation,
+) -> Result<(), CommitError> {
+    for (position, class) in (0_i64..).zip(&evaluation.per_class) {
+        sqlx::query(
+            "insert into evaluation_classes (
+                 sweep, trial_index, step, split, position, label, precision, recall, f1, support
+             ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        )
+        .bind(int(lease.trial.sweep.0))
+        .bind(int(lease.trial.index))
+        .bind(int(evaluation.step))
+        .bind(&evaluation.split)
+        .bind(position)
+        .bind(&class.label)
+        .bind(class.precision)
+        .bind(class.recall)
+        .bind(class.f1)
+        .bind(int(class.support))
+        .execute(&mut *connection)
+        .await
+        .map_err(refused(WHAT))?;
+    }
+    Ok(())
 }
 
 async fn metrics(

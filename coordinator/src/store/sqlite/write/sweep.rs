@@ -23,8 +23,9 @@ pub(super) async fn insert(
         "insert into sweeps (
              id, request_id, name, spec_hash, spec, format, model_config, model_dir,
              model_uploaded, total, next_index, status, submitted, finished, metric_name, goal,
-             varied_settings
-         ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+             varied_settings, model_repo, model_commit
+         ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+                   $19)",
     )
     .bind(int(record.id.0))
     .bind(record.request_id.to_string())
@@ -43,6 +44,8 @@ pub(super) async fn insert(
     .bind(spec.objective.metric.name())
     .bind(goal(spec.objective.goal))
     .bind(varied_settings(&spec))
+    .bind(submission.model_hub.as_ref().map(|model| &model.repo))
+    .bind(submission.model_hub.as_ref().map(|model| &model.commit))
     .execute(&mut *connection)
     .await
     .map_err(refused(WHAT))?;

@@ -1,7 +1,7 @@
 //! Writes about trials, fenced by epoch.
 
 use deptune_sweep::record::{Phase, TrialRecord};
-use deptune_sweep::spec::{Precision, Settings};
+use deptune_sweep::spec::Settings;
 use deptune_sweep::task::Recipe;
 use sqlx::sqlite::SqliteConnection;
 
@@ -59,10 +59,12 @@ pub(super) async fn insert(
              lowrank_lr, seed, steps, batch_size, gradient_accumulation, max_length, warmup_steps,
              eval_every, eval_batch_size, max_grad_norm, dropout, precision, epoch, phase, worker,
              slot, lease_request, outcome, failures, losses, alone, checkpoint_step,
-             checkpoint_hash
+             checkpoint_hash, learning_rate, lora_alpha, init, init_text, source, warm_start,
+             optimizer, scheduler, weight_decay, patience, decoding, k_shot
          ) values (
              $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-             $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31
+             $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36,
+             $37, $38, $39, $40, $41, $42, $43
          ) on conflict (sweep, trial_index) do nothing",
     )
     .bind(int(record.id.sweep.0))
@@ -72,7 +74,7 @@ pub(super) async fn insert(
     .bind(settings.method.as_str())
     .bind(settings.prompt_length)
     .bind(settings.rank)
-    .bind(settings.prompt_lr)
+    .bind(settings.prompt_lr.unwrap_or(0.0))
     .bind(settings.lowrank_lr)
     .bind(int(settings.seed))
     .bind(int(train.steps))
@@ -84,7 +86,7 @@ pub(super) async fn insert(
     .bind(train.eval_batch_size)
     .bind(train.max_grad_norm)
     .bind(train.dropout)
-    .bind(precision(train.precision))
+    .bind(train.precision.as_str())
     .bind(record.epoch.0)
     .bind(phase.phase)
     .bind(phase.worker)
@@ -96,6 +98,18 @@ pub(super) async fn insert(
     .bind(record.alone)
     .bind(record.checkpoint.as_ref().map(|c| int(c.step)))
     .bind(record.checkpoint.as_ref().map(|c| c.hash.as_str()))
+    .bind(settings.learning_rate)
+    .bind(settings.lora_alpha)
+    .bind(settings.init.as_str())
+    .bind(&settings.init_text)
+    .bind(&settings.source)
+    .bind(settings.warm_start.as_str())
+    .bind(train.optimizer.as_str())
+    .bind(train.scheduler.as_str())
+    .bind(train.weight_decay)
+    .bind(train.patience)
+    .bind(train.decoding.as_str())
+    .bind(settings.task.k_shot)
     .execute(connection)
     .await
     .map_err(refused(WHAT))?;
@@ -139,11 +153,5 @@ fn recipe(recipe: Recipe) -> &'static str {
     match recipe {
         Recipe::Default => "default",
         Recipe::Reference => "reference",
-    }
-}
-
-fn precision(precision: Precision) -> &'static str {
-    match precision {
-        Precision::Fp32 => "fp32",
     }
 }

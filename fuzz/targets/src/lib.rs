@@ -1,0 +1,135 @@
+//! Entry points of the fuzzers for everything that reads bytes from outside without libtorch.
+//!
+//! Each takes any bytes and must neither panic nor need memory out of proportion to them. The
+//! corpus that the fuzzers found is kept in `fuzz/corpus` and replayed by this crate's tests.
+
+use deptune_sweep::child::{Job, Message};
+use deptune_sweep::model::{ModelConfig, check_tokenizer, check_weights, header_length};
+use deptune_sweep::spec::{Format, Spec};
+use deptune_sweep::task::{self, BuiltIn, Recipe, SourceFile, Split, TaskSpec};
+
+/// A fuzz target.
+pub type Target = fn(&[u8]);
+
+/// All targets by the names of their corpus folders.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("config", config),
+    ("weights", weights),
+    ("tokenizer", tokenizer),
+    ("rows", rows),
+    ("own_rows", own_rows),
+    ("spec", spec),
+    ("child", child),
+];
+
+/// Configurations that files are checked against.
+const CONFIGS: &[&str] = &[
+    r#"{"model_type":"t5","d_model":8,"d_kv":4,"d_ff":16,"num_layers":1,"num_heads":2,
+        "vocab_size":16}"#,
+    r#"{"model_type":"t5","d_model":8,"d_kv":6,"d_ff":16,"num_layers":1,"num_heads":2,
+        "vocab_size":16,"feed_forward_proj":"gated-gelu","tie_word_embeddings":false}"#,
+];
+
+fn configs() -> impl Iterator<Item = ModelConfig> {
+    CONFIGS.iter().filter_map(|text| ModelConfig::parse("config.json", text).ok())
+}
+
+/// A model's `config.json`.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    // What is refused must also have words for people.
+    if let Err(error) = ModelConfig::parse("config.json", text) {
+        let _ = error.to_string();
+    }
+}
+
+/// The prefix and header of a safetensors file.
+pub fn weights(bytes: &[u8]) {
+    let length = bytes.len() as u64;
+    let Ok(header) = header_length("model.safetensors", bytes, length) else { return };
+    let end = usize::try_from(header).ok().and_then(|header| header.checked_add(8));
+    let Some(header) = end.and_then(|end| bytes.get(8..end)) else { return };
+    for config in configs() {
+        if let Err(error) = check_weights("model.safetensors", header, length, &config) {
+            let _ = error.to_string();
+        }
+    }
+}
+
+/// A `tokenizer.json`.
+pub fn tokenizer(bytes: &[u8]) {
+    for config in configs() {
+        if let Err(error) = check_tokenizer("tokenizer.json", bytes, &config) {
+            let _ = error.to_string();
+        }
+    }
+}
+
+/// Files whose name's ending decides about their format; the last one leaves it to the content.
+const NAMES: &[&str] = &["a.jsonl", "a.tsv", "a.csv", "a.parquet", "a"];
+
+/// Data of a built-in task: two bytes choose task, recipe, split and format, the rest is the file.
+pub fn rows(bytes: &[u8]) {
+    let [first, second, bytes @ ..] = bytes else { return };
+    let tasks = BuiltIn::all();
+    let Some(task) = tasks.get(usize::from(*first) % tasks.len()) else { return };
+    let recipe = if second & 1 == 0 { Recipe::Default } else { Recipe::Reference };
+    let split = Split::ALL[usize::from(second >> 1) % Split::ALL.len()];
+    let name = NAMES[usize::from(second >> 3) % NAMES.len()];
+    let spec = TaskSpec { name: task.name.to_owned(), ..TaskSpec::default() };
+    parse(&spec, recipe, split, name, bytes);
+}
+
+/// Data of a person's own task: one byte chooses the format.
+pub fn own_rows(bytes: &[u8]) {
+    let [first, bytes @ ..] = bytes else { return };
+    let name = NAMES[usize::from(*first) % NAMES.len()];
+    let spec = TaskSpec {
+        name: "own".to_owned(),
+        template: Some("{a} and {b}".to_owned()),
+        label: Some("c".to_owned()),
+        ..TaskSpec::default()
+    };
+    parse(&spec, Recipe::Default, Split::Train, name, bytes);
+}
+
+fn parse(spec: &TaskSpec, recipe: Recipe, split: Split, name: &str, bytes: &[u8]) {
+    let Ok(def) = spec.resolve(recipe) else { return };
+    match task::load(&def, &[(split, SourceFile { name, bytes })]) {
+        Ok(dataset) => {
+            for split in Split::ALL {
+                let targets: Vec<_> = dataset.split(split).iter().map(|e| &e.target).collect();
+                let _ = def.evaluate(&targets, &targets);
+            }
+        }
+        Err(error) => {
+            let _ = error.to_string();
+        }
+    }
+}
+
+/// A sweep's spec: one byte chooses the format, then the text.
+pub fn spec(bytes: &[u8]) {
+    let [first, bytes @ ..] = bytes else { return };
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let format = if first & 1 == 0 { Format::Toml } else { Format::Json };
+    for config in configs() {
+        match Spec::parse(text, format, Some(&config)) {
+            Ok(spec) => {
+                let trials = spec.total();
+                let _ = (spec.settings(0), spec.settings(trials.saturating_sub(1)));
+            }
+            Err(diagnostics) => {
+                let _ = diagnostics.to_string();
+            }
+        }
+    }
+}
+
+/// A line of the protocol between agent and trainer.
+pub fn child(bytes: &[u8]) {
+    let _ = serde_json::from_slice::<Job>(bytes);
+    if let Ok(message) = serde_json::from_slice::<Message>(bytes) {
+        let _ = serde_json::to_vec(&message);
+    }
+}

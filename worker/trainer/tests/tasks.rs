@@ -1,0 +1,142 @@
+//! Every built-in task that real files are at hand for, trained for 50 steps: the loss is finite
+//! and falls, and every validation row is evaluated. The files lie in the folder that
+//! `DEPTUNE_DATA` names; the model is the quickstart's.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test")]
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use deptune_sweep::child::{DataFile, Device, Job, Member, Message, PROTOCOL};
+use deptune_sweep::id::{SweepId, TrialId};
+use deptune_sweep::model::ModelConfig;
+use deptune_sweep::spec::{Format, Spec};
+use deptune_trainer::run::emit::Emitter;
+
+/// Task, its files by split, validation rows.
+type Case = (&'static str, &'static [(&'static str, &'static str)], u64);
+
+const CASES: &[Case] = &[
+    ("boolq", &[("train", "boolq/val.jsonl")], 327),
+    ("cb", &[("train", "cb/train.jsonl"), ("validation", "cb/val.jsonl")], 28),
+    ("cola", &[("train", "cola/train.tsv"), ("validation", "cola/dev.tsv")], 521),
+    ("mrpc", &[("train", "mrpc/train.tsv"), ("validation", "mrpc/dev.tsv")], 204),
+    ("multirc", &[("train", "multirc/train.jsonl"), ("validation", "multirc/val.jsonl")], 0),
+    ("paws", &[("train", "paws/dev.tsv")], 800),
+    ("qnli", &[("train", "qnli/dev.tsv")], 546),
+    ("rte", &[("train", "rte/train.jsonl"), ("validation", "rte/val.jsonl")], 138),
+    ("scitail", &[("train", "scitail/test.jsonl")], 212),
+    ("sst2", &[("train", "sst2/train.tsv"), ("validation", "sst2/dev.tsv")], 1000),
+    ("stsb", &[("train", "stsb/train.tsv"), ("validation", "stsb/dev.tsv")], 750),
+    (
+        "wic",
+        &[
+            ("train", "wic/train.data.txt"),
+            ("train", "wic/train.gold.txt"),
+            ("validation", "wic/val.jsonl"),
+        ],
+        319,
+    ),
+    ("wsc", &[("train", "wsc/train.jsonl"), ("validation", "wsc/val.jsonl")], 52),
+];
+
+fn quickstart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart")
+}
+
+fn job(data: &Path, task: &str, files: &[(&str, &str)], scratch: &Path) -> Job {
+    let listed = |split: &str| {
+        let names = files.iter().filter(|(of, _)| *of == split).map(|(_, name)| format!("{name:?}"));
+        format!("{split} = [{}]\n", names.collect::<Vec<_>>().join(", "))
+    };
+    let spec = format!(
+        r#"
+name = "{task}"
+[model]
+path = "model"
+[task]
+name = "{task}"
+{}{}train_limit = 1600
+test_limit = 8
+[method]
+kind = "dept"
+[space]
+prompt_lr = 0.3
+lowrank_lr = 5e-3
+prompt_length = 8
+rank = 8
+seeds = 42
+[train]
+steps = 50
+batch_size = 16
+max_length = 128
+warmup_steps = 5
+eval_every = 25
+eval_batch_size = 64
+"#,
+        listed("train"),
+        listed("validation")
+    );
+    let config = std::fs::read_to_string(quickstart().join("model/config.json")).unwrap();
+    let config = ModelConfig::parse("config.json", &config).unwrap();
+    let spec = Spec::parse(&spec, Format::Toml, Some(&config)).unwrap();
+    let data = files.iter().map(|(split, name)| DataFile {
+        split: (*split).to_owned(),
+        name: (*name).to_owned(),
+        path: data.join(name),
+    });
+    let trial = TrialId { sweep: SweepId(1), index: 0 };
+    Job {
+        protocol: PROTOCOL,
+        model: quickstart().join("model"),
+        model_files: vec![],
+        data: data.collect(),
+        adapters: vec![],
+        scratch: scratch.to_owned(),
+        device: Device::Cpu,
+        threads: 2,
+        trials: vec![Member { trial, settings: spec.settings(0).unwrap(), resume: None }],
+    }
+}
+
+#[test]
+#[ignore = "trains for some minutes; needs DEPTUNE_DATA"]
+fn every_task_learns() {
+    let Some(data) = std::env::var_os("DEPTUNE_DATA").map(PathBuf::from) else {
+        println!("SKIPPED: DEPTUNE_DATA is not set, no task was trained");
+        return;
+    };
+    for (task, files, rows) in CASES {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut lines = Vec::new();
+        let job = job(&data, task, files, scratch.path());
+        let stop = AtomicBool::new(false);
+        deptune_trainer::run::run(&job, &mut Emitter::new(&mut lines), &stop).unwrap();
+        let messages: Vec<Message> = lines
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
+        let mut losses = Vec::new();
+        for message in &messages {
+            match message {
+                Message::Failed { message, .. } => panic!("{task}: {message}"),
+                Message::Eval { evaluation, .. } if evaluation.split == "validation" => {
+                    assert!(evaluation.loss.finite().is_some(), "{task}: {evaluation:?}");
+                    if *rows > 0 {
+                        assert_eq!(evaluation.rows, *rows, "{task}");
+                    } else {
+                        // Questions stay whole, so that a half has about half of the rows.
+                        assert!((2200..2650).contains(&evaluation.rows), "{task}: {evaluation:?}");
+                    }
+                    losses.push(evaluation.train_loss.unwrap().finite().unwrap());
+                }
+                _ => {}
+            }
+        }
+        let [first, second] = losses[..] else { panic!("{task}: {losses:?}") };
+        println!("{task}: loss {first:.4} in steps 1 to 25, {second:.4} in steps 26 to 50");
+        assert!(second < first, "{task}: {first} then {second}");
+        assert!(messages.iter().any(|message| matches!(message, Message::Done { .. })), "{task}");
+    }
+}
