@@ -51,8 +51,11 @@ impl Scheduler {
             return Ack::Rejected { reason: format!("there is no sweep {}", id.sweep) };
         };
         if let Some(ended) = sweep.ended.get(&id.index).copied() {
-            // The same report again, after an answer that was lost.
-            if ended.epoch == epoch && ended.worker == Some(worker) {
+            // The same report again, after an answer that was lost. A success is the same only
+            // where one was recorded: the trial may have failed because its worker was lost.
+            let succeeds = matches!(report.end, ReportEnd::Succeeded { .. });
+            let same = !succeeds || ended.outcome == Outcome::Succeeded;
+            if ended.epoch == epoch && ended.worker == Some(worker) && same {
                 return Ack::Accepted;
             }
             let reason = match ended.outcome {

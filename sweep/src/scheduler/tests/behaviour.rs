@@ -341,6 +341,24 @@ fn a_success_that_is_not_recorded_is_not_accepted() {
 }
 
 #[test]
+fn a_success_after_the_last_loss_is_not_accepted() {
+    let mut bench = Bench::new();
+    bench.submit("[limits]\nmax_parallel = 1\n");
+    let w = bench.register(1, 1, vec![]);
+    let mut lease = bench.lease(w, 0).lease;
+    for _ in 1..Config::default().max_losses {
+        bench.now += 30_000;
+        bench.send(Event::Tick).unwrap();
+        lease = bench.lease(w, 0).lease;
+    }
+    bench.now += 30_000;
+    bench.send(Event::Tick).unwrap();
+    let (acks, _) = bench.exchange(w, vec![success(lease)], vec![]);
+    assert!(matches!(acks[..], [Ack::Stale { .. }]), "{acks:?}");
+    assert_eq!(bench.store.outcomes[&lease.trial].outcome, Outcome::Failed);
+}
+
+#[test]
 fn a_restart_does_not_shorten_the_wait_after_a_failure() {
     let mut bench = Bench::new();
     bench.submit("[limits]\nmax_parallel = 1\n");
