@@ -141,8 +141,7 @@ impl Owner {
             turn.fence();
         }
         let commits = turn.needs_commit();
-        let committed =
-            if commits { self.store.commit(turn.writes()).await } else { Ok(()) };
+        let committed = if commits { self.store.commit(turn.writes()).await } else { Ok(()) };
         let settled = turn.settle(committed);
         if commits && matches!(settled.next, Next::GoOn) {
             self.fence.passed(now.monotonic);

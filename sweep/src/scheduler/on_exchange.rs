@@ -80,7 +80,8 @@ impl Scheduler {
             self.end_attempt(id, worker, report.end, now, step);
             return Ack::Accepted;
         }
-        let over = epoch == trial.epoch && matches!(trial.phase, Phase::Pending { last_holder: None });
+        let over =
+            epoch == trial.epoch && matches!(trial.phase, Phase::Pending { last_holder: None });
         if over && !matches!(report.end, ReportEnd::Succeeded { .. }) {
             // This attempt's end was recorded before; the answer was lost. A success would have
             // ended the trial: that one was never recorded, because its worker was declared lost.

@@ -24,7 +24,8 @@ struct Arguments {
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let mut found = Arguments { seeds: 100, first: 1, size: Size::Medium, trace: false, mutations: false };
+    let mut found =
+        Arguments { seeds: 100, first: 1, size: Size::Medium, trace: false, mutations: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || {

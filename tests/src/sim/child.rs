@@ -106,7 +106,11 @@ impl Child {
     }
 
     /// It is told to stop. Returns how long until it does; `None`: it does not care.
-    pub(crate) fn stop(&mut self, how: StopHow, rng: &mut Rng) -> (Option<u64>, Option<&'static str>) {
+    pub(crate) fn stop(
+        &mut self,
+        how: StopHow,
+        rng: &mut Rng,
+    ) -> (Option<u64>, Option<&'static str>) {
         let training = matches!(self.stage, Stage::Training | Stage::Spawned);
         match how {
             StopHow::Ask if self.deaf && training => {

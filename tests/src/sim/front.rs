@@ -76,10 +76,16 @@ impl World {
     pub(crate) fn receive(&mut self, c: usize, ticket: Ticket, request: Request, timeout: u64) {
         if !self.processes[c].up {
             let unreachable = || "connection refused".to_owned();
-            self.respond(c, ticket, match request {
-                Request::Worker(_) => Response::Worker(Err(CallError::Unreachable(unreachable()))),
-                _ => Response::Client(ClientAnswer::Refused(unreachable())),
-            });
+            self.respond(
+                c,
+                ticket,
+                match request {
+                    Request::Worker(_) => {
+                        Response::Worker(Err(CallError::Unreachable(unreachable())))
+                    }
+                    _ => Response::Client(ClientAnswer::Refused(unreachable())),
+                },
+            );
             return;
         }
         let at = self.queue.now();
@@ -193,13 +199,11 @@ impl World {
                     }
                 }
                 if grants.is_empty() && self.queue.now() < patience {
-                    let ask =
-                        Ask::Exchange { worker, request_id, free_slots, reports, patience };
+                    let ask = Ask::Exchange { worker, request_id, free_slots, reports, patience };
                     self.park(c, Caller { ticket: Some(ticket), until: caller.until, ask });
                     return;
                 }
-                let retry_after =
-                    if grants.len() < free_slots.len() { RETRY_AFTER } else { 0 };
+                let retry_after = if grants.len() < free_slots.len() { RETRY_AFTER } else { 0 };
                 let leases = match grants.into_iter().map(assignment).collect() {
                     Ok(leases) => leases,
                     Err(words) => {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use deptune_sweep::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::outcome::{Outcome, SweepStatus};
-use deptune_sweep::record::{AttemptEnd, OutcomeRecord, Phase, SlotRecord, SweepRecord, TrialRecord};
+use deptune_sweep::record::{
+    AttemptEnd, OutcomeRecord, Phase, SlotRecord, SweepRecord, TrialRecord,
+};
 use deptune_sweep::scheduler::Write;
 
 use super::counters::Counters;
@@ -168,15 +170,18 @@ impl Ledger {
 }
 
 /// The name of a trial's change of phase; `None` where only its data changed.
-fn transition(before: Option<Phase>, after: Phase, end: Option<AttemptEnd>) -> Option<&'static str> {
+fn transition(
+    before: Option<Phase>,
+    after: Phase,
+    end: Option<AttemptEnd>,
+) -> Option<&'static str> {
     Some(match (before, after) {
         (None, Phase::Leased { .. }) => "trial: new, leased",
         (None, Phase::Ended { .. }) => "trial: new, cancelled",
-        (Some(Phase::Pending { last_holder: Some(held) }), Phase::Leased { worker, request_id, .. })
-            if held == worker && request_id.0.is_nil() =>
-        {
-            "trial: pending, revived"
-        }
+        (
+            Some(Phase::Pending { last_holder: Some(held) }),
+            Phase::Leased { worker, request_id, .. },
+        ) if held == worker && request_id.0.is_nil() => "trial: pending, revived",
         (Some(Phase::Pending { .. }), Phase::Leased { .. }) => "trial: pending, leased again",
         (Some(Phase::Leased { .. }), Phase::Pending { .. }) => match end {
             Some(AttemptEnd::Expired) => "trial: leased, expired, pending",

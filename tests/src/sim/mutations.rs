@@ -12,19 +12,13 @@ pub struct Mutation {
 
 /// All of them.
 pub const ALL: &[Mutation] = &[
-    Mutation {
-        name: "no epoch check on completion",
-        path: "sweep/src/scheduler/on_exchange.rs",
-    },
+    Mutation { name: "no epoch check on completion", path: "sweep/src/scheduler/on_exchange.rs" },
     Mutation { name: "no epoch check on progress", path: "sweep/src/scheduler/on_heartbeat.rs" },
     Mutation { name: "ack before commit", path: "coordinator/src/runtime/turn.rs" },
     Mutation { name: "epoch reused after restart", path: "sweep/src/scheduler/state.rs" },
     Mutation { name: "expiry keeps the slot", path: "sweep/src/scheduler/on_tick.rs" },
     Mutation { name: "backoff lost on restart", path: "sweep/src/scheduler/state.rs" },
-    Mutation {
-        name: "outbox entry deleted before ack",
-        path: "worker/src/protocol/plan_calls.rs",
-    },
+    Mutation { name: "outbox entry deleted before ack", path: "worker/src/protocol/plan_calls.rs" },
     Mutation { name: "request id forgotten after restart", path: "sweep/src/scheduler/state.rs" },
     Mutation {
         name: "cancel loses against a late success",
@@ -34,10 +28,7 @@ pub const ALL: &[Mutation] = &[
         name: "generation not checked on commit",
         path: "coordinator/src/store/memory/state.rs",
     },
-    Mutation {
-        name: "unknown commit treated as failed",
-        path: "coordinator/src/runtime/turn.rs",
-    },
+    Mutation { name: "unknown commit treated as failed", path: "coordinator/src/runtime/turn.rs" },
     Mutation { name: "deposed answers from memory", path: "coordinator/src/runtime/turn.rs" },
     Mutation { name: "lease counted down twice", path: "sweep/src/scheduler/retry.rs" },
     Mutation { name: "handing back counts", path: "sweep/src/scheduler/retry.rs" },

@@ -246,7 +246,9 @@ impl World {
             artifacts: BTreeSet::new(),
             disk_full: false,
             processes: vec![Process::new(), Process::new()],
-            nodes: (0..profile.nodes).map(|n| Node::new(rng.within(1, profile.slots), n % 2)).collect(),
+            nodes: (0..profile.nodes)
+                .map(|n| Node::new(rng.within(1, profile.slots), n % 2))
+                .collect(),
             clients: (0..profile.clients).map(|_| Client::new(profile.sweeps)).collect(),
             faulty: true,
             checks: Checks::default(),
@@ -373,8 +375,7 @@ impl World {
         let leader = self.processes.iter().find(|p| p.up && p.generation == self.generation);
         let Some(store) = leader.and_then(|p| p.store.as_ref()) else { return };
         let Some(Ok(snapshot)) = store.load().now_or_never() else { return };
-        let scheduler =
-            leader.and_then(|p| p.scheduler.as_ref().map(|s| (s, p.clock.now(at))));
+        let scheduler = leader.and_then(|p| p.scheduler.as_ref().map(|s| (s, p.clock.now(at))));
         let checkpoints = self.nodes.iter().map(|n| n.disk.most_checkpoints()).max();
         let scan = Scan {
             scheduler,
@@ -396,7 +397,12 @@ impl World {
     fn unfinished(&self) -> String {
         let sweeps = self.checks.ledger.sweeps.values().filter(|s| s.ended < s.record.total);
         let sweeps: Vec<String> = sweeps
-            .map(|s| format!("{}: {}/{} ended, {} leased", s.record.id, s.ended, s.record.total, s.leased))
+            .map(|s| {
+                format!(
+                    "{}: {}/{} ended, {} leased",
+                    s.record.id, s.ended, s.record.total, s.leased
+                )
+            })
             .collect();
         let reports: usize = self.nodes.iter().map(|n| n.disk.reported().count()).sum();
         let clients = self.clients.iter().filter(|c| !c.is_done()).count();

@@ -30,7 +30,9 @@ impl Invariant for EpochOfOutcome {
                 }
                 let made = record.result.as_ref().map(|result| result.train_seconds);
                 if made.is_some_and(|made| made != f64::from(epoch.0)) {
-                    return Err(format!("trial {id} at epoch {epoch} has attempt {made:?}'s result"));
+                    return Err(format!(
+                        "trial {id} at epoch {epoch} has attempt {made:?}'s result"
+                    ));
                 }
                 Ok(())
             }

@@ -39,9 +39,8 @@ impl Invariant for AckedIsDurable {
                 for ((lease, succeeded), _) in accepted {
                     let line = ledger.trials.get(&lease.trial);
                     let outcome = line.and_then(|line| line.outcome.as_ref());
-                    let stored = outcome.is_some_and(|o| {
-                        o.epoch == lease.epoch && o.outcome == Outcome::Succeeded
-                    });
+                    let stored = outcome
+                        .is_some_and(|o| o.epoch == lease.epoch && o.outcome == Outcome::Succeeded);
                     if *succeeded && !stored {
                         let (trial, epoch) = (lease.trial, lease.epoch);
                         return Err(format!("the success of {trial} at {epoch} is not stored"));

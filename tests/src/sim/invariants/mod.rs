@@ -149,7 +149,11 @@ impl Checks {
     }
 
     /// A commit took place.
-    pub(crate) fn committed(&mut self, commit: &Commit<'_>, counters: &mut Counters) -> Result<(), Broken> {
+    pub(crate) fn committed(
+        &mut self,
+        commit: &Commit<'_>,
+        counters: &mut Counters,
+    ) -> Result<(), Broken> {
         self.ledger.touched.clear();
         for write in commit.writes {
             self.see(&Seen::Write(write, commit))?;
