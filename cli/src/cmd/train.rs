@@ -90,8 +90,7 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     }
     let job = job(&spec, model, &slot, &dir, index, settings)?;
     let stop = stop::on_signal("stopping: the trial is checkpointed")?;
-    let mut run =
-        Run { globals, spec: &spec, dir, slot, program, job, live: Live::new(globals.json) };
+    let mut run = Run { globals, spec: &spec, dir, slot, program, job, live: Live::new(false) };
     run.go(&stop).await
 }
 
@@ -250,7 +249,7 @@ struct Run<'a> {
 
 /// How a child ended.
 enum Ended {
-    Done(TrialResult),
+    Done(Box<TrialResult>),
     Failed(FailureClass, String),
     /// It would not take the checkpoint.
     Refused,
@@ -336,7 +335,7 @@ impl Run<'_> {
                 source: source.into(),
             })?;
         let mut ended = None;
-        let mut asked = false;
+        let (mut asked, mut started) = (false, false);
         loop {
             let output = tokio::select! {
                 () = stop.cancelled(), if !asked => {
@@ -348,6 +347,7 @@ impl Run<'_> {
             };
             match output {
                 Some(Output::Message(message)) => {
+                    started |= matches!(*message, Message::Started { .. });
                     if let Some(end) = self.on_message(*message, from.as_ref())? {
                         if matches!(end, Ended::Refused) {
                             child.kill();
@@ -359,6 +359,8 @@ impl Run<'_> {
                     return Ok(match ended {
                         Some(end) => end,
                         None if asked => Ended::Stopped,
+                        // It may be the checkpoint that it died of.
+                        None if from.is_some() && !started => Ended::Refused,
                         None => Ended::Failed(class, message),
                     });
                 }
@@ -405,7 +407,7 @@ impl Run<'_> {
             Message::Done { result, adapter, .. } => {
                 let manifest = self.manifest(&result, &adapter)?;
                 self.dir.done(&manifest, &adapter, &result)?;
-                return Ok(Some(Ended::Done(result)));
+                return Ok(Some(Ended::Done(Box::new(result))));
             }
             Message::Failed { class, message, .. } => {
                 return Ok(Some(Ended::Failed(class, message)));

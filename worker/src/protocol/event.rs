@@ -38,7 +38,7 @@ pub enum Event {
         /// The run, as in [`Action::Start`]; news of an earlier run is ignored.
         run: u64,
         /// What.
-        news: ChildNews,
+        news: Box<ChildNews>,
     },
     /// A checkpoint or an adapter is kept beside the outbox.
     Kept {

@@ -241,7 +241,7 @@ impl Agent {
             Event::Drain => self.begin_drain(now),
             Event::Answered(answer) => self.on_answer(answer, now, &mut out),
             Event::CallFailed { call, error } => self.on_failure(call, error, now, &mut out),
-            Event::Child { slot, run, news } => self.on_child(slot, run, news, now, &mut out),
+            Event::Child { slot, run, news } => self.on_child(slot, run, *news, now, &mut out),
             Event::Kept { lease, file, kept } => self.on_kept(lease, file, kept, &mut out),
             Event::ReportSaved { lease, durable } => self.on_saved(lease, durable),
         }

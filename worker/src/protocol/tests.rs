@@ -146,7 +146,7 @@ impl Play {
     }
 
     fn child(&mut self, slot: u32, run: u64, news: ChildNews) {
-        self.event(Event::Child { slot, run, news });
+        self.event(Event::Child { slot, run, news: Box::new(news) });
     }
 
     /// Lets time pass, waking the agent whenever it wants to be woken.

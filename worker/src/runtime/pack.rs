@@ -183,7 +183,8 @@ impl Run {
     }
 
     async fn tell(&self, news: ChildNews) {
-        let event = Event::Child { slot: self.slot.record.slot, run: self.run, news };
+        let event =
+            Event::Child { slot: self.slot.record.slot, run: self.run, news: Box::new(news) };
         // The agent may have ended.
         let _ = self.events.send(event).await;
     }

@@ -69,8 +69,8 @@ rank = 8
 seeds = 42
 [train]
 steps = 50
-batch_size = 16
-max_length = 128
+batch_size = 8
+max_length = 64
 warmup_steps = 5
 eval_every = 25
 eval_batch_size = 64

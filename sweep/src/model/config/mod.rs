@@ -353,4 +353,52 @@ mod tests {
             "m/config.json: field 'eos_token_id' is 9000, expected less than vocab_size (8064)"
         );
     }
+
+    const LLAMA: &str = r#"{"model_type":"llama","hidden_size":64,"intermediate_size":128,
+        "num_hidden_layers":2,"num_attention_heads":4,"vocab_size":384}"#;
+
+    fn with(text: &str, field: &str) -> String {
+        text.replacen('}', &format!(",{field}}}"), 1)
+    }
+
+    #[test]
+    fn a_llama_is_read_in_its_older_and_newer_form() {
+        let read = |field: &str| match ModelConfig::parse("c", &with(LLAMA, field)).unwrap() {
+            ModelConfig::Llama(config) => config,
+            other => panic!("{other:?}"),
+        };
+        let plain = read(r#""pad_token_id":-1"#);
+        assert_eq!((plain.head_dim, plain.num_key_value_heads, plain.pad_token_id), (16, 4, None));
+        assert_eq!((plain.rope_theta, plain.rope_scaling, plain.eos_token_id), (1e4, None, 2));
+        let newer = read(r#""rope_parameters":{"rope_theta":500.0,"rope_type":"default"}"#);
+        assert_eq!((newer.rope_theta, newer.rope_scaling), (500.0, None));
+        assert_eq!(read(r#""eos_token_id":[7,9]"#).eos_token_id, 7);
+        let linear = read(r#""rope_scaling":{"type":"linear","factor":2.0}"#);
+        assert_eq!(linear.rope_scaling, Some(RopeScaling::Linear { factor: 2.0 }));
+    }
+
+    #[test]
+    fn what_decoders_ask_for_and_is_not_built_is_named() {
+        let llama = |field: &str| error(&with(LLAMA, field));
+        assert_eq!(
+            llama(r#""rope_scaling":{"rope_type":"yarn","factor":2.0}"#),
+            "m/config.json: rope_type 'yarn' is not supported in this version (supported: default, \
+             linear, llama3)"
+        );
+        assert_eq!(
+            llama(r#""num_key_value_heads":3"#),
+            "m/config.json: field 'num_key_value_heads' is 3, expected a divisor of \
+             num_attention_heads (4)"
+        );
+        assert!(llama(r#""head_dim":7"#).ends_with("is 7, expected an even number"));
+        assert!(llama(r#""hidden_act":"gelu""#).contains("hidden_act 'gelu' is not supported"));
+        let gpt2 = |field: &str| error(&with(r#"{"model_type":"gpt2","vocab_size":50257}"#, field));
+        assert_eq!(
+            gpt2(r#""resid_pdrop":0.2"#),
+            "m/config.json: resid_pdrop '0.2' is not supported in this version (supported: the rate \
+             of attn_pdrop, 0.1)"
+        );
+        assert!(gpt2(r#""add_cross_attention":true"#).contains("add_cross_attention 'true'"));
+        assert!(gpt2(r#""n_head":7"#).contains("expected a multiple of n_head (7)"));
+    }
 }
