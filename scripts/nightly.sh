@@ -18,6 +18,10 @@ part build cargo build --locked --workspace --bins --tests
 part tests cargo test --locked --workspace
 part long-tests cargo test --locked --workspace -- --ignored
 
+# Simulated worlds; deliberate bugs that they must notice.
+part worlds cargo run --locked --release -p deptune-tests --bin sim -- --seeds 1000 --small
+part bugs cargo run --locked --release -p deptune-tests --features mutations --bin sim -- --mutations
+
 # Clients that others wrote, against the real server.
 shopt -s nullglob
 for script in tests/python/*.sh; do

@@ -12,6 +12,7 @@ pub mod hub;
 pub mod id;
 pub mod metric;
 pub mod model;
+pub mod mutation;
 pub mod outcome;
 pub mod record;
 pub mod scheduler;

@@ -9,6 +9,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "this is test code: what goes wrong here ends the test that asked for it"
 )]
 
@@ -19,6 +20,7 @@ mod process;
 mod program;
 mod project;
 mod proxy;
+pub mod sim;
 mod wait;
 mod world;
 

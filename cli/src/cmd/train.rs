@@ -90,8 +90,7 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     }
     let job = job(&spec, model, &slot, &dir, index, settings)?;
     let stop = stop::on_signal("stopping: the trial is checkpointed")?;
-    let mut run =
-        Run { globals, spec: &spec, dir, slot, program, job, live: Live::new(false) };
+    let mut run = Run { globals, spec: &spec, dir, slot, program, job, live: Live::new(false) };
     run.go(&stop).await
 }
 

@@ -16,7 +16,7 @@ mod upload;
 pub use error::Error;
 pub use kind::Kind;
 pub(crate) use log::{LogKey, Logs};
-pub(crate) use retention::Retention;
+pub use retention::Retention;
 pub(crate) use store::Artifacts;
 pub(crate) use upload::Upload;
 

@@ -13,13 +13,14 @@ const KEEP: usize = 2;
 /// memory only: a checkpoint from before a restart stays until a person removes it, which costs
 /// space and nothing else.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Retention {
+pub struct Retention {
     held: Arc<Mutex<BTreeMap<TrialId, VecDeque<ArtifactHash>>>>,
 }
 
 impl Retention {
     /// A trial has a new durable checkpoint. Returns those that it supersedes.
-    pub(crate) fn committed(&self, trial: TrialId, hash: ArtifactHash) -> Vec<ArtifactHash> {
+    #[must_use]
+    pub fn committed(&self, trial: TrialId, hash: ArtifactHash) -> Vec<ArtifactHash> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let checkpoints = held.entry(trial).or_default();
         // A repeated attempt may come to the very same bytes again.
@@ -30,7 +31,8 @@ impl Retention {
     }
 
     /// A trial ended. Returns the checkpoints that nobody will continue from.
-    pub(crate) fn ended(&self, trial: TrialId) -> Vec<ArtifactHash> {
+    #[must_use]
+    pub fn ended(&self, trial: TrialId) -> Vec<ArtifactHash> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.remove(&trial).map(Vec::from).unwrap_or_default()
     }

@@ -16,8 +16,10 @@ mod handle;
 mod owner;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 pub use handle::{Error, Exchanged, Handle, Health};
 pub use owner::Fatal;
+pub use turn::{BatchSize, Fence, Next, Settled, Turn};
 
 pub(crate) use owner::{Ending, Settings, start};

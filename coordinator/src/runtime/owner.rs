@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deptune_sweep::scheduler::{
-    Config, Effect, Event, Refusal, Reply, RestoreError, Scheduler, Write,
-};
+use deptune_sweep::scheduler::{Config, Event, Reply, RestoreError, Scheduler};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -13,12 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
 use super::handle::{Command, Error, Handle, Health};
+use super::turn::{BatchSize, Fence, Next, Turn};
 use crate::store::{CommitError, LoadError, Store};
 
 /// Requests that may wait for the owner.
 const QUEUE: usize = 8192;
-/// Events committed together at most.
-const MAX_BATCH: usize = 1024;
 /// First and longest wait between attempts to load the store.
 const RELOAD_WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -48,7 +45,7 @@ pub enum Fatal {
     Died(#[source] tokio::task::JoinError),
 }
 
-type Answer = (oneshot::Sender<Result<Reply, Error>>, Result<Reply, Refusal>);
+type Caller = oneshot::Sender<Result<Reply, Error>>;
 
 struct Owner {
     store: Arc<dyn Store>,
@@ -58,9 +55,8 @@ struct Owner {
     work: watch::Sender<u64>,
     cursor: watch::Sender<u64>,
     health: watch::Sender<Health>,
-    /// Events to commit together: 1 after a failure, doubled by each success, so that a write
-    /// that the store refuses fails alone and not with a thousand others again and again.
-    batch: usize,
+    batch: BatchSize,
+    fence: Fence,
 }
 
 /// How the owner is told to end.
@@ -87,7 +83,8 @@ pub(crate) async fn start(
     let (work, work_seen) = watch::channel(0);
     let (cursor, cursor_seen) = watch::channel(last_cursor);
     let (health, health_seen) = watch::channel(Health::Serving);
-    let owner = Owner { store, settings, clock, commands, work, cursor, health, batch: MAX_BATCH };
+    let (batch, fence) = (BatchSize::default(), Fence::default());
+    let owner = Owner { store, settings, clock, commands, work, cursor, health, batch, fence };
     let handle =
         Handle { commands: sender, work: work_seen, cursor: cursor_seen, health: health_seen };
     Ok((handle, tokio::spawn(owner.run(scheduler, ending))))
@@ -99,7 +96,7 @@ impl Owner {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waiting = Vec::new();
         loop {
-            let limit = self.batch;
+            let limit = self.batch.get();
             tokio::select! {
                 () = ending.drain.cancelled(), if *self.health.borrow() != Health::Stopping => {
                     self.health.send_replace(Health::Stopping);
@@ -115,11 +112,11 @@ impl Owner {
                 }
             }
             match self.turn(&mut scheduler, &mut waiting).await {
-                Ok(()) => self.batch = (self.batch * 2).min(MAX_BATCH),
-                Err(error @ CommitError::Deposed { .. }) => return Err(Fatal::Deposed(error)),
-                Err(error) => {
+                Next::GoOn => self.batch.learn(true),
+                Next::End(error) => return Err(Fatal::Deposed(error)),
+                Next::Recover(error) => {
                     tracing::error!(error = &error as &dyn std::error::Error, "commit failed");
-                    self.batch = 1;
+                    self.batch.learn(false);
                     scheduler = self.recover().await?;
                 }
             }
@@ -127,59 +124,44 @@ impl Owner {
     }
 
     /// Steps everything in `waiting`, commits once, then answers.
-    async fn turn(
-        &mut self,
-        scheduler: &mut Scheduler,
-        waiting: &mut Vec<Command>,
-    ) -> Result<(), CommitError> {
+    async fn turn(&mut self, scheduler: &mut Scheduler, waiting: &mut Vec<Command>) -> Next {
         let now = self.clock.now();
-        let mut writes = Vec::new();
-        let mut answers: Vec<Answer> = Vec::new();
+        let mut turn: Turn<Caller> = Turn::default();
         let mut looks = Vec::new();
-        let mut wakes = false;
         for command in waiting.drain(..) {
-            let (event, reply) = match command {
-                Command::Look(look) => {
-                    looks.push(look);
-                    continue;
-                }
-                Command::Event { event, reply } => (*event, reply),
-            };
-            let Some(event) = without_absent_caller(event, &reply) else { continue };
-            let step = scheduler.step(event, now);
-            writes.extend(step.writes);
-            let mut reply = Some(reply);
-            for effect in step.effects {
-                match effect {
-                    Effect::WorkAvailable => wakes = true,
-                    Effect::Reply(answer) => {
-                        answers.extend(reply.take().map(|reply| (reply, answer)));
-                    }
+            match command {
+                Command::Look(look) => looks.push(look),
+                Command::Event { event, reply } => {
+                    let gone = reply.is_closed();
+                    turn.take(scheduler, *event, reply, gone, now);
                 }
             }
         }
-        if !writes.is_empty()
-            && let Err(error) = self.store.commit(&writes).await
-        {
-            for (reply, _) in answers {
-                let _ = reply.send(Err(Error::Unavailable));
-            }
-            return Err(error);
+        if self.fence.is_due(now.monotonic) {
+            turn.fence();
         }
-        for (reply, answer) in answers {
+        let commits = turn.needs_commit();
+        let committed = if commits { self.store.commit(turn.writes()).await } else { Ok(()) };
+        let settled = turn.settle(committed);
+        if commits && matches!(settled.next, Next::GoOn) {
+            self.fence.passed(now.monotonic);
+        }
+        for (reply, answer) in settled.answers {
             // A caller that has gone misses its answer; the request id lets it ask again.
-            let _ = reply.send(answer.map_err(Error::Refused));
+            let _ = reply.send(answer);
         }
-        if let Some(cursor) = last_cursor(&writes) {
+        if let Some(cursor) = settled.cursor {
             self.cursor.send_replace(cursor);
         }
-        if wakes {
+        if settled.wakes {
             self.work.send_modify(|count| *count += 1);
         }
-        for look in looks {
-            look(scheduler);
+        if let Next::GoOn = settled.next {
+            for look in looks {
+                look(scheduler);
+            }
         }
-        Ok(())
+        settled.next
     }
 
     /// Rebuilds the scheduler from the store, for as long as it takes. Who asks meanwhile hears
@@ -246,26 +228,4 @@ impl Owner {
 fn tick() -> Command {
     let (reply, _) = oneshot::channel();
     Command::Event { event: Box::new(Event::Tick), reply }
-}
-
-/// Takes the request for trials out of an exchange whose caller has gone: what it reports is
-/// still recorded, but nothing is leased to nobody.
-fn without_absent_caller(
-    event: Event,
-    reply: &oneshot::Sender<Result<Reply, Error>>,
-) -> Option<Event> {
-    match event {
-        Event::Exchange { reports, .. } if reply.is_closed() && reports.is_empty() => None,
-        Event::Exchange { worker, request_id, reports, .. } if reply.is_closed() => {
-            Some(Event::Exchange { worker, request_id, reports, free_slots: Vec::new() })
-        }
-        event => Some(event),
-    }
-}
-
-fn last_cursor(writes: &[Write]) -> Option<u64> {
-    writes.iter().rev().find_map(|write| match write {
-        Write::Log(record) => Some(record.cursor),
-        _ => None,
-    })
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deptune_sweep::id::{RequestId, WorkerId};
+use deptune_sweep::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
+use deptune_sweep::metric::Number;
 use deptune_sweep::record::SlotRecord;
-use deptune_sweep::scheduler::{Config, Event, Refusal, Reply};
+use deptune_sweep::scheduler::{Config, Event, LeaseKey, LeaseProgress, Refusal, Reply};
 use uuid::Uuid;
 
 use super::{Ending, Error, Fatal, Handle, Health, Settings, start};
@@ -70,6 +71,32 @@ async fn a_coordinator_whose_store_was_taken_over_ends() {
     assert_eq!(old.request(register().1).await, Err(Error::Unavailable));
     assert!(matches!(owner.await.unwrap(), Err(Fatal::Deposed(_))));
     assert_eq!(new.request(register().1).await, Ok(Reply::Registered));
+}
+
+#[tokio::test]
+async fn a_replaced_coordinator_takes_nothing_away_and_ends_by_itself() {
+    let database = MemoryDatabase::default();
+    let (old, owner, _ending) = running(&database).await;
+    let (worker, event) = register();
+    assert_eq!(old.request(event).await, Ok(Reply::Registered));
+    let (_new, _owner, _ending) = running(&database).await;
+    // A lease that the new one granted: the old one has never heard of its trial.
+    let trial = TrialId { sweep: SweepId(1), index: 0 };
+    let lease = LeaseKey { trial, epoch: Epoch(1) };
+    let (step, loss, steps_per_second) = (1, Number::from(1.0), 1.0);
+    let leases = vec![LeaseProgress { lease, step, loss, steps_per_second }];
+    let heard = old.request(Event::Heartbeat { worker, leases }).await;
+    assert_eq!(heard, Err(Error::Unavailable));
+    assert!(matches!(owner.await.unwrap(), Err(Fatal::Deposed(_))));
+}
+
+#[tokio::test]
+async fn a_replaced_coordinator_that_nobody_asks_for_anything_finds_out() {
+    let database = MemoryDatabase::default();
+    let (_old, owner, _ending) = running(&database).await;
+    let (_new, _owner, _ending) = running(&database).await;
+    let ended = tokio::time::timeout(Duration::from_secs(30), owner).await;
+    assert!(matches!(ended.unwrap().unwrap(), Err(Fatal::Deposed(_))));
 }
 
 #[tokio::test]

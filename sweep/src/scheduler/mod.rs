@@ -19,6 +19,7 @@
 //! and its outcome is recorded once, by the holder of its current epoch. When a commit fails the
 //! owner drops the scheduler and restores it from the store with [`Scheduler::restore`].
 
+mod audit;
 mod event;
 mod on_cancel;
 mod on_exchange;
@@ -33,6 +34,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use audit::{Contradiction, Standing};
 pub use event::{
     Ack, Effect, Event, Grant, LeaseKey, LeaseProgress, Now, Refusal, Reply, Report, ReportEnd,
     Step, Stop, StopReason, TrialProgress, Write,

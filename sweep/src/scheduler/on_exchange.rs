@@ -1,6 +1,7 @@
 //! An agent reports finished attempts and gets trials for its free slots.
 
 use crate::id::{RequestId, SweepId, TrialId, WorkerId};
+use crate::mutation;
 use crate::outcome::{Outcome, SweepStatus};
 use crate::record::{AttemptRecord, LogEntry, Phase};
 use crate::scheduler::event::{
@@ -50,8 +51,11 @@ impl Scheduler {
             return Ack::Rejected { reason: format!("there is no sweep {}", id.sweep) };
         };
         if let Some(ended) = sweep.ended.get(&id.index).copied() {
-            // The same report again, after an answer that was lost.
-            if ended.epoch == epoch && ended.worker == Some(worker) {
+            // The same report again, after an answer that was lost. A success is the same only
+            // where one was recorded: the trial may have failed because its worker was lost.
+            let succeeds = matches!(report.end, ReportEnd::Succeeded { .. });
+            let same = !succeeds || ended.outcome == Outcome::Succeeded;
+            if ended.epoch == epoch && ended.worker == Some(worker) && same {
                 return Ack::Accepted;
             }
             let reason = match ended.outcome {
@@ -64,7 +68,7 @@ impl Scheduler {
         let Some(trial) = sweep.active.get_mut(&id.index) else {
             return Ack::Rejected { reason: format!("trial {id} was never leased") };
         };
-        if trial.is_held_by(worker, epoch) {
+        if trial.is_held_by(worker, epoch) || mutation::on("no epoch check on completion") {
             if let Phase::Pending { .. } = trial.phase {
                 // The lease had expired, but its holder was not lost after all.
                 trial.losses = trial.losses.saturating_sub(1);
@@ -76,8 +80,11 @@ impl Scheduler {
             self.end_attempt(id, worker, report.end, now, step);
             return Ack::Accepted;
         }
-        if epoch == trial.epoch && matches!(trial.phase, Phase::Pending { last_holder: None }) {
-            // This attempt's end was recorded before; the answer was lost.
+        let over =
+            epoch == trial.epoch && matches!(trial.phase, Phase::Pending { last_holder: None });
+        if over && !matches!(report.end, ReportEnd::Succeeded { .. }) {
+            // This attempt's end was recorded before; the answer was lost. A success would have
+            // ended the trial: that one was never recorded, because its worker was declared lost.
             return Ack::Accepted;
         }
         if epoch > trial.epoch {
@@ -98,7 +105,9 @@ impl Scheduler {
     ) -> Option<Grant> {
         let known = self.workers.get(&worker)?;
         known.slot(slot)?;
-        if let Some(&id) = known.slots.get(&slot) {
+        if let Some(&id) = known.slots.get(&slot)
+            && !mutation::on("slot leased twice")
+        {
             // Granted before under this request: the answer was lost, give it again. Under
             // another request the slot is taken.
             return self.granted(id, request_id, slot);

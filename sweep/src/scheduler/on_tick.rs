@@ -1,6 +1,7 @@
 //! Time passed: leases expire, silent workers are given up.
 
 use crate::id::WorkerId;
+use crate::mutation;
 use crate::outcome::FailureClass;
 use crate::record::{AttemptEnd, Phase};
 use crate::scheduler::event::{Effect, Now, Refusal, Reply, Step, Write};
@@ -17,10 +18,15 @@ impl Scheduler {
             }
             self.expiries.pop_first();
             let trial = self.sweeps.get(&id.sweep).and_then(|s| s.active.get(&id.index));
-            if let Some(Phase::Leased { worker, .. }) = trial.map(|t| t.phase) {
+            if let Some(Phase::Leased { worker, slot, .. }) = trial.map(|t| t.phase) {
                 let message = "its worker was not heard for the lease's whole time".to_owned();
                 let class = FailureClass::WorkerLost;
                 self.fail_attempt(id, worker, class, message, AttemptEnd::Expired, now, step);
+                if mutation::on("expiry keeps the slot")
+                    && let Some(known) = self.workers.get_mut(&worker)
+                {
+                    known.slots.insert(slot, id);
+                }
             }
         }
         let silent = self.config.lease_ttl.saturating_mul(SILENT_TTLS);

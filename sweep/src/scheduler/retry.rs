@@ -1,6 +1,7 @@
 //! What happens to a trial when an attempt ends: an outcome, or another attempt.
 
 use crate::id::{SweepId, TrialId, WorkerId};
+use crate::mutation;
 use crate::outcome::{FailureClass, Outcome, SweepStatus};
 use crate::record::{AttemptEnd, LogEntry, OutcomeRecord, Phase};
 use crate::scheduler::event::{Effect, Now, ReportEnd, Step, Write};
@@ -66,7 +67,6 @@ impl Scheduler {
         now: Now,
         step: &mut Step,
     ) {
-        self.disarm(id);
         let config = self.config;
         let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
         let max_attempts = sweep.spec.limits.max_attempts;
@@ -74,6 +74,9 @@ impl Scheduler {
         let fate = trial.count(class, end, max_attempts, config);
         let lease = trial.lease(id);
         step.writes.push(Write::AttemptProgress { lease, last_step: trial.live.step });
+        if mutation::on("lease counted down twice") {
+            self.disarm(id);
+        }
         match fate {
             Fate::Over => {
                 self.record_outcome(id, step, now, |trial| OutcomeRecord {
@@ -89,6 +92,9 @@ impl Scheduler {
                 });
             }
             Fate::Again(wait) => {
+                self.disarm(id);
+                let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
+                let Some(trial) = sweep.active.get_mut(&id.index) else { return };
                 // After an expiry the old holder may still be at work: its word counts until
                 // somebody else is given the trial.
                 let last_holder = (end == AttemptEnd::Expired).then_some(worker);
@@ -174,6 +180,12 @@ impl Scheduler {
 }
 
 impl Trial {
+    /// Milliseconds to wait after the last failure that counted.
+    pub(super) fn backoff(&self, config: Config) -> u64 {
+        let doublings = self.failures.saturating_sub(1).min(20);
+        (config.backoff_base << doublings).min(config.backoff_cap)
+    }
+
     /// Counts a failure against the trial and decides what follows.
     fn count(
         &mut self,
@@ -183,6 +195,10 @@ impl Trial {
         config: Config,
     ) -> Fate {
         match class {
+            FailureClass::Preempted if mutation::on("handing back counts") => {
+                self.failures = self.failures.saturating_add(1);
+                Fate::Again(0)
+            }
             FailureClass::Preempted => Fate::Again(0),
             FailureClass::WorkerLost => {
                 self.losses = self.losses.saturating_add(1);
@@ -201,8 +217,7 @@ impl Trial {
                 if self.failures >= max_attempts {
                     Fate::Over
                 } else {
-                    let doublings = self.failures.saturating_sub(1).min(20);
-                    Fate::Again((config.backoff_base << doublings).min(config.backoff_cap))
+                    Fate::Again(self.backoff(config))
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
 use crate::metric::Number;
+use crate::mutation;
 use crate::outcome::{Outcome, SweepStatus};
 use crate::record::{
     CheckpointRef, LogEntry, LogRecord, Phase, SlotRecord, SweepRecord, TrialRecord, WorkerRecord,
@@ -198,7 +199,9 @@ impl Scheduler {
         for record in snapshot.sweeps {
             let (id, request_id) = (record.id, record.request_id);
             scheduler.sweeps.insert(id, Sweep::restore(record)?);
-            scheduler.submissions.insert(request_id, id);
+            if !mutation::on("request id forgotten after restart") {
+                scheduler.submissions.insert(request_id, id);
+            }
         }
         let reporters: BTreeMap<TrialId, WorkerId> = snapshot.reporters.into_iter().collect();
         for record in snapshot.trials {
@@ -226,11 +229,21 @@ impl Scheduler {
                 sweep.end(index, Ended { epoch: record.epoch, outcome, worker });
                 return Ok(());
             }
-            Phase::Pending { .. } => {
-                sweep.waiting.insert(index, 0);
+            Phase::Pending { last_holder } => {
+                // When it failed is not stored: after a failure the wait begins anew.
+                let waits = trial.failures > 0
+                    && last_holder.is_none()
+                    && !mutation::on("backoff lost on restart");
+                let wait = if waits { trial.backoff(self.config) } else { 0 };
+                sweep.waiting.insert(index, now.monotonic.saturating_add(wait));
+                if mutation::on("epoch reused after restart") {
+                    trial.epoch = Epoch(trial.epoch.0.saturating_sub(1));
+                }
             }
             Phase::Leased { worker, slot, .. } => {
-                trial.expires = now.monotonic.saturating_add(self.config.lease_ttl);
+                let rearmed = !mutation::on("leases not armed again after restart");
+                let ttl = if rearmed { self.config.lease_ttl } else { 0 };
+                trial.expires = now.monotonic.saturating_add(ttl);
                 self.expiries.insert((trial.expires, record.id));
                 sweep.leased += 1;
                 if let Some(worker) = self.workers.get_mut(&worker) {

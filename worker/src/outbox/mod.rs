@@ -31,6 +31,7 @@ use deptune_sweep::scheduler::{LeaseKey, Report};
 use crate::Error;
 use crate::protocol::{Identity, Kept};
 
+pub use estate::Inventory;
 pub(crate) use file::hash_file;
 use file::{keep_file, write_file};
 use record::{CheckpointFile, LeasesFile, ReportFile};

@@ -1,5 +1,6 @@
 //! Which calls are due.
 
+use deptune_sweep::mutation;
 use deptune_sweep::record::CheckpointRef;
 use deptune_sweep::scheduler::{LeaseProgress, Report, TrialProgress};
 
@@ -141,6 +142,9 @@ impl Agent {
             if !exchange.in_flight {
                 exchange.in_flight = true;
                 let (reports, free_slots) = (exchange.reports.clone(), exchange.free_slots.clone());
+                if mutation::on("outbox entry deleted before ack") {
+                    out.extend(reports.iter().map(|report| Action::Forget(report.lease)));
+                }
                 let call = Call::Exchange { worker, request_id, reports, free_slots };
                 out.push(Action::Call(call));
             }

@@ -272,7 +272,7 @@ impl ModelConfig {
 
     /// Numbers in the weights.
     pub fn weight_count(&self) -> u64 {
-        let sizes = super::needed::needed_tensors(self, "");
+        let sizes = super::weights::needed_tensors(self, "");
         let size = |shape: &Vec<u64>| shape.iter().copied().fold(1, u64::saturating_mul);
         sizes.values().map(size).fold(0, u64::saturating_add)
     }

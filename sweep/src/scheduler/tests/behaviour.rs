@@ -316,6 +316,62 @@ fn max_parallel_bounds_live_leases() {
 }
 
 #[test]
+fn a_trial_that_fails_for_good_frees_one_lease_of_max_parallel() {
+    let mut bench = Bench::new();
+    bench.submit("[limits]\nmax_parallel = 2\n");
+    let w = bench.register(1, 4, vec![]);
+    let held = bench.exchange(w, vec![], vec![0, 1]).1;
+    bench.exchange(w, vec![failure(held[0].lease, FailureClass::Diverged)], vec![]);
+    let now = Now { monotonic: bench.now, wall: 0 };
+    assert_eq!(bench.scheduler.audit(now), Ok(()));
+    assert_eq!(bench.exchange(w, vec![], vec![0, 2, 3]).1.len(), 1);
+}
+
+#[test]
+fn a_success_that_is_not_recorded_is_not_accepted() {
+    let mut bench = Bench::new();
+    bench.submit("");
+    let w = bench.register(1, 1, vec![]);
+    let lease = bench.lease(w, 0).lease;
+    // The agent's next run found no report of it; the old run's message comes after that.
+    bench.register(2, 1, vec![lease]);
+    let (acks, _) = bench.exchange(w, vec![success(lease)], vec![]);
+    assert!(matches!(acks[..], [Ack::Stale { .. }]), "{acks:?}");
+    assert_eq!((bench.store.outcomes.len(), bench.store.stale), (0, 1));
+}
+
+#[test]
+fn a_success_after_the_last_loss_is_not_accepted() {
+    let mut bench = Bench::new();
+    bench.submit("[limits]\nmax_parallel = 1\n");
+    let w = bench.register(1, 1, vec![]);
+    let mut lease = bench.lease(w, 0).lease;
+    for _ in 1..Config::default().max_losses {
+        bench.now += 30_000;
+        bench.send(Event::Tick).unwrap();
+        lease = bench.lease(w, 0).lease;
+    }
+    bench.now += 30_000;
+    bench.send(Event::Tick).unwrap();
+    let (acks, _) = bench.exchange(w, vec![success(lease)], vec![]);
+    assert!(matches!(acks[..], [Ack::Stale { .. }]), "{acks:?}");
+    assert_eq!(bench.store.outcomes[&lease.trial].outcome, Outcome::Failed);
+}
+
+#[test]
+fn a_restart_does_not_shorten_the_wait_after_a_failure() {
+    let mut bench = Bench::new();
+    bench.submit("[limits]\nmax_parallel = 1\n");
+    let w = bench.register(1, 1, vec![]);
+    let first = bench.lease(w, 0).lease;
+    bench.exchange(w, vec![failure(first, FailureClass::Crashed)], vec![]);
+    bench.now += 100;
+    bench.restart();
+    bench.now += 900;
+    assert_ne!(bench.lease(w, 0).lease.trial, first.trial);
+}
+
+#[test]
 fn unknown_slots_and_workers_get_nothing() {
     let mut bench = Bench::new();
     bench.submit("");

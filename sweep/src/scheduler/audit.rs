@@ -1,0 +1,151 @@
+//! The scheduler's memory, looked at from outside: what it believes of a trial, and whether its
+//! parts agree with each other. Never decides anything.
+
+use std::collections::BTreeMap;
+
+use crate::id::{Epoch, SweepId, TrialId, WorkerId};
+use crate::record::{CheckpointRef, Phase};
+use crate::scheduler::event::Now;
+use crate::scheduler::state::{Scheduler, Sweep};
+
+/// What the scheduler believes of a trial that has a row in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Epoch of its latest lease or its cancellation.
+    pub epoch: Epoch,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Failures that count; 0 once it has ended.
+    pub failures: u32,
+    /// Losses that count; 0 once it has ended.
+    pub losses: u32,
+    /// Its latest checkpoint; `None` once it has ended.
+    pub checkpoint: Option<CheckpointRef>,
+    /// Monotonic time before which it is not leased again, for a trial that waits.
+    pub not_before: Option<u64>,
+}
+
+/// Two parts of the scheduler's memory that contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the scheduler contradicts itself: {0}")]
+pub struct Contradiction(String);
+
+impl Scheduler {
+    /// What is believed of a trial; `None` for one that was never leased.
+    #[must_use]
+    pub fn standing(&self, id: TrialId) -> Option<Standing> {
+        let sweep = self.sweeps.get(&id.sweep)?;
+        if let Some(ended) = sweep.ended.get(&id.index) {
+            return Some(Standing {
+                epoch: ended.epoch,
+                phase: Phase::Ended { outcome: ended.outcome },
+                failures: 0,
+                losses: 0,
+                checkpoint: None,
+                not_before: None,
+            });
+        }
+        let trial = sweep.active.get(&id.index)?;
+        Some(Standing {
+            epoch: trial.epoch,
+            phase: trial.phase,
+            failures: trial.failures,
+            losses: trial.losses,
+            checkpoint: trial.checkpoint.clone(),
+            not_before: sweep.waiting.get(&id.index).copied(),
+        })
+    }
+
+    /// The trials that were leased and have no outcome, with when a live lease expires.
+    pub fn active(&self) -> impl Iterator<Item = (TrialId, Option<u64>)> {
+        self.sweeps.iter().flat_map(|(&sweep, state)| {
+            state.active.iter().map(move |(&index, trial)| {
+                let leased = matches!(trial.phase, Phase::Leased { .. });
+                (TrialId { sweep, index }, leased.then_some(trial.expires))
+            })
+        })
+    }
+
+    /// Whether a worker is registered.
+    #[must_use]
+    pub fn knows(&self, worker: WorkerId) -> bool {
+        self.workers.contains_key(&worker)
+    }
+
+    /// Looks at everything in memory. Takes time in proportion to it.
+    ///
+    /// # Errors
+    /// Names the first contradiction.
+    pub fn audit(&self, now: Now) -> Result<(), Contradiction> {
+        let wrong = |text: String| Err(Contradiction(text));
+        let mut slots = BTreeMap::new();
+        let mut expiries = 0;
+        for (&id, sweep) in &self.sweeps {
+            check_counts(id, sweep)?;
+            for (&index, trial) in &sweep.active {
+                let trial_id = TrialId { sweep: id, index };
+                let waits = sweep.waiting.contains_key(&index);
+                match trial.phase {
+                    Phase::Leased { worker, slot, .. } => {
+                        if waits {
+                            return wrong(format!("trial {trial_id} is leased and waits"));
+                        }
+                        if let Some(other) = slots.insert((worker, slot), trial_id) {
+                            return wrong(format!("{other} and {trial_id} share a slot"));
+                        }
+                        if !self.expiries.contains(&(trial.expires, trial_id)) {
+                            return wrong(format!("the lease of {trial_id} never expires"));
+                        }
+                        expiries += 1;
+                    }
+                    Phase::Pending { .. } if !waits => {
+                        return wrong(format!("trial {trial_id} is pending and does not wait"));
+                    }
+                    Phase::Pending { .. } => {}
+                    Phase::Ended { .. } => {
+                        return wrong(format!("trial {trial_id} has ended and is active"));
+                    }
+                }
+            }
+        }
+        if expiries != self.expiries.len() {
+            return wrong(format!("{} expiries of {expiries} leases", self.expiries.len()));
+        }
+        for (&worker, known) in &self.workers {
+            if known.seen > now.monotonic {
+                return wrong(format!("worker {worker} was heard in the future"));
+            }
+            for (&slot, &trial) in &known.slots {
+                if slots.get(&(worker, slot)) != Some(&trial) {
+                    return wrong(format!("slot {slot} of {worker} holds {trial}, not leased"));
+                }
+            }
+        }
+        for ((worker, slot), trial) in slots {
+            let held = self.workers.get(&worker).and_then(|known| known.slots.get(&slot));
+            if held != Some(&trial) {
+                return wrong(format!("trial {trial} is leased to a slot that does not hold it"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_counts(id: SweepId, sweep: &Sweep) -> Result<(), Contradiction> {
+    let wrong = |text: String| Err(Contradiction(format!("sweep {id}: {text}")));
+    let leased = sweep.active.values().filter(|t| matches!(t.phase, Phase::Leased { .. })).count();
+    if leased as u64 != u64::from(sweep.leased) {
+        return wrong(format!("{} leases are counted, {leased} are there", sweep.leased));
+    }
+    let known = (sweep.active.len() + sweep.ended.len()) as u64;
+    if known != sweep.next_index || sweep.active.keys().any(|i| sweep.ended.contains_key(i)) {
+        return wrong(format!("{known} trials are known, {} have a row", sweep.next_index));
+    }
+    if sweep.next_index > sweep.record.total {
+        return wrong(format!("{} of {} trials have a row", sweep.next_index, sweep.record.total));
+    }
+    if let Some(index) = sweep.waiting.keys().find(|i| !sweep.active.contains_key(i)) {
+        return wrong(format!("trial {index} waits and is not active"));
+    }
+    Ok(())
+}

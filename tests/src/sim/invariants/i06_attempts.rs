@@ -1,0 +1,101 @@
+//! I6: no more failures and losses than the limits allow, none for a trial that was handed back,
+//! no lease before a failure's wait is over (whoever restarted meanwhile), and none beyond
+//! `max_parallel`.
+
+use std::collections::BTreeMap;
+
+use deptune_sweep::id::TrialId;
+use deptune_sweep::outcome::FailureClass;
+use deptune_sweep::record::{AttemptEnd, Phase, TrialRecord};
+use deptune_sweep::scheduler::{Config, Write};
+
+use super::{Commit, Invariant, Ledger, Seen};
+
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    /// How the last attempt of a trial ended, and when.
+    ended: BTreeMap<TrialId, (AttemptEnd, Option<FailureClass>, u64)>,
+}
+
+impl Invariant for Attempts {
+    fn id(&self) -> &'static str {
+        "I6"
+    }
+
+    fn see(&mut self, ledger: &Ledger, seen: &Seen<'_>) -> Result<(), String> {
+        match seen {
+            Seen::Write(Write::AttemptEnded { lease, end, class, .. }, commit) => {
+                self.ended.insert(lease.trial, (*end, *class, commit.decided));
+                Ok(())
+            }
+            Seen::Write(Write::Trial(record), commit) => self.written(ledger, record, commit),
+            Seen::Write(Write::NewTrial { record, .. }, _) => parallel(ledger, record),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Attempts {
+    fn written(
+        &mut self,
+        ledger: &Ledger,
+        record: &TrialRecord,
+        commit: &Commit<'_>,
+    ) -> Result<(), String> {
+        let id = record.id;
+        let Some(line) = ledger.trials.get(&id) else { return Ok(()) };
+        let Some(sweep) = ledger.sweeps.get(&id.sweep) else { return Ok(()) };
+        let most = Config::default().max_losses;
+        if record.failures > sweep.max_attempts || record.losses > most {
+            let (failures, losses) = (record.failures, record.losses);
+            return Err(format!("trial {id} counts {failures} failures and {losses} losses"));
+        }
+        let old = &line.record;
+        let ended = self.ended.get(&id).copied();
+        let was_leased = matches!(old.phase, Phase::Leased { .. });
+        let is_pending = matches!(record.phase, Phase::Pending { .. });
+        if let Some((AttemptEnd::Released, ..)) = ended
+            && was_leased
+            && is_pending
+            && (record.failures > old.failures || record.losses > old.losses)
+        {
+            return Err(format!("trial {id} was handed back, and it counts"));
+        }
+        if !was_leased && matches!(record.phase, Phase::Leased { .. }) && record.epoch > old.epoch {
+            if let Some((AttemptEnd::Failed, Some(class), at)) = ended {
+                let wait = wait(class, old.failures);
+                if commit.decided < at + wait {
+                    let waited = commit.decided - at;
+                    return Err(format!("trial {id} waits {waited} ms, not {wait}, after {class}"));
+                }
+            }
+            return parallel(ledger, record);
+        }
+        Ok(())
+    }
+}
+
+/// A tenth less than the rule says: the coordinator's clock may run fast.
+fn wait(class: FailureClass, failures: u32) -> u64 {
+    let counts = matches!(
+        class,
+        FailureClass::Oom | FailureClass::Crashed | FailureClass::Timeout | FailureClass::Infra
+    );
+    if !counts {
+        return 0;
+    }
+    let config = Config::default();
+    let doubled = config.backoff_base << failures.saturating_sub(1).min(20);
+    doubled.min(config.backoff_cap) * 9 / 10
+}
+
+fn parallel(ledger: &Ledger, record: &TrialRecord) -> Result<(), String> {
+    let Some(sweep) = ledger.sweeps.get(&record.id.sweep) else { return Ok(()) };
+    let leases = matches!(record.phase, Phase::Leased { .. });
+    match sweep.max_parallel {
+        Some(most) if leases && sweep.leased >= most => {
+            Err(format!("trial {} is one too many: {most} may run", record.id))
+        }
+        _ => Ok(()),
+    }
+}

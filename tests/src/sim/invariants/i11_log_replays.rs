@@ -1,0 +1,83 @@
+//! I11: the sweep's log, replayed, gives the current state of every trial.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use deptune_sweep::id::{SweepId, TrialId};
+use deptune_sweep::outcome::{Outcome, SweepStatus};
+use deptune_sweep::record::{LogEntry, Phase};
+use deptune_sweep::scheduler::Write;
+
+use super::{Invariant, Ledger, Seen};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Leased,
+    Pending,
+    Ended(Outcome),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LogReplays {
+    trials: BTreeMap<TrialId, Told>,
+    cancelled: BTreeSet<SweepId>,
+    last: u64,
+}
+
+impl Invariant for LogReplays {
+    fn id(&self) -> &'static str {
+        "I11"
+    }
+
+    fn see(&mut self, ledger: &Ledger, seen: &Seen<'_>) -> Result<(), String> {
+        match seen {
+            Seen::Write(Write::Log(record), _) => {
+                if record.cursor <= self.last {
+                    return Err(format!("cursor {} follows {}", record.cursor, self.last));
+                }
+                self.last = record.cursor;
+                let told = match &record.what {
+                    LogEntry::Leased { .. } => Told::Leased,
+                    LogEntry::Requeued { .. } => Told::Pending,
+                    LogEntry::Ended { outcome, .. } => Told::Ended(*outcome),
+                    LogEntry::Finished { status: SweepStatus::Cancelled } => {
+                        self.cancelled.insert(record.sweep);
+                        return Ok(());
+                    }
+                    _ => return Ok(()),
+                };
+                if let Some(trial) = record.trial {
+                    self.trials.insert(trial, told);
+                }
+                Ok(())
+            }
+            Seen::Committed(_) => {
+                let touched = ledger.touched.iter();
+                touched.filter_map(|id| ledger.trials.get(id)).try_for_each(|l| self.check(l))
+            }
+            Seen::Scan(_) => ledger.trials.values().try_for_each(|line| self.check(line)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl LogReplays {
+    fn check(&self, line: &super::super::ledger::TrialLine) -> Result<(), String> {
+        let id = line.record.id;
+        let replayed = match self.trials.get(&id) {
+            Some(Told::Ended(outcome)) => Some(Told::Ended(*outcome)),
+            // Whoever has not ended when a sweep is cancelled is cancelled with it.
+            _ if self.cancelled.contains(&id.sweep) => Some(Told::Ended(Outcome::Cancelled)),
+            told => told.copied(),
+        };
+        let stored = match line.record.phase {
+            Phase::Leased { .. } => Told::Leased,
+            Phase::Pending { .. } => Told::Pending,
+            Phase::Ended { outcome } => Told::Ended(outcome),
+        };
+        if replayed == Some(stored) {
+            Ok(())
+        } else {
+            Err(format!("the log says {replayed:?} of trial {id}, the store {stored:?}"))
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What was committed, kept beside the store by other code, so that the invariants need not trust
+//! the store to say what it holds.
+
+use std::collections::BTreeMap;
+
+use deptune_sweep::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
+use deptune_sweep::outcome::{Outcome, SweepStatus};
+use deptune_sweep::record::{
+    AttemptEnd, OutcomeRecord, Phase, SlotRecord, SweepRecord, TrialRecord,
+};
+use deptune_sweep::scheduler::Write;
+
+use super::counters::Counters;
+
+/// Everything committed.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// Sweeps.
+    pub(crate) sweeps: BTreeMap<SweepId, SweepLine>,
+    /// Trials with a row.
+    pub(crate) trials: BTreeMap<TrialId, TrialLine>,
+    /// Who holds which slot.
+    pub(crate) slots: BTreeMap<(WorkerId, u32), TrialId>,
+    /// Workers, and whether they are here.
+    pub(crate) workers: BTreeMap<WorkerId, (Vec<SlotRecord>, bool)>,
+    /// Trials whose standing changed with the commit that is being applied.
+    pub(crate) touched: Vec<TrialId>,
+}
+
+/// A sweep.
+#[derive(Debug)]
+pub(crate) struct SweepLine {
+    /// As inserted.
+    pub(crate) record: SweepRecord,
+    /// Its limits.
+    pub(crate) max_attempts: u32,
+    /// See `max_attempts`.
+    pub(crate) max_parallel: Option<u32>,
+    /// Trials with a row.
+    pub(crate) rows: u64,
+    /// Trials with an outcome.
+    pub(crate) ended: u64,
+    /// Live leases.
+    pub(crate) leased: u32,
+}
+
+/// A trial.
+#[derive(Debug)]
+pub(crate) struct TrialLine {
+    /// As written last.
+    pub(crate) record: TrialRecord,
+    /// Its outcome.
+    pub(crate) outcome: Option<OutcomeRecord>,
+    /// To whom each epoch was leased.
+    pub(crate) holders: BTreeMap<Epoch, WorkerId>,
+    /// How its last attempt ended, until it is leased again.
+    pub(crate) last_end: Option<AttemptEnd>,
+}
+
+impl Ledger {
+    /// The sweep that a request submitted.
+    #[must_use]
+    pub(crate) fn submitted(&self, request: RequestId) -> Option<SweepId> {
+        self.sweeps.values().find(|s| s.record.request_id == request).map(|s| s.record.id)
+    }
+
+    /// Applies a committed write.
+    pub(crate) fn apply(&mut self, write: &Write, counters: &mut Counters) {
+        match write {
+            Write::Sweep(record) => {
+                counters.count("sweep: submitted");
+                let limits = record.submission.parse().ok().map(|spec| spec.limits);
+                let line = SweepLine {
+                    max_attempts: limits.as_ref().map_or(u32::MAX, |l| l.max_attempts),
+                    max_parallel: limits.as_ref().and_then(|l| l.max_parallel),
+                    record: (**record).clone(),
+                    rows: 0,
+                    ended: 0,
+                    leased: 0,
+                };
+                self.sweeps.insert(record.id, line);
+            }
+            Write::NextIndex { sweep, next_index } => {
+                if let Some(line) = self.sweeps.get_mut(sweep) {
+                    line.record.next_index = *next_index;
+                }
+            }
+            Write::SweepStatus { sweep, status, .. } => {
+                counters.count(match status {
+                    SweepStatus::Finished => "sweep: finished",
+                    SweepStatus::Cancelled => "sweep: cancelled",
+                    SweepStatus::Running => "sweep: running",
+                });
+                if let Some(line) = self.sweeps.get_mut(sweep) {
+                    line.record.status = *status;
+                }
+            }
+            Write::NewTrial { record, .. } => self.put(record, counters),
+            Write::Trial(record) => self.put(record, counters),
+            Write::AttemptStarted(record) => {
+                if let Some(line) = self.trials.get_mut(&record.id) {
+                    line.holders.insert(record.epoch, record.worker);
+                    line.last_end = None;
+                }
+            }
+            Write::AttemptEnded { lease, end, .. } => {
+                if let Some(line) = self.trials.get_mut(&lease.trial) {
+                    line.last_end = Some(*end);
+                }
+            }
+            Write::Outcome(record) => {
+                if let Some(line) = self.trials.get_mut(&record.id) {
+                    line.outcome = Some((**record).clone());
+                }
+            }
+            Write::Worker(record) => {
+                counters.count("worker: registered");
+                self.workers.insert(record.id, (record.slots.clone(), true));
+            }
+            Write::WorkerLeft { worker, .. } => {
+                counters.count("worker: gone");
+                if let Some(held) = self.workers.get_mut(worker) {
+                    held.1 = false;
+                }
+            }
+            Write::AttemptProgress { .. }
+            | Write::Evaluation { .. }
+            | Write::StaleReport { .. }
+            | Write::Log(_) => {}
+        }
+    }
+
+    fn put(&mut self, record: &TrialRecord, counters: &mut Counters) {
+        let id = record.id;
+        let before = self.trials.get(&id).map(|line| line.record.phase);
+        let end = self.trials.get(&id).and_then(|line| line.last_end);
+        if let Some(name) = transition(before, record.phase, end) {
+            counters.count(name);
+        }
+        let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
+        if let Some(Phase::Leased { worker, slot, .. }) = before {
+            sweep.leased = sweep.leased.saturating_sub(1);
+            self.slots.remove(&(worker, slot));
+        }
+        if let Phase::Leased { worker, slot, .. } = record.phase {
+            sweep.leased += 1;
+            self.slots.insert((worker, slot), id);
+        }
+        if before.is_none() {
+            sweep.rows += 1;
+        }
+        let ended = |phase| matches!(phase, Phase::Ended { .. });
+        if ended(record.phase) && !before.is_some_and(ended) {
+            sweep.ended += 1;
+        }
+        match self.trials.get_mut(&id) {
+            Some(line) => line.record = record.clone(),
+            None => {
+                let line = TrialLine {
+                    record: record.clone(),
+                    outcome: None,
+                    holders: BTreeMap::new(),
+                    last_end: None,
+                };
+                self.trials.insert(id, line);
+            }
+        }
+        self.touched.push(id);
+    }
+}
+
+/// The name of a trial's change of phase; `None` where only its data changed.
+fn transition(
+    before: Option<Phase>,
+    after: Phase,
+    end: Option<AttemptEnd>,
+) -> Option<&'static str> {
+    Some(match (before, after) {
+        (None, Phase::Leased { .. }) => "trial: new, leased",
+        (None, Phase::Ended { .. }) => "trial: new, cancelled",
+        (
+            Some(Phase::Pending { last_holder: Some(held) }),
+            Phase::Leased { worker, request_id, .. },
+        ) if held == worker && request_id.0.is_nil() => "trial: pending, revived",
+        (Some(Phase::Pending { .. }), Phase::Leased { .. }) => "trial: pending, leased again",
+        (Some(Phase::Leased { .. }), Phase::Pending { .. }) => match end {
+            Some(AttemptEnd::Expired) => "trial: leased, expired, pending",
+            Some(AttemptEnd::Released) => "trial: leased, released, pending",
+            _ => "trial: leased, failed, pending",
+        },
+        (Some(Phase::Leased { .. }), Phase::Ended { outcome }) => match outcome {
+            Outcome::Succeeded => "trial: leased, succeeded",
+            Outcome::Cancelled => "trial: leased, cancelled",
+            Outcome::Failed | Outcome::Pruned => "trial: leased, failed for good",
+        },
+        (Some(Phase::Pending { .. }), Phase::Ended { outcome: Outcome::Cancelled }) => {
+            "trial: pending, cancelled"
+        }
+        (Some(Phase::Pending { .. }), Phase::Ended { .. } | Phase::Pending { .. }) => {
+            "trial: pending, late end"
+        }
+        _ => return None,
+    })
+}
