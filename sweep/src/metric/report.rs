@@ -46,7 +46,7 @@ mod tests {
         let reports = class_reports(&classes, &predictions, &targets);
         let numbers: Vec<_> =
             reports.iter().map(|r| (r.precision, r.recall, r.f1, r.support)).collect();
-        let two_thirds = 200.0 / 3.0;
+        let two_thirds = percent(2, 3);
         assert_eq!(numbers[0], (100.0, 50.0, two_thirds, 2));
         assert_eq!(numbers[1], (50.0, 50.0, 50.0, 2));
         assert_eq!(numbers[2], (0.0, 0.0, 0.0, 0));
