@@ -272,7 +272,7 @@ impl World {
             self.queue.after(wait, Happening::Child { n, run, slot, plan });
         }
         for news in act.news {
-            self.feed(n, Event::Child { slot, run: plan.0, news });
+            self.feed(n, Event::Child { slot, run: plan.0, news: Box::new(news) });
         }
     }
 
