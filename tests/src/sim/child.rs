@@ -85,7 +85,7 @@ impl Child {
         let at = rng.below(segments);
         let doom = pack.first().map_or(0, |lease| doom(lease.lease.trial, seed));
         let fate = if doom % 1000 < profile.hopeless {
-            if doom % 2 == 0 { Fate::Diverged(doom % segments) } else { Fate::BadData }
+            if doom.is_multiple_of(2) { Fate::Diverged(doom % segments) } else { Fate::BadData }
         } else if faulty && rng.per_mille(profile.child) {
             match rng.below(7) {
                 0 => Fate::NotReady,
