@@ -62,23 +62,19 @@ impl World {
             5..=6 => self.strike_kill_agent(n),
             7 => self.strike_agent_pause(n),
             8 => self.strike_agent_disk(n),
-            9 => {
-                if self.nodes[n].up && !self.nodes[n].paused {
-                    self.counters.count("agent: drained");
-                    self.feed(n, Event::Drain);
-                }
+            9 if self.nodes[n].up && !self.nodes[n].paused => {
+                self.counters.count("agent: drained");
+                self.feed(n, Event::Drain);
             }
             10..=11 => self.strike_partition(),
             12 => self.strike_flap(),
             13 => self.strike_clog(),
             14 => self.strike_slow(),
             15..=16 => self.strike_clock(n),
-            17 => {
-                if !self.disk_full {
-                    self.disk_full = true;
-                    let wait = self.chance.fault.within(1_000, 30_000);
-                    self.queue.after(wait, Happening::Relief(Relief::CoordinatorDisk));
-                }
+            17 if !self.disk_full => {
+                self.disk_full = true;
+                let wait = self.chance.fault.within(1_000, 30_000);
+                self.queue.after(wait, Happening::Relief(Relief::CoordinatorDisk));
             }
             // Sometimes nothing.
             _ => {}

@@ -285,13 +285,13 @@ impl World {
             self.events += 1;
             self.trace.happening(self.queue.now(), sequence, &what);
             self.happen(what);
-            if self.events % self.profile.scan_every == 0 {
+            if self.events.is_multiple_of(self.profile.scan_every) {
                 self.scan();
             }
             if let Some(broken) = self.broken.take() {
                 return Err(broken);
             }
-            if !self.faulty && self.events % 64 == 0 && self.is_over() {
+            if !self.faulty && self.events.is_multiple_of(64) && self.is_over() {
                 self.scan();
                 self.last_words();
                 return self.broken.take().map_or(Ok(()), Err);
