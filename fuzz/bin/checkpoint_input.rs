@@ -5,7 +5,7 @@ use deptune_trainer::{Adapter, tensors};
 
 /// A checkpoint's or an adapter's file. A digest that does not fit is mended once, so that what
 /// lies behind its check is reached too.
-pub fn checkpoint(bytes: &[u8]) {
+pub(crate) fn checkpoint(bytes: &[u8]) {
     let hash = || "h".to_owned();
     let identity = Identity { settings_hash: hash(), data_hash: hash(), model_hash: hash() };
     match Checkpoint::from_bytes(bytes, &identity) {
