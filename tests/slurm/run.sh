@@ -163,14 +163,19 @@ cat >"$work/nvidia/nvidia-smi" <<'SMI'
 echo "GPU 0: Some GPU (UUID: GPU-0000)"
 echo "GPU 1: Some GPU (UUID: GPU-1111)"
 SMI
-chmod +x "$work/nvidia/nvidia-smi"
+# A trainer that says it can use what the job was given, as one with CUDA libraries does.
+cat >"$work/nvidia/deptune-trainer" <<'TRAINER'
+#!/bin/sh
+echo '{"cuda": 2}'
+TRAINER
+chmod +x "$work/nvidia/nvidia-smi" "$work/nvidia/deptune-trainer"
 PATH=$work/nvidia:$PATH
 
 # computes_on WHAT OPTIONS…: a job with these options has one slot, on that.
 computes_on() {
     local what=$1
     shift
-    job --time=10 "$@"
+    job --time=10 "$@" -- --trainer "$work/nvidia/deptune-trainer"
     await 60 "worker slurm-$job is here" check slots "slurm-$job" "$what"
 }
 
