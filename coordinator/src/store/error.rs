@@ -32,22 +32,22 @@ pub enum OpenError {
     },
     /// The file was written by a later version of deptune.
     #[error(
-        "{path} was written by a later version of deptune (schema {found}, this one knows \
+        "{database} was written by a later version of deptune (schema {found}, this one knows \
          {known}); use that version"
     )]
     Newer {
         /// The database.
-        path: PathBuf,
+        database: String,
         /// Its schema version.
         found: i64,
         /// The latest schema version of this build.
         known: i64,
     },
     /// The file is a database of something else.
-    #[error("{path} is a database, but not one of deptune's; choose another path")]
+    #[error("{database} is a database, but not one of deptune's; choose another one")]
     Foreign {
-        /// The file.
-        path: PathBuf,
+        /// The database.
+        database: String,
     },
     /// The file is not a database, or is damaged.
     #[error("{path} is not a database or is damaged ({detail}); restore it from a backup")]
@@ -69,25 +69,44 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// The schema could not be brought up to date.
-    #[error("cannot bring the schema of {path} up to date")]
+    #[error("cannot bring the schema of {database} up to date")]
     Migrate {
         /// The database.
-        path: PathBuf,
+        database: String,
         /// Why not.
         #[source]
         source: sqlx::migrate::MigrateError,
     },
-    /// The database refused.
-    #[error("cannot {what} {path}")]
+    /// The address of the database cannot be used.
+    #[error("the address of the database is not usable: {why}")]
+    Address {
+        /// Why not; without the address, which may hold a password.
+        why: String,
+    },
+    /// The database refused, or cannot be reached.
+    #[error("cannot {what} {database}")]
     Sql {
         /// What was tried.
         what: &'static str,
         /// The database.
-        path: PathBuf,
+        database: String,
         /// Why not.
         #[source]
         source: sqlx::Error,
     },
+}
+
+/// Why a coordinator does not know who leads.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what} in {database}")]
+pub struct LeadError {
+    /// What was tried.
+    pub what: &'static str,
+    /// The database.
+    pub database: String,
+    /// Why not.
+    #[source]
+    pub source: sqlx::Error,
 }
 
 /// Why a commit did not succeed.

@@ -8,18 +8,23 @@
 
 mod derived;
 mod error;
+mod identity;
 mod memory;
+mod postgres;
 mod row;
+mod sql;
 mod sqlite;
 mod student;
 
-pub use error::{CommitError, LoadError, OpenError, QueryError, ReadError};
+pub use error::{CommitError, LeadError, LoadError, OpenError, QueryError, ReadError};
+pub use identity::Identity;
 pub use memory::{MemoryDatabase, MemoryStore};
+pub use postgres::{Address, Campaign, Leader, PostgresDatabase, PostgresStore};
 pub use row::{
     AttemptRow, EvaluationKey, EvaluationRow, LeaderboardRow, Page, QueryRows, SqlValue,
     SweepFilter, SweepSummary, TrialPhase, TrialRow,
 };
-pub use sqlite::{Identity, SqliteStore};
+pub use sqlite::SqliteStore;
 
 use std::fmt;
 

@@ -260,3 +260,15 @@ pub enum SqlValue {
     /// Bytes.
     Blob(Vec<u8>),
 }
+
+impl SqlValue {
+    /// Bytes of memory that it takes.
+    pub(super) fn size(&self) -> usize {
+        size_of::<SqlValue>()
+            + match self {
+                SqlValue::Text(text) => text.len(),
+                SqlValue::Blob(bytes) => bytes.len(),
+                SqlValue::Null | SqlValue::Integer(_) | SqlValue::Real(_) => 0,
+            }
+    }
+}

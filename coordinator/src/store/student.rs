@@ -54,17 +54,21 @@ mod tests {
         }
     }
 
-    /// The same table as the one that the SQL views read.
+    /// The same table as the ones that the SQL views read.
     #[test]
-    fn the_table_in_sql_holds_these_quantiles() {
-        let sql = include_str!("../../../migrations/sqlite/0002_student_t.sql");
-        let mut rows = 0;
-        for pair in sql.split("values").nth(1).unwrap().split('(').skip(1) {
-            let (df, t) = pair.split(')').next().unwrap().split_once(", ").unwrap();
-            let (df, t): (u32, f64) = (df.parse().unwrap(), t.parse().unwrap());
-            assert!((t975(df) - t).abs() < 1e-6, "{df}: {} and {t}", t975(df));
-            rows += 1;
+    fn the_tables_in_sql_hold_these_quantiles() {
+        for sql in [
+            include_str!("../../../migrations/sqlite/0002_student_t.sql"),
+            include_str!("../../../migrations/postgres/0002_student_t.sql"),
+        ] {
+            let mut rows = 0;
+            for pair in sql.split("values").nth(1).unwrap().split('(').skip(1) {
+                let (df, t) = pair.split(')').next().unwrap().split_once(", ").unwrap();
+                let (df, t): (u32, f64) = (df.parse().unwrap(), t.parse().unwrap());
+                assert!((t975(df) - t).abs() < 1e-6, "{df}: {} and {t}", t975(df));
+                rows += 1;
+            }
+            assert!(rows > 100);
         }
-        assert!(rows > 100);
     }
 }

@@ -3,14 +3,22 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use deptune_coordinator::store::{Identity, MemoryDatabase, MemoryStore, SqliteStore, Store};
+use std::time::Duration;
+
+use deptune_coordinator::store::{
+    Address, Campaign, Identity, MemoryDatabase, MemoryStore, PostgresDatabase, PostgresStore,
+    SqliteStore, Store,
+};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 
+use crate::postgres;
+
 pub(crate) enum Bench {
     Memory(MemoryDatabase),
     Sqlite(TempDir),
+    Postgres(postgres::PostgresDatabase<'static>),
 }
 
 impl Bench {
@@ -22,10 +30,15 @@ impl Bench {
         Bench::Sqlite(tempfile::tempdir().unwrap())
     }
 
+    /// `None`, said loudly, where there is no Postgres.
+    pub(crate) fn postgres() -> Option<Bench> {
+        Some(Bench::Postgres(postgres::Postgres::shared()?.database()))
+    }
+
     /// The database's file.
     pub(crate) fn path(&self) -> PathBuf {
         match self {
-            Bench::Memory(_) => panic!("no file"),
+            Bench::Memory(_) | Bench::Postgres(_) => panic!("no file"),
             Bench::Sqlite(directory) => directory.path().join("deptune.db"),
         }
     }
@@ -36,6 +49,7 @@ impl Bench {
             Bench::Sqlite(_) => {
                 Arc::new(SqliteStore::open(&self.path(), &identity()).await.unwrap())
             }
+            Bench::Postgres(database) => Arc::new(lead(database).await),
         }
     }
 
@@ -53,6 +67,18 @@ impl Bench {
                     .unwrap();
                 connection.close().await.unwrap();
             }
+            Bench::Postgres(database) => drop(lead(database).await),
+        }
+    }
+}
+
+/// Opens the database with a lease that is over at once, so that whoever comes next takes over.
+pub(crate) async fn lead(database: &postgres::PostgresDatabase<'_>) -> PostgresStore {
+    let address: Address = database.url.parse().unwrap();
+    let opened = PostgresDatabase::open(address, Duration::ZERO).await.unwrap();
+    loop {
+        if let Campaign::Won(store) = opened.campaign(&identity()).await.unwrap() {
+            return *store;
         }
     }
 }

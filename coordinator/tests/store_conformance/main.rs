@@ -1,9 +1,13 @@
-//! What every store must do, run over each of them; and what the one in SQLite must do besides.
+//! What every store must do, run over each of them; and what those in SQLite and in
+//! Postgres must do besides.
 
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::expect_used,
+    dead_code,
+    unreachable_pub,
     reason = "helpers of tests are tests as well"
 )]
 
@@ -11,6 +15,9 @@ mod bench;
 mod commits;
 mod methods;
 mod parity;
+#[path = "../../../tests/src/postgres.rs"]
+mod postgres;
+mod postgres_only;
 mod reads;
 mod results;
 mod sample;
@@ -29,6 +36,13 @@ macro_rules! over_each_store {
             $(#[tokio::test]
             async fn $test() {
                 super::$module::$test(super::bench::Bench::sqlite()).await;
+            })+
+        }
+        mod in_postgres {
+            $(#[tokio::test]
+            async fn $test() {
+                let Some(bench) = super::bench::Bench::postgres() else { return };
+                super::$module::$test(bench).await;
             })+
         }
     };
@@ -51,4 +65,5 @@ over_each_store!(
     results::progress_counts_every_trial_once,
     results::the_leaderboard_holds_the_right_numbers,
     results::the_leaderboard_can_minimise,
+    methods::the_views_say_what_a_method_has,
 );

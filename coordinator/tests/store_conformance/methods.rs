@@ -1,12 +1,13 @@
 //! Trials of every method, alike in every store; and the views that people read.
 
-use deptune_coordinator::store::{SqlValue, SqliteStore, Store};
+use deptune_coordinator::store::{QueryError, SqlValue, Store};
+use deptune_sweep::id::SweepId;
 use deptune_sweep::outcome::Outcome;
 use deptune_sweep::record::{Phase, TrialRecord};
 use deptune_sweep::scheduler::Write;
 use deptune_sweep::spec::Method;
 
-use crate::bench::{Bench, identity};
+use crate::bench::Bench;
 use crate::sample::{end, leased, submission, success, sweep, trial_id, worker};
 
 const PROMPT: &str = "prompt_lr = [0.3, 0.4]
@@ -35,7 +36,7 @@ fn writes(index: u64, kind: &str, space: &str) -> Vec<Write> {
     writes
 }
 
-fn all() -> Vec<Write> {
+pub(crate) fn all() -> Vec<Write> {
     let mut all = vec![worker(1), sweep(1)];
     all.extend(writes(0, "\"dept\"", &format!("source = \"mnli\"\n{PROMPT}")));
     all.extend(writes(1, "\"pt\"", "prompt_lr = 0.5\nprompt_length = 10\n"));
@@ -46,13 +47,23 @@ fn all() -> Vec<Write> {
 
 #[tokio::test]
 async fn every_method_has_its_rates() {
-    let (memory, sqlite) = (Bench::memory(), Bench::sqlite());
-    let (memory, sqlite) = (memory.open().await, sqlite.open().await);
-    for store in [&memory, &sqlite] {
-        store.commit(&all()).await.unwrap();
-    }
+    let mut benches = vec![Bench::memory(), Bench::sqlite()];
+    benches.extend(Bench::postgres());
     let id = trial_id(1, 0).sweep;
-    let rows = sqlite.trials(id, None, 0).await.unwrap();
+    let mut stores = Vec::new();
+    for bench in &benches {
+        let store = bench.open().await;
+        store.commit(&all()).await.unwrap();
+        stores.push(store);
+    }
+    let memory = stores.remove(0);
+    for store in stores {
+        as_in_memory(&*memory, &*store, id).await;
+    }
+}
+
+async fn as_in_memory(memory: &dyn Store, store: &dyn Store, id: SweepId) {
+    let rows = store.trials(id, None, 0).await.unwrap();
     assert_eq!(rows, memory.trials(id, None, 0).await.unwrap());
     let rates: Vec<_> = rows
         .items
@@ -69,7 +80,7 @@ async fn every_method_has_its_rates() {
         ]
     );
     assert_eq!(rows.items[0].source.as_deref(), Some("mnli"));
-    let board = sqlite.leaderboard(id, 0).await.unwrap();
+    let board = store.leaderboard(id, 0).await.unwrap();
     let other = memory.leaderboard(id, 0).await.unwrap();
     let key = |row: &deptune_coordinator::store::LeaderboardRow| {
         (row.place, row.method, row.prompt_lr, row.learning_rate, row.source.clone())
@@ -82,10 +93,12 @@ async fn every_method_has_its_rates() {
     assert_eq!((board[2].prompt_lr, board[2].learning_rate), (None, Some(2e-4)));
 }
 
-#[tokio::test]
-async fn the_views_say_what_a_method_has() {
-    let bench = Bench::sqlite();
-    let store = SqliteStore::open(&bench.path(), &identity()).await.unwrap();
+pub(crate) async fn the_views_say_what_a_method_has(bench: Bench) {
+    let store = bench.open().await;
+    if matches!(bench, Bench::Memory(_)) {
+        let refused = store.query("select 1", 1).await;
+        return assert!(matches!(refused, Err(QueryError::NoSql)));
+    }
     store.commit(&all()).await.unwrap();
     let sql = "select method, prompt_lr, learning_rate, source, lora_alpha, stopped_early
                from trial_results order by trial_index";

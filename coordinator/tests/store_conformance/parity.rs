@@ -53,7 +53,12 @@ impl World {
     }
 
     async fn same(&self) {
-        let [a, b] = &self.stores[..] else { panic!("two stores") };
+        for pair in self.stores.windows(2) {
+            self.alike(&pair[0], &pair[1]).await;
+        }
+    }
+
+    async fn alike(&self, a: &std::sync::Arc<dyn Store>, b: &std::sync::Arc<dyn Store>) {
         assert_eq!(loaded(&**a).await, loaded(&**b).await);
         for sweep in [SweepId(1), SweepId(2)] {
             let summaries = (a.sweep(sweep).await.unwrap(), b.sweep(sweep).await.unwrap());
@@ -96,13 +101,13 @@ fn register(worker: u128) -> Event {
 
 #[tokio::test]
 async fn a_whole_life_of_two_sweeps() {
-    let (memory, sqlite) = (Bench::memory(), Bench::sqlite());
-    let mut world = World {
-        scheduler: Scheduler::new(Config::default()),
-        stores: vec![memory.open().await, sqlite.open().await],
-        clock: 0,
-        requests: 0,
-    };
+    let (memory, sqlite, postgres) = (Bench::memory(), Bench::sqlite(), Bench::postgres());
+    let mut stores = vec![memory.open().await, sqlite.open().await];
+    if let Some(postgres) = &postgres {
+        stores.push(postgres.open().await);
+    }
+    let mut world =
+        World { scheduler: Scheduler::new(Config::default()), stores, clock: 0, requests: 0 };
     for n in [1, 2] {
         let submission = submission("");
         let spec = Box::new(submission.parse().unwrap());

@@ -4,8 +4,10 @@ use deptune_sweep::scheduler::Write;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnection;
 
-use super::{SqliteStore, value, write};
+use super::SqliteStore;
 use crate::store::CommitError;
+use crate::store::sql::trouble::{refused, uncommitted};
+use crate::store::sql::{Connection, write};
 
 pub(super) async fn commit(store: &SqliteStore, writes: &[Write]) -> Result<(), CommitError> {
     let mut writer = store.writer.lock().await;
@@ -45,25 +47,8 @@ async fn transact(
         return Err(CommitError::Deposed { ours, current });
     }
     for write in writes {
-        write::one(connection, write).await?;
+        write::one(&mut Connection::Sqlite(&mut *connection), write).await?;
     }
-    sqlx::query("commit").execute(connection).await.map_err(|source| {
-        match value::code(&source) {
-            // SQLite says that the transaction did not take place.
-            Some(value::SQLITE_BUSY | value::SQLITE_FULL | value::SQLITE_CONSTRAINT) => {
-                refused("the transaction's end")(source)
-            }
-            _ => CommitError::Unknown(source),
-        }
-    })?;
+    sqlx::query("commit").execute(connection).await.map_err(uncommitted)?;
     Ok(())
-}
-
-/// Sorts a refusal before the commit by its cause.
-pub(super) fn refused(what: &'static str) -> impl Fn(sqlx::Error) -> CommitError {
-    move |source| match value::code(&source) {
-        Some(value::SQLITE_BUSY | value::SQLITE_LOCKED) => CommitError::Busy(source),
-        Some(value::SQLITE_FULL) => CommitError::Full(source),
-        _ => CommitError::Other { what, source },
-    }
 }

@@ -1,30 +1,10 @@
 //! One coordinator per file: an advisory lock beside the database.
 
-use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use crate::store::OpenError;
-
-/// Who a coordinator is, for the one that finds the database in use.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// Process id on its host.
-    pub pid: u32,
-    /// Host name.
-    pub host: String,
-    /// Where clients reach it.
-    pub address: String,
-}
-
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "with process id {} on {} at {}", self.pid, self.host, self.address)
-    }
-}
+use crate::store::{Identity, OpenError};
 
 /// The lock. The operating system gives it back when the process ends, however it ends. The file
 /// stays, because removing it could take it from under a coordinator that has just locked it.

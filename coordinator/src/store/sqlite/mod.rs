@@ -7,15 +7,9 @@
 mod commit;
 mod disk;
 mod lexer;
-mod load;
 mod lock;
 mod open;
 mod query;
-mod read;
-mod value;
-mod write;
-
-pub use lock::Identity;
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +19,7 @@ use deptune_sweep::scheduler::{Snapshot, Write};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool};
 use tokio::sync::Mutex;
 
+use crate::store::sql::{Pool, load, read};
 use crate::store::{
     Answer, AttemptRow, CommitError, EvaluationKey, EvaluationRow, LeaderboardRow, LoadError, Page,
     QueryError, QueryRows, ReadError, Store, SweepFilter, SweepSummary, TrialRow,
@@ -43,7 +38,7 @@ pub struct SqliteStore {
     /// rolled back, and the next commit opens another.
     writer: Mutex<Option<SqliteConnection>>,
     /// For the service's reads.
-    reads: SqlitePool,
+    reads: Pool,
     /// For people's SQL.
     queries: SqlitePool,
     /// Keeps other coordinators away for as long as this store lives.

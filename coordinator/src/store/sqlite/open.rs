@@ -11,8 +11,10 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Mutex;
 
 use super::lock::Lock;
-use super::{Identity, SqliteStore, disk, value};
-use crate::store::OpenError;
+use super::{SqliteStore, disk};
+use crate::store::sql::Pool;
+use crate::store::sql::trouble::{Trouble, trouble};
+use crate::store::{Identity, OpenError};
 
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations/sqlite");
 
@@ -69,7 +71,7 @@ impl SqliteStore {
             generation,
             writing,
             writer: Mutex::new(Some(writer)),
-            reads: pool(4),
+            reads: Pool::Sqlite(pool(4)),
             queries: pool(2),
             _lock: lock,
             path,
@@ -121,7 +123,7 @@ async fn inspect(path: &Path) -> Result<(), OpenError> {
         .await
         .map_err(sql("read", path))?;
     if objects > 0 && application != APPLICATION_ID {
-        return Err(OpenError::Foreign { path: path.to_owned() });
+        return Err(OpenError::Foreign { database: shown(path) });
     }
     if size <= CHECKED_BYTES {
         let found: String = sqlx::query_scalar("pragma quick_check(1)")
@@ -140,9 +142,9 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), O
     match MIGRATOR.run(connection).await {
         Ok(()) => Ok(()),
         Err(MigrateError::VersionMissing(found)) if found > known => {
-            Err(OpenError::Newer { path: path.to_owned(), found, known })
+            Err(OpenError::Newer { database: shown(path), found, known })
         }
-        Err(source) => Err(OpenError::Migrate { path: path.to_owned(), source }),
+        Err(source) => Err(OpenError::Migrate { database: shown(path), source }),
     }
 }
 
@@ -166,13 +168,14 @@ async fn take_over(
 
 /// Tells damage from other refusals.
 fn sql<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(sqlx::Error) -> OpenError + 'a {
-    move |source| {
-        let path = path.to_owned();
-        match value::code(&source) {
-            Some(value::SQLITE_NOTADB | value::SQLITE_CORRUPT) => {
-                OpenError::Corrupt { path, detail: source.to_string() }
-            }
-            _ => OpenError::Sql { what, path, source },
+    move |source| match trouble(&source) {
+        Trouble::Damaged => {
+            OpenError::Corrupt { path: path.to_owned(), detail: source.to_string() }
         }
+        _ => OpenError::Sql { what, database: shown(path), source },
     }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }

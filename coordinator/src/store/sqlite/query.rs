@@ -8,7 +8,8 @@ use futures::TryStreamExt;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo, ValueRef};
 
-use super::{lexer, value};
+use super::lexer;
+use crate::store::sql::trouble::{Trouble, trouble};
 use crate::store::{QueryError, QueryRows, SqlValue};
 
 /// How long a statement may run.
@@ -40,8 +41,8 @@ pub(super) async fn run(
             !flag.load(Ordering::Relaxed) && Instant::now() < deadline
         });
     let result =
-        fetch(&mut connection, sql, limit).await.map_err(|source| match value::code(&source) {
-            Some(value::SQLITE_INTERRUPT) => QueryError::Timeout { seconds: TIME_LIMIT.as_secs() },
+        fetch(&mut connection, sql, limit).await.map_err(|source| match trouble(&source) {
+            Trouble::Interrupted => QueryError::Timeout { seconds: TIME_LIMIT.as_secs() },
             _ => QueryError::Refused(source),
         });
     connection.lock_handle().await.map_err(QueryError::Unavailable)?.remove_progress_handler();
@@ -75,7 +76,7 @@ async fn fetch(
             break;
         }
         let values = values(&row)?;
-        bytes += values.iter().map(size).sum::<usize>();
+        bytes += values.iter().map(SqlValue::size).sum::<usize>();
         answer.rows.push(values);
     }
     Ok(answer)
@@ -100,13 +101,4 @@ fn values(row: &SqliteRow) -> Result<Vec<SqlValue>, sqlx::Error> {
             })
         })
         .collect()
-}
-
-fn size(value: &SqlValue) -> usize {
-    size_of::<SqlValue>()
-        + match value {
-            SqlValue::Text(text) => text.len(),
-            SqlValue::Blob(bytes) => bytes.len(),
-            SqlValue::Null | SqlValue::Integer(_) | SqlValue::Real(_) => 0,
-        }
 }

@@ -4,24 +4,25 @@ use deptune_sweep::child::Evaluation;
 use deptune_sweep::metric::Number;
 use deptune_sweep::record::WallMillis;
 use deptune_sweep::scheduler::LeaseKey;
-use sqlx::sqlite::SqliteConnection;
 
 use super::{fence, refused};
 use crate::store::CommitError;
-use crate::store::sqlite::value::{int, number};
+use crate::store::sql::database::Connection;
+use crate::store::sql::statement::statement;
+use crate::store::sql::value::{int, number};
 
 const WHAT: &str = "an evaluation";
 
 /// Inserts or replaces; only under the trial's current epoch, and before its outcome.
 pub(super) async fn put(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     lease: LeaseKey,
     at: WallMillis,
     evaluation: &Evaluation,
 ) -> Result<(), CommitError> {
     let (loss, loss_state) = number(evaluation.loss);
     let train_loss = evaluation.train_loss.map(number);
-    let result = sqlx::query(
+    let result = statement(
         "insert into evaluations (
              sweep, trial_index, step, split, epoch, loss, loss_state, train_loss,
              train_loss_state, rows, seconds, at
@@ -46,10 +47,10 @@ pub(super) async fn put(
     .bind(int(evaluation.rows))
     .bind(evaluation.seconds)
     .bind(at)
-    .execute(&mut *connection)
+    .execute(connection)
     .await
     .map_err(refused(WHAT))?;
-    fence(&result, lease.trial, lease.epoch, WHAT)?;
+    fence(result, lease.trial, lease.epoch, WHAT)?;
 
     for delete in [
         "delete from evaluation_metrics
@@ -57,12 +58,12 @@ pub(super) async fn put(
         "delete from evaluation_classes
          where sweep = $1 and trial_index = $2 and step = $3 and split = $4",
     ] {
-        sqlx::query(delete)
+        statement(delete)
             .bind(int(lease.trial.sweep.0))
             .bind(int(lease.trial.index))
             .bind(int(evaluation.step))
             .bind(&evaluation.split)
-            .execute(&mut *connection)
+            .execute(connection)
             .await
             .map_err(refused(WHAT))?;
     }
@@ -72,12 +73,12 @@ pub(super) async fn put(
 }
 
 async fn classes(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     lease: LeaseKey,
     evaluation: &Evaluation,
 ) -> Result<(), CommitError> {
     for (position, class) in (0_i64..).zip(&evaluation.per_class) {
-        sqlx::query(
+        statement(
             "insert into evaluation_classes (
                  sweep, trial_index, step, split, position, label, precision, recall, f1, support
              ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -92,7 +93,7 @@ async fn classes(
         .bind(class.recall)
         .bind(class.f1)
         .bind(int(class.support))
-        .execute(&mut *connection)
+        .execute(connection)
         .await
         .map_err(refused(WHAT))?;
     }
@@ -100,7 +101,7 @@ async fn classes(
 }
 
 async fn metrics(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     lease: LeaseKey,
     evaluation: &Evaluation,
     source: &'static str,
@@ -108,7 +109,7 @@ async fn metrics(
 ) -> Result<(), CommitError> {
     for (position, (name, metric)) in (0_i64..).zip(metrics) {
         let (value, state) = number(*metric);
-        sqlx::query(
+        statement(
             "insert into evaluation_metrics (
                  sweep, trial_index, step, split, source, position, name, value, value_state
              ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -122,7 +123,7 @@ async fn metrics(
         .bind(name)
         .bind(value)
         .bind(state)
-        .execute(&mut *connection)
+        .execute(connection)
         .await
         .map_err(refused(WHAT))?;
     }

@@ -2,21 +2,22 @@
 
 use deptune_sweep::child::TrialResult;
 use deptune_sweep::id::{Epoch, SweepId, TrialId};
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Error, Row};
+use sqlx::Error;
 
 use super::{failed, one_more, page};
-use crate::store::sqlite::value::{Columns, int, wrong};
+use crate::store::sql::database::{Pool, Row};
+use crate::store::sql::statement::statement;
+use crate::store::sql::value::{int, wrong};
 use crate::store::{AttemptRow, Page, ReadError, TrialPhase, TrialRow};
 
-pub(in crate::store::sqlite) async fn list(
-    pool: &SqlitePool,
+pub(in crate::store) async fn list(
+    pool: &Pool,
     sweep: SweepId,
     after: Option<u64>,
     limit: u32,
 ) -> Result<Page<TrialRow>, ReadError> {
     let failed = failed("trials");
-    let rows = sqlx::query(
+    let rows = statement(
         "select
              t.sweep, t.trial_index, t.epoch, t.phase, t.configuration, t.method, t.prompt_length,
              t.rank, nullif(t.prompt_lr, 0) as prompt_lr, t.lowrank_lr, t.learning_rate, t.source,
@@ -43,7 +44,7 @@ pub(in crate::store::sqlite) async fn list(
     page(&rows, limit, trial).map_err(&failed)
 }
 
-fn trial(row: &SqliteRow) -> Result<TrialRow, Error> {
+fn trial(row: &Row) -> Result<TrialRow, Error> {
     let result: Option<&str> = row.try_get("result")?;
     let result: Option<TrialResult> =
         result.map(serde_json::from_str).transpose().map_err(|source| wrong("result", source))?;
@@ -75,12 +76,12 @@ fn trial(row: &SqliteRow) -> Result<TrialRow, Error> {
     })
 }
 
-pub(in crate::store::sqlite) async fn attempts(
-    pool: &SqlitePool,
+pub(in crate::store) async fn attempts(
+    pool: &Pool,
     trial: TrialId,
 ) -> Result<Vec<AttemptRow>, ReadError> {
     let failed = failed("attempts");
-    let rows = sqlx::query(
+    let rows = statement(
         "select
              a.epoch, w.name as worker, a.slot, a.first_step, a.last_step, a.ending,
              a.failure_class, a.message, a.started, a.ended
@@ -97,7 +98,7 @@ pub(in crate::store::sqlite) async fn attempts(
     rows.iter().map(attempt).collect::<Result<_, _>>().map_err(&failed)
 }
 
-fn attempt(row: &SqliteRow) -> Result<AttemptRow, Error> {
+fn attempt(row: &Row) -> Result<AttemptRow, Error> {
     Ok(AttemptRow {
         epoch: Epoch(row.small("epoch")?),
         worker: row.try_get("worker")?,

@@ -2,15 +2,16 @@
 
 use deptune_sweep::child::{ClassReport, Evaluation};
 use deptune_sweep::id::{SweepId, TrialId};
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{Error, Row};
+use sqlx::Error;
 
 use super::{failed, one_more, page};
-use crate::store::sqlite::value::{Columns, int};
+use crate::store::sql::database::{Connection, Pool, Row};
+use crate::store::sql::statement::statement;
+use crate::store::sql::value::int;
 use crate::store::{EvaluationKey, EvaluationRow, Page, ReadError};
 
-pub(in crate::store::sqlite) async fn list(
-    pool: &SqlitePool,
+pub(in crate::store) async fn list(
+    pool: &Pool,
     sweep: SweepId,
     trial: Option<u64>,
     after: Option<EvaluationKey>,
@@ -24,7 +25,7 @@ pub(in crate::store::sqlite) async fn list(
         Some(key) => (int(key.trial), int(key.step), key.split.as_str()),
         None => (-1, -1, ""),
     };
-    let rows = sqlx::query(
+    let rows = statement(
         "select
              sweep, trial_index, step, split, loss, loss_state, train_loss, train_loss_state,
              rows, seconds
@@ -41,16 +42,16 @@ pub(in crate::store::sqlite) async fn list(
     .bind(step)
     .bind(split)
     .bind(one_more(limit))
-    .fetch_all(&mut *reading)
+    .fetch_all(&mut reading.connection())
     .await
     .map_err(&failed)?;
     let mut page = page(&rows, limit, evaluation).map_err(&failed)?;
-    fill_metrics(&mut reading, sweep, &mut page.items).await.map_err(&failed)?;
-    fill_classes(&mut reading, sweep, &mut page.items).await.map_err(&failed)?;
+    fill_metrics(&mut reading.connection(), sweep, &mut page.items).await.map_err(&failed)?;
+    fill_classes(&mut reading.connection(), sweep, &mut page.items).await.map_err(&failed)?;
     Ok(page)
 }
 
-fn evaluation(row: &SqliteRow) -> Result<EvaluationRow, Error> {
+fn evaluation(row: &Row) -> Result<EvaluationRow, Error> {
     Ok(EvaluationRow {
         trial: TrialId {
             sweep: SweepId(row.unsigned("sweep")?),
@@ -72,13 +73,13 @@ fn evaluation(row: &SqliteRow) -> Result<EvaluationRow, Error> {
 
 /// Reads the metrics of a page, whose evaluations follow each other in the store as well.
 async fn fill_metrics(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     sweep: SweepId,
     items: &mut [EvaluationRow],
 ) -> Result<(), Error> {
     let (Some(first), Some(last)) = (items.first(), items.last()) else { return Ok(()) };
     let (first, last) = (first.key(), last.key());
-    let rows = sqlx::query(
+    let rows = statement(
         "select trial_index, step, split, source, name, value, value_state
          from evaluation_metrics
          where sweep = $1 and trial_index between $2 and $5
@@ -121,13 +122,13 @@ async fn fill_metrics(
 
 /// Reads the class reports of a page.
 async fn fill_classes(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     sweep: SweepId,
     items: &mut [EvaluationRow],
 ) -> Result<(), Error> {
     let (Some(first), Some(last)) = (items.first(), items.last()) else { return Ok(()) };
     let (first, last) = (first.key(), last.key());
-    let rows = sqlx::query(
+    let rows = statement(
         "select trial_index, step, split, label, precision, recall, f1, support
          from evaluation_classes
          where sweep = $1 and trial_index between $2 and $5

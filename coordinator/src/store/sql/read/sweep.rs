@@ -2,19 +2,17 @@
 
 use deptune_sweep::id::{ArtifactHash, SweepId};
 use deptune_sweep::outcome::SweepStatus;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Error, Row};
+use sqlx::Error;
 
 use super::{failed, one_more, page};
-use crate::store::sqlite::value::{Columns, int};
+use crate::store::sql::database::{Pool, Row};
+use crate::store::sql::statement::statement;
+use crate::store::sql::value::int;
 use crate::store::{Page, ReadError, SweepFilter, SweepSummary};
 
-pub(in crate::store::sqlite) async fn find(
-    pool: &SqlitePool,
-    text: &str,
-) -> Result<Option<SweepId>, ReadError> {
+pub(in crate::store) async fn find(pool: &Pool, text: &str) -> Result<Option<SweepId>, ReadError> {
     let failed = failed("a sweep's id");
-    let row = sqlx::query(
+    let row = statement(
         "select id from sweeps where id = $1 or name = $2 order by id = $1 desc, id desc limit 1",
     )
     .bind(text.parse::<i64>().unwrap_or(0))
@@ -25,12 +23,12 @@ pub(in crate::store::sqlite) async fn find(
     row.map(|row| row.unsigned("id").map(SweepId)).transpose().map_err(&failed)
 }
 
-pub(in crate::store::sqlite) async fn one(
-    pool: &SqlitePool,
+pub(in crate::store) async fn one(
+    pool: &Pool,
     sweep: SweepId,
 ) -> Result<Option<SweepSummary>, ReadError> {
     let failed = failed("a sweep");
-    let row = sqlx::query(
+    let row = statement(
         "select p.*, s.submitted as submitted_ms, s.finished as finished_ms
          from sweep_progress p
          join sweeps s on s.id = p.sweep
@@ -43,14 +41,14 @@ pub(in crate::store::sqlite) async fn one(
     row.map(|row| summary(&row)).transpose().map_err(&failed)
 }
 
-pub(in crate::store::sqlite) async fn list(
-    pool: &SqlitePool,
+pub(in crate::store) async fn list(
+    pool: &Pool,
     filter: &SweepFilter,
     before: Option<SweepId>,
     limit: u32,
 ) -> Result<Page<SweepSummary>, ReadError> {
     let failed = failed("sweeps");
-    let rows = sqlx::query(
+    let rows = statement(
         "select p.*, s.submitted as submitted_ms, s.finished as finished_ms
          from sweeps s
          join sweep_progress p on p.sweep = s.id
@@ -68,7 +66,7 @@ pub(in crate::store::sqlite) async fn list(
     page(&rows, limit, summary).map_err(&failed)
 }
 
-fn summary(row: &SqliteRow) -> Result<SweepSummary, Error> {
+fn summary(row: &Row) -> Result<SweepSummary, Error> {
     let best: Option<f64> = row.try_get("best")?;
     let best_trial = row.maybe_parsed("best_trial")?;
     Ok(SweepSummary {
@@ -91,28 +89,32 @@ fn summary(row: &SqliteRow) -> Result<SweepSummary, Error> {
     })
 }
 
-pub(in crate::store::sqlite) async fn spec(
-    pool: &SqlitePool,
+pub(in crate::store) async fn spec(
+    pool: &Pool,
     sweep: SweepId,
 ) -> Result<Option<String>, ReadError> {
-    sqlx::query_scalar("select spec from sweeps where id = $1")
+    let failed = failed("a spec");
+    let row = statement("select spec from sweeps where id = $1")
         .bind(int(sweep.0))
         .fetch_optional(pool)
         .await
-        .map_err(failed("a spec"))
+        .map_err(&failed)?;
+    row.map(|row| row.try_get("spec")).transpose().map_err(&failed)
 }
 
-pub(in crate::store::sqlite) async fn is_artifact_referenced(
-    pool: &SqlitePool,
+pub(in crate::store) async fn is_artifact_referenced(
+    pool: &Pool,
     hash: &ArtifactHash,
 ) -> Result<bool, ReadError> {
-    sqlx::query_scalar(
+    let failed = failed("references to an artifact");
+    let row = statement(
         "select exists (select 1 from sweep_files where hash = $1)
              or exists (select 1 from trials where checkpoint_hash = $1)
-             or exists (select 1 from outcomes where adapter = $1)",
+             or exists (select 1 from outcomes where adapter = $1) as referenced",
     )
     .bind(hash.as_str())
     .fetch_one(pool)
     .await
-    .map_err(failed("references to an artifact"))
+    .map_err(&failed)?;
+    row.try_get("referenced").map_err(&failed)
 }

@@ -1,4 +1,4 @@
-//! Between Rust's values and SQLite's.
+//! Between the domain's values and those of SQL.
 
 use std::error::Error as StdError;
 use std::str::FromStr;
@@ -6,33 +6,18 @@ use std::str::FromStr;
 use deptune_sweep::id::WorkerId;
 use deptune_sweep::metric::Number;
 use deptune_sweep::spec::Goal;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-/// Primary result codes, <https://sqlite.org/rescode.html>.
-pub(super) const SQLITE_BUSY: i32 = 5;
-pub(super) const SQLITE_LOCKED: i32 = 6;
-pub(super) const SQLITE_INTERRUPT: i32 = 9;
-pub(super) const SQLITE_CORRUPT: i32 = 11;
-pub(super) const SQLITE_FULL: i32 = 13;
-pub(super) const SQLITE_CONSTRAINT: i32 = 19;
-pub(super) const SQLITE_NOTADB: i32 = 26;
+use super::database::Row;
 
-/// The primary result code of an error that came from SQLite.
-pub(super) fn code(error: &sqlx::Error) -> Option<i32> {
-    let extended: i32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(extended & 0xff)
-}
-
-/// An unsigned number as SQLite holds it. Numbers beyond 2^63 - 1 become that: no index, step,
+/// An unsigned number as both databases hold it. Numbers beyond 2^63 - 1 become that: no index, step,
 /// size or seed is that large, and a report that claims one must not make the commit fail.
-pub(super) fn int(value: u64) -> i64 {
+pub(in crate::store) fn int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// The two columns of a measured number.
-pub(super) fn number(value: Number) -> (Option<f64>, &'static str) {
+pub(in crate::store) fn number(value: Number) -> (Option<f64>, &'static str) {
     let state = match Number::from(value.get()) {
         Number::Finite(_) => "finite",
         Number::NaN => "nan",
@@ -55,7 +40,7 @@ fn number_of(value: Option<f64>, state: Option<&str>) -> Result<Option<Number>, 
 }
 
 /// The name of a goal in SQL.
-pub(super) fn goal(goal: Goal) -> &'static str {
+pub(in crate::store) fn goal(goal: Goal) -> &'static str {
     match goal {
         Goal::Maximize => "maximize",
         Goal::Minimize => "minimize",
@@ -63,7 +48,7 @@ pub(super) fn goal(goal: Goal) -> &'static str {
 }
 
 /// A column that does not hold what it should.
-pub(super) fn wrong(
+pub(in crate::store) fn wrong(
     column: &str,
     source: impl Into<Box<dyn StdError + Send + Sync>>,
 ) -> sqlx::Error {
@@ -71,50 +56,30 @@ pub(super) fn wrong(
 }
 
 /// Columns of a row by name, as the domain's types.
-pub(super) trait Columns {
+impl Row {
     /// A number that is not negative.
-    fn unsigned(&self, column: &str) -> Result<u64, sqlx::Error>;
-    /// The same, if it is not null.
-    fn maybe_unsigned(&self, column: &str) -> Result<Option<u64>, sqlx::Error>;
-    /// A number of 32 bits.
-    fn small(&self, column: &str) -> Result<u32, sqlx::Error>;
-    /// A text with a meaning.
-    fn parsed<T: FromStr<Err: StdError + Send + Sync + 'static>>(
-        &self,
-        column: &str,
-    ) -> Result<T, sqlx::Error>;
-    /// The same, if it is not null.
-    fn maybe_parsed<T: FromStr<Err: StdError + Send + Sync + 'static>>(
-        &self,
-        column: &str,
-    ) -> Result<Option<T>, sqlx::Error>;
-    /// A worker, if it is not null.
-    fn maybe_worker(&self, column: &str) -> Result<Option<WorkerId>, sqlx::Error>;
-    /// A measured number of two columns, if there is one.
-    fn maybe_number(&self, column: &str, state: &str) -> Result<Option<Number>, sqlx::Error>;
-    /// A measured number of two columns.
-    fn number(&self, column: &str, state: &str) -> Result<Number, sqlx::Error>;
-    /// A goal.
-    fn goal(&self, column: &str) -> Result<Goal, sqlx::Error>;
-}
-
-impl Columns for SqliteRow {
-    fn unsigned(&self, column: &str) -> Result<u64, sqlx::Error> {
+    pub(in crate::store) fn unsigned(&self, column: &str) -> Result<u64, sqlx::Error> {
         let value: i64 = self.try_get(column)?;
         u64::try_from(value).map_err(|e| wrong(column, e))
     }
 
-    fn maybe_unsigned(&self, column: &str) -> Result<Option<u64>, sqlx::Error> {
+    /// The same, if it is not null.
+    pub(in crate::store) fn maybe_unsigned(
+        &self,
+        column: &str,
+    ) -> Result<Option<u64>, sqlx::Error> {
         let value: Option<i64> = self.try_get(column)?;
         value.map(|v| u64::try_from(v).map_err(|e| wrong(column, e))).transpose()
     }
 
-    fn small(&self, column: &str) -> Result<u32, sqlx::Error> {
+    /// A number of 32 bits.
+    pub(in crate::store) fn small(&self, column: &str) -> Result<u32, sqlx::Error> {
         let value: i64 = self.try_get(column)?;
         u32::try_from(value).map_err(|e| wrong(column, e))
     }
 
-    fn parsed<T: FromStr<Err: StdError + Send + Sync + 'static>>(
+    /// A text with a meaning.
+    pub(in crate::store) fn parsed<T: FromStr<Err: StdError + Send + Sync + 'static>>(
         &self,
         column: &str,
     ) -> Result<T, sqlx::Error> {
@@ -122,7 +87,8 @@ impl Columns for SqliteRow {
         text.parse().map_err(|e| wrong(column, e))
     }
 
-    fn maybe_parsed<T: FromStr<Err: StdError + Send + Sync + 'static>>(
+    /// The same, if it is not null.
+    pub(in crate::store) fn maybe_parsed<T: FromStr<Err: StdError + Send + Sync + 'static>>(
         &self,
         column: &str,
     ) -> Result<Option<T>, sqlx::Error> {
@@ -130,19 +96,34 @@ impl Columns for SqliteRow {
         text.map(|t| t.parse().map_err(|e| wrong(column, e))).transpose()
     }
 
-    fn maybe_worker(&self, column: &str) -> Result<Option<WorkerId>, sqlx::Error> {
+    /// A worker, if it is not null.
+    pub(in crate::store) fn maybe_worker(
+        &self,
+        column: &str,
+    ) -> Result<Option<WorkerId>, sqlx::Error> {
         Ok(self.maybe_parsed::<Uuid>(column)?.map(WorkerId))
     }
 
-    fn maybe_number(&self, column: &str, state: &str) -> Result<Option<Number>, sqlx::Error> {
+    /// A measured number of two columns, if there is one.
+    pub(in crate::store) fn maybe_number(
+        &self,
+        column: &str,
+        state: &str,
+    ) -> Result<Option<Number>, sqlx::Error> {
         number_of(self.try_get(column)?, self.try_get(state)?).map_err(|e| wrong(column, e))
     }
 
-    fn number(&self, column: &str, state: &str) -> Result<Number, sqlx::Error> {
+    /// A measured number of two columns.
+    pub(in crate::store) fn number(
+        &self,
+        column: &str,
+        state: &str,
+    ) -> Result<Number, sqlx::Error> {
         self.maybe_number(column, state)?.ok_or_else(|| wrong(column, "there is no number"))
     }
 
-    fn goal(&self, column: &str) -> Result<Goal, sqlx::Error> {
+    /// A goal.
+    pub(in crate::store) fn goal(&self, column: &str) -> Result<Goal, sqlx::Error> {
         match self.try_get(column)? {
             "maximize" => Ok(Goal::Maximize),
             "minimize" => Ok(Goal::Minimize),

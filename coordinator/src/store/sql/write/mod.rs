@@ -10,15 +10,16 @@ mod worker;
 use deptune_sweep::id::{Epoch, TrialId};
 use deptune_sweep::record::LogRecord;
 use deptune_sweep::scheduler::Write;
-use sqlx::sqlite::{SqliteConnection, SqliteQueryResult};
 
-use super::commit::refused;
+use super::database::Connection;
+use super::statement::statement;
+use super::trouble::refused;
 use super::value::int;
 use crate::store::CommitError;
 
 /// Carries out one write within the transaction that `connection` is in.
-pub(super) async fn one(
-    connection: &mut SqliteConnection,
+pub(in crate::store) async fn one(
+    connection: &mut Connection<'_>,
     write: &Write,
 ) -> Result<(), CommitError> {
     match write {
@@ -55,12 +56,12 @@ pub(super) async fn one(
 
 /// A write about a trial that changed nothing was fenced off.
 fn fence(
-    result: &SqliteQueryResult,
+    changed: u64,
     trial: TrialId,
     epoch: Epoch,
     what: &'static str,
 ) -> Result<(), CommitError> {
-    if result.rows_affected() == 0 {
+    if changed == 0 {
         return Err(CommitError::Fenced { trial, epoch, what });
     }
     Ok(())
@@ -72,9 +73,9 @@ fn json<T: serde::Serialize>(value: &T, what: &'static str) -> Result<String, Co
         .map_err(|e| CommitError::Other { what, source: sqlx::Error::Encode(Box::new(e)) })
 }
 
-async fn log(connection: &mut SqliteConnection, record: &LogRecord) -> Result<(), CommitError> {
+async fn log(connection: &mut Connection<'_>, record: &LogRecord) -> Result<(), CommitError> {
     const WHAT: &str = "a log entry";
-    sqlx::query(
+    statement(
         "insert into log (cursor, sweep, trial_index, at, entry) values ($1, $2, $3, $4, $5)",
     )
     .bind(int(record.cursor))

@@ -4,19 +4,20 @@ use deptune_sweep::id::WorkerId;
 use deptune_sweep::outcome::FailureClass;
 use deptune_sweep::record::{AttemptEnd, AttemptRecord, WallMillis};
 use deptune_sweep::scheduler::LeaseKey;
-use sqlx::sqlite::SqliteConnection;
 
 use super::{fence, refused};
 use crate::store::CommitError;
-use crate::store::sqlite::value::int;
+use crate::store::sql::database::Connection;
+use crate::store::sql::statement::statement;
+use crate::store::sql::value::int;
 
 /// Only the trial's current lease has an attempt that starts. A revived one keeps its start.
 pub(super) async fn start(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     record: &AttemptRecord,
 ) -> Result<(), CommitError> {
     const WHAT: &str = "an attempt";
-    let result = sqlx::query(
+    let result = statement(
         "insert into attempts (
              sweep, trial_index, epoch, worker, slot, first_step, last_step, started
          )
@@ -37,17 +38,17 @@ pub(super) async fn start(
     .execute(connection)
     .await
     .map_err(refused(WHAT))?;
-    fence(&result, record.id, record.epoch, WHAT)
+    fence(result, record.id, record.epoch, WHAT)
 }
 
 pub(super) async fn progress(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     lease: LeaseKey,
     last_step: u64,
 ) -> Result<(), CommitError> {
     const WHAT: &str = "an attempt's progress";
-    let result = sqlx::query(
-        "update attempts set last_step = max(last_step, $4)
+    let result = statement(
+        "update attempts set last_step = case when last_step > $4 then last_step else $4 end
          where sweep = $1 and trial_index = $2 and epoch = $3",
     )
     .bind(int(lease.trial.sweep.0))
@@ -57,11 +58,11 @@ pub(super) async fn progress(
     .execute(connection)
     .await
     .map_err(refused(WHAT))?;
-    fence(&result, lease.trial, lease.epoch, WHAT)
+    fence(result, lease.trial, lease.epoch, WHAT)
 }
 
 pub(super) async fn end(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     lease: LeaseKey,
     end: AttemptEnd,
     class: Option<FailureClass>,
@@ -69,7 +70,7 @@ pub(super) async fn end(
     at: WallMillis,
 ) -> Result<(), CommitError> {
     const WHAT: &str = "an attempt's end";
-    let result = sqlx::query(
+    let result = statement(
         "update attempts set ending = $4, failure_class = $5, message = $6, ended = $7
          where sweep = $1 and trial_index = $2 and epoch = $3",
     )
@@ -83,17 +84,17 @@ pub(super) async fn end(
     .execute(connection)
     .await
     .map_err(refused(WHAT))?;
-    fence(&result, lease.trial, lease.epoch, WHAT)
+    fence(result, lease.trial, lease.epoch, WHAT)
 }
 
 pub(super) async fn stale(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     lease: LeaseKey,
     worker: WorkerId,
     report: &str,
     at: WallMillis,
 ) -> Result<(), CommitError> {
-    sqlx::query(
+    statement(
         "insert into stale_reports (sweep, trial_index, epoch, worker, report, at)
          values ($1, $2, $3, $4, $5, $6)",
     )

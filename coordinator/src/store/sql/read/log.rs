@@ -2,21 +2,22 @@
 
 use deptune_sweep::id::{SweepId, TrialId};
 use deptune_sweep::record::LogRecord;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Error, Row};
+use sqlx::Error;
 
 use super::{failed, one_more, page};
-use crate::store::sqlite::value::{Columns, int, wrong};
+use crate::store::sql::database::{Pool, Row};
+use crate::store::sql::statement::statement;
+use crate::store::sql::value::{int, wrong};
 use crate::store::{Page, ReadError};
 
-pub(in crate::store::sqlite) async fn list(
-    pool: &SqlitePool,
+pub(in crate::store) async fn list(
+    pool: &Pool,
     sweep: SweepId,
     after: u64,
     limit: u32,
 ) -> Result<Page<LogRecord>, ReadError> {
     let failed = failed("the log");
-    let rows = sqlx::query(
+    let rows = statement(
         "select cursor, sweep, trial_index, at, entry
          from log
          where sweep = $1 and cursor > $2
@@ -32,7 +33,7 @@ pub(in crate::store::sqlite) async fn list(
     page(&rows, limit, entry).map_err(&failed)
 }
 
-fn entry(row: &SqliteRow) -> Result<LogRecord, Error> {
+fn entry(row: &Row) -> Result<LogRecord, Error> {
     let sweep = SweepId(row.unsigned("sweep")?);
     let what: &str = row.try_get("entry")?;
     Ok(LogRecord {

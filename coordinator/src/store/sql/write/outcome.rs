@@ -2,16 +2,17 @@
 
 use deptune_sweep::outcome::FailureClass;
 use deptune_sweep::record::OutcomeRecord;
-use sqlx::sqlite::SqliteConnection;
 
 use super::{fence, json, refused};
 use crate::store::CommitError;
 use crate::store::derived::selected;
-use crate::store::sqlite::value::{int, number};
+use crate::store::sql::database::Connection;
+use crate::store::sql::statement::statement;
+use crate::store::sql::value::{int, number};
 
 /// Only when the trial has ended, with this outcome, under this epoch, and has no outcome yet.
 pub(super) async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     record: &OutcomeRecord,
 ) -> Result<(), CommitError> {
     const WHAT: &str = "its outcome";
@@ -26,7 +27,7 @@ pub(super) async fn insert(
         None => (None, None),
     };
     let text = result.map(|r| json(r, WHAT)).transpose()?;
-    let inserted = sqlx::query(
+    let inserted = statement(
         "insert into outcomes (
              sweep, trial_index, epoch, outcome, failure_class, message, worker, at, adapter,
              metric_name, metric, metric_state, best_step, constant_metric, constant_state,
@@ -66,5 +67,5 @@ pub(super) async fn insert(
     .execute(connection)
     .await
     .map_err(refused(WHAT))?;
-    fence(&inserted, record.id, record.epoch, WHAT)
+    fence(inserted, record.id, record.epoch, WHAT)
 }

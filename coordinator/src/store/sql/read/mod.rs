@@ -1,14 +1,14 @@
 //! Reads for the service, from the pool of reading connections.
 
-pub(super) mod evaluation;
-pub(super) mod leaderboard;
-pub(super) mod log;
-pub(super) mod sweep;
-pub(super) mod trial;
+pub(in crate::store) mod evaluation;
+pub(in crate::store) mod leaderboard;
+pub(in crate::store) mod log;
+pub(in crate::store) mod sweep;
+pub(in crate::store) mod trial;
 
 use sqlx::Error;
-use sqlx::sqlite::SqliteRow;
 
+use super::database::Row;
 use crate::store::{Page, ReadError, page_limit};
 
 fn failed(what: &'static str) -> impl Fn(Error) -> ReadError {
@@ -22,9 +22,9 @@ fn one_more(limit: u32) -> i64 {
 
 /// Cuts what [`one_more`] asked for to a page.
 fn page<T>(
-    rows: &[SqliteRow],
+    rows: &[Row],
     limit: u32,
-    item: impl Fn(&SqliteRow) -> Result<T, Error>,
+    item: impl Fn(&Row) -> Result<T, Error>,
 ) -> Result<Page<T>, Error> {
     let limit = page_limit(limit) as usize;
     let items = rows.iter().take(limit).map(item).collect::<Result<_, _>>()?;

@@ -3,11 +3,12 @@
 use deptune_sweep::record::{Phase, TrialRecord};
 use deptune_sweep::spec::Settings;
 use deptune_sweep::task::Recipe;
-use sqlx::sqlite::SqliteConnection;
 
 use super::{fence, refused};
 use crate::store::CommitError;
-use crate::store::sqlite::value::int;
+use crate::store::sql::database::Connection;
+use crate::store::sql::statement::statement;
+use crate::store::sql::value::int;
 
 /// The columns of a phase.
 struct PhaseColumns {
@@ -45,7 +46,7 @@ impl From<Phase> for PhaseColumns {
 }
 
 pub(super) async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     record: &TrialRecord,
     configuration: u64,
     settings: &Settings,
@@ -53,7 +54,7 @@ pub(super) async fn insert(
     const WHAT: &str = "a new trial";
     let phase = PhaseColumns::from(record.phase);
     let train = &settings.train;
-    let result = sqlx::query(
+    let result = statement(
         "insert into trials (
              sweep, trial_index, configuration, recipe, method, prompt_length, rank, prompt_lr,
              lowrank_lr, seed, steps, batch_size, gradient_accumulation, max_length, warmup_steps,
@@ -113,17 +114,17 @@ pub(super) async fn insert(
     .execute(connection)
     .await
     .map_err(refused(WHAT))?;
-    fence(&result, record.id, record.epoch, "a second row for it")
+    fence(result, record.id, record.epoch, "a second row for it")
 }
 
 /// An earlier epoch never overwrites a later one, and nothing overwrites an ended trial.
 pub(super) async fn update(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     record: &TrialRecord,
 ) -> Result<(), CommitError> {
     const WHAT: &str = "its state";
     let phase = PhaseColumns::from(record.phase);
-    let result = sqlx::query(
+    let result = statement(
         "update trials set
              epoch = $3, phase = $4, worker = $5, slot = $6, lease_request = $7, outcome = $8,
              failures = $9, losses = $10, alone = $11, checkpoint_step = $12,
@@ -146,7 +147,7 @@ pub(super) async fn update(
     .execute(connection)
     .await
     .map_err(refused(WHAT))?;
-    fence(&result, record.id, record.epoch, WHAT)
+    fence(result, record.id, record.epoch, WHAT)
 }
 
 fn recipe(recipe: Recipe) -> &'static str {

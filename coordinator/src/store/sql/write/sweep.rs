@@ -3,15 +3,16 @@
 use deptune_sweep::id::SweepId;
 use deptune_sweep::outcome::SweepStatus;
 use deptune_sweep::record::{SweepRecord, WallMillis};
-use sqlx::sqlite::SqliteConnection;
 
 use super::refused;
 use crate::store::CommitError;
 use crate::store::derived::varied_settings;
-use crate::store::sqlite::value::{goal, int};
+use crate::store::sql::database::Connection;
+use crate::store::sql::statement::statement;
+use crate::store::sql::value::{goal, int};
 
 pub(super) async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     record: &SweepRecord,
 ) -> Result<(), CommitError> {
     const WHAT: &str = "a sweep";
@@ -19,7 +20,7 @@ pub(super) async fn insert(
     let spec = submission
         .parse()
         .map_err(|source| CommitError::Submission { sweep: record.id, source })?;
-    sqlx::query(
+    statement(
         "insert into sweeps (
              id, request_id, name, spec_hash, spec, format, model_config, model_dir,
              model_uploaded, total, next_index, status, submitted, finished, metric_name, goal,
@@ -46,12 +47,12 @@ pub(super) async fn insert(
     .bind(varied_settings(&spec))
     .bind(submission.model_hub.as_ref().map(|model| &model.repo))
     .bind(submission.model_hub.as_ref().map(|model| &model.commit))
-    .execute(&mut *connection)
+    .execute(connection)
     .await
     .map_err(refused(WHAT))?;
 
     for (position, file) in (0_i64..).zip(&submission.model_files) {
-        sqlx::query(
+        statement(
             "insert into sweep_files (sweep, role, position, name, hash)
              values ($1, 'model', $2, $3, $4)",
         )
@@ -59,12 +60,12 @@ pub(super) async fn insert(
         .bind(position)
         .bind(&file.name)
         .bind(&file.hash)
-        .execute(&mut *connection)
+        .execute(connection)
         .await
         .map_err(refused(WHAT))?;
     }
     for (position, file) in (0_i64..).zip(&submission.data) {
-        sqlx::query(
+        statement(
             "insert into sweep_files (sweep, role, position, split, name, hash, size)
              values ($1, 'data', $2, $3, $4, $5, $6)",
         )
@@ -74,7 +75,7 @@ pub(super) async fn insert(
         .bind(&file.name)
         .bind(file.hash.as_str())
         .bind(int(file.size))
-        .execute(&mut *connection)
+        .execute(connection)
         .await
         .map_err(refused(WHAT))?;
     }
@@ -82,36 +83,35 @@ pub(super) async fn insert(
 }
 
 pub(super) async fn next_index(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     sweep: SweepId,
     next_index: u64,
 ) -> Result<(), CommitError> {
     const WHAT: &str = "a sweep's next index";
-    let result =
-        sqlx::query("update sweeps set next_index = $2 where id = $1 and next_index <= $2")
-            .bind(int(sweep.0))
-            .bind(int(next_index))
-            .execute(connection)
-            .await
-            .map_err(refused(WHAT))?;
-    changed(result.rows_affected(), WHAT, sweep)
+    let result = statement("update sweeps set next_index = $2 where id = $1 and next_index <= $2")
+        .bind(int(sweep.0))
+        .bind(int(next_index))
+        .execute(connection)
+        .await
+        .map_err(refused(WHAT))?;
+    changed(result, WHAT, sweep)
 }
 
 pub(super) async fn status(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     sweep: SweepId,
     status: SweepStatus,
     finished: Option<WallMillis>,
 ) -> Result<(), CommitError> {
     const WHAT: &str = "a sweep's status";
-    let result = sqlx::query("update sweeps set status = $2, finished = $3 where id = $1")
+    let result = statement("update sweeps set status = $2, finished = $3 where id = $1")
         .bind(int(sweep.0))
         .bind(status.as_str())
         .bind(finished)
         .execute(connection)
         .await
         .map_err(refused(WHAT))?;
-    changed(result.rows_affected(), WHAT, sweep)
+    changed(result, WHAT, sweep)
 }
 
 fn changed(rows: u64, what: &'static str, sweep: SweepId) -> Result<(), CommitError> {

@@ -11,18 +11,19 @@ use deptune_sweep::record::{
 };
 use deptune_sweep::scheduler::Snapshot;
 use futures::TryStreamExt;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{Error, Row};
+use sqlx::Error;
 use uuid::Uuid;
 
-use super::value::{Columns, wrong};
+use super::database::{Connection, Pool, Row};
+use super::statement::statement;
+use super::value::wrong;
 use crate::store::LoadError;
 
-pub(super) async fn load(pool: &SqlitePool) -> Result<Snapshot, LoadError> {
+pub(in crate::store) async fn load(pool: &Pool) -> Result<Snapshot, LoadError> {
     let failed = |what| move |source| LoadError { what, source };
     // One read transaction: all of it as of one moment.
     let mut reading = pool.begin().await.map_err(failed("the database"))?;
-    let connection = &mut *reading;
+    let connection = &mut reading.connection();
     let sweeps = sweeps(connection).await.map_err(failed("sweeps"))?;
     let trials = trials(connection).await.map_err(failed("trials"))?;
     let reporters = reporters(connection).await.map_err(failed("outcomes"))?;
@@ -31,9 +32,9 @@ pub(super) async fn load(pool: &SqlitePool) -> Result<Snapshot, LoadError> {
     Ok(Snapshot { sweeps, trials, reporters, workers, last_cursor })
 }
 
-async fn sweeps(connection: &mut SqliteConnection) -> Result<Vec<SweepRecord>, Error> {
+async fn sweeps(connection: &mut Connection<'_>) -> Result<Vec<SweepRecord>, Error> {
     let mut files = files(connection).await?;
-    sqlx::query(
+    statement(
         "select
              id, request_id, name, spec_hash, spec, format, model_config, model_dir,
              model_uploaded, total, next_index, status, submitted, finished, model_repo,
@@ -52,7 +53,7 @@ async fn sweeps(connection: &mut SqliteConnection) -> Result<Vec<SweepRecord>, E
 
 type Files = BTreeMap<SweepId, (Vec<FileHash>, Vec<DataRef>)>;
 
-fn sweep(row: &SqliteRow, files: &mut Files) -> Result<SweepRecord, Error> {
+fn sweep(row: &Row, files: &mut Files) -> Result<SweepRecord, Error> {
     let id = SweepId(row.unsigned("id")?);
     let (model_files, data) = files.remove(&id).unwrap_or_default();
     Ok(SweepRecord {
@@ -78,14 +79,14 @@ fn sweep(row: &SqliteRow, files: &mut Files) -> Result<SweepRecord, Error> {
     })
 }
 
-fn hub_model(row: &SqliteRow) -> Result<Option<HubModel>, Error> {
+fn hub_model(row: &Row) -> Result<Option<HubModel>, Error> {
     let repo: Option<String> = row.try_get("model_repo")?;
     let commit: Option<String> = row.try_get("model_commit")?;
     Ok(repo.zip(commit).map(|(repo, commit)| HubModel { repo, commit }))
 }
 
-async fn files(connection: &mut SqliteConnection) -> Result<Files, Error> {
-    let mut rows = sqlx::query(
+async fn files(connection: &mut Connection<'_>) -> Result<Files, Error> {
+    let mut rows = statement(
         "select sweep, role, split, name, hash, size
          from sweep_files
          order by sweep, role, position",
@@ -108,8 +109,8 @@ async fn files(connection: &mut SqliteConnection) -> Result<Files, Error> {
     Ok(files)
 }
 
-async fn trials(connection: &mut SqliteConnection) -> Result<Vec<TrialRecord>, Error> {
-    sqlx::query(
+async fn trials(connection: &mut Connection<'_>) -> Result<Vec<TrialRecord>, Error> {
+    statement(
         "select
              sweep, trial_index, epoch, phase, worker, slot, lease_request, outcome, failures,
              losses, alone, checkpoint_step, checkpoint_hash
@@ -125,7 +126,7 @@ async fn trials(connection: &mut SqliteConnection) -> Result<Vec<TrialRecord>, E
     .await
 }
 
-fn trial(row: &SqliteRow) -> Result<TrialRecord, Error> {
+fn trial(row: &Row) -> Result<TrialRecord, Error> {
     let step = row.maybe_unsigned("checkpoint_step")?;
     let hash = row.maybe_parsed("checkpoint_hash")?;
     Ok(TrialRecord {
@@ -139,7 +140,7 @@ fn trial(row: &SqliteRow) -> Result<TrialRecord, Error> {
     })
 }
 
-fn phase(row: &SqliteRow) -> Result<Phase, Error> {
+fn phase(row: &Row) -> Result<Phase, Error> {
     let worker = row.maybe_worker("worker")?;
     match row.try_get("phase")? {
         "pending" => Ok(Phase::Pending { last_holder: worker }),
@@ -153,12 +154,12 @@ fn phase(row: &SqliteRow) -> Result<Phase, Error> {
     }
 }
 
-fn id(row: &SqliteRow) -> Result<TrialId, Error> {
+fn id(row: &Row) -> Result<TrialId, Error> {
     Ok(TrialId { sweep: SweepId(row.unsigned("sweep")?), index: row.unsigned("trial_index")? })
 }
 
-async fn reporters(connection: &mut SqliteConnection) -> Result<Vec<(TrialId, WorkerId)>, Error> {
-    let mut rows = sqlx::query(
+async fn reporters(connection: &mut Connection<'_>) -> Result<Vec<(TrialId, WorkerId)>, Error> {
+    let mut rows = statement(
         "select sweep, trial_index, worker
          from outcomes
          where worker is not null
@@ -172,9 +173,9 @@ async fn reporters(connection: &mut SqliteConnection) -> Result<Vec<(TrialId, Wo
     Ok(reporters)
 }
 
-async fn workers(connection: &mut SqliteConnection) -> Result<Vec<WorkerRecord>, Error> {
+async fn workers(connection: &mut Connection<'_>) -> Result<Vec<WorkerRecord>, Error> {
     let mut workers: BTreeMap<WorkerId, WorkerRecord> = BTreeMap::new();
-    let rows = sqlx::query(
+    let rows = statement(
         "select id, name, version, registered from workers where left_at is null order by id",
     )
     .fetch_all(&mut *connection)
@@ -191,7 +192,7 @@ async fn workers(connection: &mut SqliteConnection) -> Result<Vec<WorkerRecord>,
         };
         workers.insert(id, record);
     }
-    let rows = sqlx::query(
+    let rows = statement(
         "select s.worker, s.slot, s.kind, s.threads, s.device
          from worker_slots s
          join workers w on w.id = s.worker
@@ -213,9 +214,8 @@ async fn workers(connection: &mut SqliteConnection) -> Result<Vec<WorkerRecord>,
     Ok(workers.into_values().collect())
 }
 
-async fn last_cursor(connection: &mut SqliteConnection) -> Result<u64, Error> {
-    let row = sqlx::query("select coalesce(max(cursor), 0) as last from log")
-        .fetch_one(connection)
-        .await?;
+async fn last_cursor(connection: &mut Connection<'_>) -> Result<u64, Error> {
+    let row =
+        statement("select coalesce(max(cursor), 0) as last from log").fetch_one(connection).await?;
     row.unsigned("last")
 }

@@ -2,18 +2,19 @@
 
 use deptune_sweep::id::WorkerId;
 use deptune_sweep::record::{WallMillis, WorkerRecord};
-use sqlx::sqlite::SqliteConnection;
 
 use super::refused;
 use crate::store::CommitError;
+use crate::store::sql::database::Connection;
+use crate::store::sql::statement::statement;
 
 pub(super) async fn put(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     record: &WorkerRecord,
 ) -> Result<(), CommitError> {
     const WHAT: &str = "a worker";
     let id = record.id.to_string();
-    sqlx::query(
+    statement(
         "insert into workers (id, name, version, registered, left_at)
          values ($1, $2, $3, $4, $5)
          on conflict (id) do update set
@@ -25,16 +26,16 @@ pub(super) async fn put(
     .bind(&record.version)
     .bind(record.registered)
     .bind(record.left)
-    .execute(&mut *connection)
+    .execute(connection)
     .await
     .map_err(refused(WHAT))?;
-    sqlx::query("delete from worker_slots where worker = $1")
+    statement("delete from worker_slots where worker = $1")
         .bind(&id)
-        .execute(&mut *connection)
+        .execute(connection)
         .await
         .map_err(refused(WHAT))?;
     for (position, slot) in (0_i64..).zip(&record.slots) {
-        sqlx::query(
+        statement(
             "insert into worker_slots (worker, position, slot, kind, threads, device)
              values ($1, $2, $3, $4, $5, $6)",
         )
@@ -44,7 +45,7 @@ pub(super) async fn put(
         .bind(&slot.kind)
         .bind(slot.threads)
         .bind(&slot.device)
-        .execute(&mut *connection)
+        .execute(connection)
         .await
         .map_err(refused(WHAT))?;
     }
@@ -52,18 +53,18 @@ pub(super) async fn put(
 }
 
 pub(super) async fn left(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     worker: WorkerId,
     at: WallMillis,
 ) -> Result<(), CommitError> {
     const WHAT: &str = "a worker's departure";
-    let result = sqlx::query("update workers set left_at = $2 where id = $1")
+    let result = statement("update workers set left_at = $2 where id = $1")
         .bind(worker.to_string())
         .bind(at)
         .execute(connection)
         .await
         .map_err(refused(WHAT))?;
-    if result.rows_affected() == 0 {
+    if result == 0 {
         let why = format!("worker {worker} is not there");
         return Err(CommitError::Inconsistent { what: WHAT, why });
     }

@@ -1,21 +1,22 @@
 //! The leaderboard, from the view that people read too.
 
 use deptune_sweep::id::SweepId;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Error, Row};
+use sqlx::Error;
 
 use super::failed;
-use crate::store::sqlite::value::{Columns, int};
+use crate::store::sql::database::{Pool, Row};
+use crate::store::sql::statement::statement;
+use crate::store::sql::value::int;
 use crate::store::{LeaderboardRow, ReadError, page_limit};
 
-pub(in crate::store::sqlite) async fn list(
-    pool: &SqlitePool,
+pub(in crate::store) async fn list(
+    pool: &Pool,
     sweep: SweepId,
     limit: u32,
 ) -> Result<Vec<LeaderboardRow>, ReadError> {
     let failed = failed("the leaderboard");
     let rows =
-        sqlx::query("select * from leaderboard where sweep = $1 and place <= $2 order by place")
+        statement("select * from leaderboard where sweep = $1 and place <= $2 order by place")
             .bind(int(sweep.0))
             .bind(page_limit(limit))
             .fetch_all(pool)
@@ -24,7 +25,7 @@ pub(in crate::store::sqlite) async fn list(
     rows.iter().map(configuration).collect::<Result<_, _>>().map_err(&failed)
 }
 
-fn configuration(row: &SqliteRow) -> Result<LeaderboardRow, Error> {
+fn configuration(row: &Row) -> Result<LeaderboardRow, Error> {
     Ok(LeaderboardRow {
         place: row.unsigned("place")?,
         configuration: row.unsigned("configuration")?,

@@ -1,0 +1,190 @@
+//! A statement with its values, for either database.
+
+use std::borrow::Cow;
+
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::query::Query;
+use sqlx::sqlite::{Sqlite, SqliteArguments};
+use sqlx::{Error, Executor};
+
+use super::database::{Connection, Pool, Row};
+
+/// Begins a statement whose text both databases understand: `$1`, `$2` … stand for its values.
+pub(in crate::store) fn statement<'q>(sql: &'static str) -> Statement<'q> {
+    Statement { sql, values: Vec::new() }
+}
+
+/// See [`statement`].
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Statement<'q> {
+    sql: &'static str,
+    values: Vec<Value<'q>>,
+}
+
+/// A value, null or not, whose type both databases have.
+#[derive(Debug, Clone)]
+pub(in crate::store) enum Value<'q> {
+    Integer(Option<i64>),
+    Real(Option<f64>),
+    Text(Option<Cow<'q, str>>),
+    Bool(Option<bool>),
+}
+
+impl<'q> Statement<'q> {
+    /// Gives the next value.
+    pub(in crate::store) fn bind(mut self, value: impl Into<Value<'q>>) -> Statement<'q> {
+        self.values.push(value.into());
+        self
+    }
+
+    /// Runs it and returns how many rows it changed.
+    pub(in crate::store) async fn execute(
+        self,
+        connection: &mut Connection<'_>,
+    ) -> Result<u64, Error> {
+        match connection {
+            Connection::Sqlite(connection) => {
+                Ok(connection.execute(self.sqlite()).await?.rows_affected())
+            }
+            Connection::Postgres(connection) => {
+                Ok(connection.execute(self.postgres()).await?.rows_affected())
+            }
+        }
+    }
+
+    /// Its rows, as they come.
+    pub(in crate::store) fn fetch<'e>(
+        self,
+        source: impl Into<Source<'e>>,
+    ) -> BoxStream<'e, Result<Row, Error>> {
+        match source.into() {
+            Source::SqlitePool(pool) => pool.fetch(self.sqlite()).map_ok(Row::Sqlite).boxed(),
+            Source::Sqlite(connection) => {
+                connection.fetch(self.sqlite()).map_ok(Row::Sqlite).boxed()
+            }
+            Source::PostgresPool(pool) => pool.fetch(self.postgres()).map_ok(Row::Postgres).boxed(),
+            Source::Postgres(connection) => {
+                connection.fetch(self.postgres()).map_ok(Row::Postgres).boxed()
+            }
+        }
+    }
+
+    /// All of its rows.
+    pub(in crate::store) async fn fetch_all(
+        self,
+        source: impl Into<Source<'_>>,
+    ) -> Result<Vec<Row>, Error> {
+        self.fetch(source).try_collect().await
+    }
+
+    /// The row of a statement that gives at most one.
+    pub(in crate::store) async fn fetch_optional(
+        self,
+        source: impl Into<Source<'_>>,
+    ) -> Result<Option<Row>, Error> {
+        Ok(self.fetch_all(source).await?.into_iter().next())
+    }
+
+    /// The row of a statement that gives one.
+    pub(in crate::store) async fn fetch_one(
+        self,
+        source: impl Into<Source<'_>>,
+    ) -> Result<Row, Error> {
+        self.fetch_optional(source).await?.ok_or(Error::RowNotFound)
+    }
+
+    fn sqlite<'s>(self) -> Query<'s, Sqlite, SqliteArguments> {
+        self.values.into_iter().fold(sqlx::query(self.sql), |query, value| match value {
+            Value::Integer(value) => query.bind(value),
+            Value::Real(value) => query.bind(value),
+            Value::Text(value) => query.bind(value),
+            Value::Bool(value) => query.bind(value),
+        })
+    }
+
+    fn postgres<'s>(self) -> Query<'s, Postgres, PgArguments> {
+        self.values.into_iter().fold(sqlx::query(self.sql), |query, value| match value {
+            Value::Integer(value) => query.bind(value),
+            Value::Real(value) => query.bind(value),
+            Value::Text(value) => query.bind(value.map(without_zeros)),
+            Value::Bool(value) => query.bind(value),
+        })
+    }
+}
+
+/// Postgres has no text with a character 0, and a message that holds one must not make every
+/// commit fail for ever.
+fn without_zeros(text: Cow<'_, str>) -> Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text }
+}
+
+/// What a statement is run on.
+pub(in crate::store) enum Source<'e> {
+    SqlitePool(&'e sqlx::SqlitePool),
+    PostgresPool(&'e sqlx::PgPool),
+    Sqlite(&'e mut sqlx::SqliteConnection),
+    Postgres(&'e mut sqlx::PgConnection),
+}
+
+impl<'e> From<&'e Pool> for Source<'e> {
+    fn from(pool: &'e Pool) -> Source<'e> {
+        match pool {
+            Pool::Sqlite(pool) => Source::SqlitePool(pool),
+            Pool::Postgres(pool) => Source::PostgresPool(pool),
+        }
+    }
+}
+
+impl<'e> From<&'e mut Connection<'_>> for Source<'e> {
+    fn from(connection: &'e mut Connection<'_>) -> Source<'e> {
+        match connection {
+            Connection::Sqlite(connection) => Source::Sqlite(connection),
+            Connection::Postgres(connection) => Source::Postgres(connection),
+        }
+    }
+}
+
+macro_rules! values {
+    ($($type:ty => $variant:ident($value:ident: $map:expr)),+ $(,)?) => {$(
+        impl<'q> From<$type> for Value<'q> {
+            fn from($value: $type) -> Value<'q> {
+                Value::$variant(Some($map))
+            }
+        }
+
+        impl<'q> From<Option<$type>> for Value<'q> {
+            fn from(value: Option<$type>) -> Value<'q> {
+                Value::$variant(value.map(|$value| $map))
+            }
+        }
+    )+};
+}
+
+values!(
+    i64 => Integer(value: value),
+    u32 => Integer(value: i64::from(value)),
+    f64 => Real(value: value),
+    bool => Bool(value: value),
+    String => Text(value: value.into()),
+    &'q str => Text(value: value.into()),
+    &'q String => Text(value: value.into()),
+);
+
+impl<'q> From<&'q Option<String>> for Value<'q> {
+    fn from(value: &'q Option<String>) -> Value<'q> {
+        value.as_ref().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_character_zero_is_replaced() {
+        assert_eq!(without_zeros("a\0b".into()), "a\u{fffd}b");
+        assert!(matches!(without_zeros("ab".into()), Cow::Borrowed("ab")));
+    }
+}

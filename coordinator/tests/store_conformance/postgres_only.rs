@@ -1,0 +1,281 @@
+//! What the store in Postgres must do besides: give the views of SQLite, bound people's SQL, and be
+//! led by one coordinator.
+
+use std::error::Error as _;
+use std::time::{Duration, Instant};
+
+use deptune_coordinator::store::{
+    Address, Campaign, CommitError, Identity, OpenError, PostgresDatabase, QueryError, SqlValue,
+    Store,
+};
+use deptune_sweep::id::SweepId;
+
+use crate::bench::{Bench, identity, lead};
+use crate::methods;
+use crate::postgres::{PASSWORD, Postgres};
+use crate::sample::{
+    cancellation, end, evaluated, evaluation, failure, first_lease, success, sweep, trial_id,
+    worker,
+};
+
+/// Every view, with an order that is the same in both databases.
+const VIEWS: [(&str, &str); 6] = [
+    ("trial_results", "select * from trial_results order by sweep, trial_index"),
+    ("leaderboard", "select * from leaderboard order by sweep, place"),
+    (
+        "learning_curves",
+        "select * from learning_curves order by sweep, trial_index, step, split, metric_name",
+    ),
+    ("sweep_progress", "select * from sweep_progress order by sweep"),
+    ("attempts_history", "select * from attempts_history order by sweep, trial_index, epoch"),
+    (
+        "class_reports",
+        "select * from class_reports order by sweep, trial_index, step, split, label",
+    ),
+];
+
+fn same(a: &SqlValue, b: &SqlValue) -> bool {
+    match (a, b) {
+        // Square roots by Newton's method there, by the processor here; quantiles of six digits.
+        (SqlValue::Real(a), SqlValue::Real(b)) => (a - b).abs() <= 1e-12 * a.abs().max(1.0),
+        _ => a == b,
+    }
+}
+
+#[tokio::test]
+async fn the_views_are_those_of_sqlite() {
+    let Some(bench) = Bench::postgres() else { return };
+    let others = Bench::sqlite();
+    let (store, sqlite) = (bench.open().await, others.open().await);
+    let mut writes = methods::all();
+    writes.push(sweep(2));
+    for index in 0..9 {
+        let id = trial_id(2, index);
+        writes.extend(first_lease(id));
+        writes.push(evaluated(id, 1, evaluation(25, "validation", 60.0 + 1.7 * index as f64)));
+        writes.push(evaluated(id, 1, evaluation(50, "test", f64::NAN)));
+        match index {
+            3 => writes.extend(end(failure(id, 1))),
+            4 => writes.extend(end(cancellation(id, 1))),
+            5 => {}
+            7 => writes.extend(end(success(id, 1, f64::INFINITY))),
+            _ => writes.extend(end(success(id, 1, 70.0 + 1.1 * index as f64))),
+        }
+    }
+    for store in [&store, &sqlite] {
+        store.commit(&writes).await.unwrap();
+    }
+    for (view, sql) in VIEWS {
+        let (found, expected) =
+            (store.query(sql, 1000).await.unwrap(), sqlite.query(sql, 1000).await.unwrap());
+        assert_eq!(found.columns, expected.columns, "{view}");
+        let columns = found.columns;
+        assert_eq!(found.rows.len(), expected.rows.len(), "{view}");
+        assert!(!found.rows.is_empty(), "{view} shows nothing");
+        for (found, expected) in found.rows.iter().zip(&expected.rows) {
+            for ((found, expected), column) in found.iter().zip(expected).zip(&columns) {
+                assert!(same(found, expected), "{view}.{column}: {found:?}, {expected:?}");
+            }
+        }
+    }
+    // And there is no other view.
+    let sql = "select count(*) from information_schema.views where table_schema = 'public'";
+    let count = store.query(sql, 1).await.unwrap().rows;
+    assert_eq!(count, [[SqlValue::Integer(VIEWS.len() as i64)]]);
+}
+
+#[tokio::test]
+async fn a_measured_number_of_any_size_breaks_no_view() {
+    let Some(bench) = Bench::postgres() else { return };
+    let store = bench.open().await;
+    let mut writes = vec![worker(1), sweep(1)];
+    for (index, metric) in [f64::MAX, -f64::MAX, f64::MIN_POSITIVE, 1e200].into_iter().enumerate() {
+        let mut outcome = success(trial_id(1, index as u64), 1, metric);
+        outcome.result.as_mut().unwrap().train_seconds = f64::MAX;
+        writes.extend(first_lease(outcome.id));
+        writes.extend(end(outcome));
+    }
+    store.commit(&writes).await.unwrap();
+    let board = store.leaderboard(SweepId(1), 0).await.unwrap();
+    assert_eq!((board.len(), board[0].mean), (2, None));
+    for (view, sql) in VIEWS {
+        assert!(store.query(sql, 10).await.is_ok(), "{view}");
+    }
+}
+
+#[tokio::test]
+async fn values_come_as_they_are() {
+    let Some(bench) = Bench::postgres() else { return };
+    let store = bench.open().await;
+    let sql = "select 1 as a, 2.5::float8 as b, 'text' as c, '\\x00ff'::bytea as d, null as e, \
+               1 = 1 as f, sum(x) as g, avg(x) as h, timestamptz '2023-11-14 22:13:20Z' as i \
+               from (values (1::bigint), (2)) as v (x) -- no more; really";
+    let answer = store.query(sql, 10).await.unwrap();
+    assert_eq!(answer.columns, ["a", "b", "c", "d", "e", "f", "g", "h", "i"]);
+    let expected = [
+        SqlValue::Integer(1),
+        SqlValue::Real(2.5),
+        SqlValue::Text("text".to_owned()),
+        SqlValue::Blob(vec![0, 255]),
+        SqlValue::Null,
+        SqlValue::Integer(1),
+        SqlValue::Integer(3),
+        SqlValue::Real(1.5),
+        SqlValue::Text("2023-11-14T22:13:20Z".to_owned()),
+    ];
+    assert_eq!(answer.rows, [expected]);
+    let answer = store.query("select * from generate_series(1, 100)", 99).await.unwrap();
+    assert_eq!((answer.rows.len(), answer.truncated), (99, true));
+    let plan = store.query("explain select * from trial_results;", 100).await.unwrap();
+    assert_eq!(plan.columns, ["QUERY PLAN"]);
+    let error = store.query("select array[1, 2] as list", 1).await.unwrap_err();
+    assert!(error.source().unwrap().to_string().contains("list::text"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_persons_sql_changes_nothing_and_ends() {
+    let Some(bench) = Bench::postgres() else { return };
+    let store = bench.open().await;
+    store.commit(&[worker(1), sweep(1)]).await.unwrap();
+    for sql in ["delete from sweeps", "commit", "set transaction read write", "drop table log"] {
+        assert!(matches!(store.query(sql, 1).await, Err(QueryError::NotARead { .. })), "{sql}");
+    }
+    for sql in [
+        "with x as (delete from log returning 1) select * from x",
+        "select 1; commit; delete from log",
+        "explain analyze delete from log",
+        "select set_config('transaction_read_only', 'off', false)",
+        "select * from nonsense",
+    ] {
+        assert!(matches!(store.query(sql, 1).await, Err(QueryError::Refused(_))), "{sql}");
+    }
+    let error = store.query("select $1", 1).await.unwrap_err();
+    assert!(matches!(error, QueryError::Parameter), "{error:?}");
+    let start = Instant::now();
+    let endless = "select pg_sleep(60)";
+    let given_up = tokio::time::timeout(Duration::from_millis(200), store.query(endless, 1)).await;
+    assert!(given_up.is_err());
+    let error = store.query(endless, 1).await.unwrap_err();
+    assert!(matches!(error, QueryError::Timeout { seconds: 10 }), "{error:?}");
+    assert!(start.elapsed() < Duration::from_secs(40));
+    assert_eq!(store.load().await.unwrap().sweeps.len(), 1);
+}
+
+fn other() -> Identity {
+    Identity { host: "node-b".to_owned(), address: "127.0.0.1:7312".to_owned(), ..identity() }
+}
+
+#[tokio::test]
+async fn one_leads_until_it_resigns_or_is_not_heard() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let lease = Duration::from_secs(600);
+    let address = || database.url.parse::<Address>().unwrap();
+    let (one, two) = tokio::join!(
+        PostgresDatabase::open(address(), lease),
+        PostgresDatabase::open(address(), lease),
+    );
+    let (one, two) = (one.unwrap(), two.unwrap());
+    let Campaign::Won(first) = one.campaign(&identity()).await.unwrap() else { panic!("lost") };
+    let Campaign::Lost(leader) = two.campaign(&other()).await.unwrap() else { panic!("won") };
+    assert_eq!((leader.host.as_str(), leader.address), ("node-a", identity().address));
+    assert!(first.renew().await.unwrap());
+    first.commit(&[worker(1)]).await.unwrap();
+
+    first.resign().await.unwrap();
+    let Campaign::Won(second) = two.campaign(&other()).await.unwrap() else { panic!("lost") };
+    assert_eq!((first.generation(), second.generation()), (1, 2));
+    // The first cannot write, lead on, or take the lead from the second.
+    let refused = first.commit(&[worker(2)]).await;
+    assert!(matches!(refused, Err(CommitError::Deposed { ours: 1, current: 2 })), "{refused:?}");
+    assert!(!first.renew().await.unwrap());
+    first.resign().await.unwrap();
+    assert!(matches!(one.campaign(&identity()).await.unwrap(), Campaign::Lost(_)));
+
+    // The second is not heard until its lease is over.
+    database.psql("update coordinator set leads_until = clock_timestamp() - interval '1 second'");
+    assert!(matches!(one.campaign(&identity()).await.unwrap(), Campaign::Won(_)));
+    assert!(matches!(second.commit(&[]).await, Err(CommitError::Deposed { .. })));
+    assert_eq!(first.load().await.unwrap().workers.len(), 1);
+}
+
+#[tokio::test]
+async fn sessions_that_are_ended_cost_no_acknowledged_commit() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let store = lead(&database).await;
+    store.commit(&[worker(1), sweep(1)]).await.unwrap();
+    for index in 0..5 {
+        server.terminate(&database);
+        let writes = first_lease(trial_id(1, index));
+        let first = store.commit(&writes).await;
+        assert!(first.is_err(), "its session was gone");
+        assert!(!matches!(first, Err(CommitError::Unknown(_))), "it had not begun: {first:?}");
+        store.commit(&writes).await.unwrap();
+        assert_eq!(store.load().await.unwrap().trials.len() as u64, index + 1);
+    }
+    assert!(store.renew().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_message_with_a_zero_is_kept() {
+    let Some(bench) = Bench::postgres() else { return };
+    let store = bench.open().await;
+    let mut outcome = failure(trial_id(1, 0), 1);
+    outcome.message = "before\0after".to_owned();
+    let mut writes = vec![worker(1), sweep(1)];
+    writes.extend(first_lease(outcome.id));
+    writes.extend(end(outcome));
+    store.commit(&writes).await.unwrap();
+    let rows = store.trials(SweepId(1), None, 0).await.unwrap().items;
+    assert_eq!(rows[0].message, "before\u{fffd}after");
+}
+
+#[tokio::test]
+async fn what_is_not_ours_or_newer_is_refused() {
+    let Some(server) = Postgres::shared() else { return };
+    let open = async |database: &crate::postgres::PostgresDatabase<'_>| {
+        let address = database.url.parse::<Address>().unwrap();
+        PostgresDatabase::open(address, Duration::ZERO).await.unwrap_err()
+    };
+    let database = server.database();
+    database.psql("create table recipes (name text)");
+    assert!(matches!(open(&database).await, OpenError::Foreign { .. }));
+    assert_eq!(
+        database
+            .psql("select string_agg(tablename, ',') from pg_tables where schemaname = 'public'"),
+        "recipes"
+    );
+
+    let database = server.database();
+    drop(lead(&database).await);
+    database.psql(
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (9999, 'of the future', true, '', 0)",
+    );
+    let error = open(&database).await;
+    assert!(matches!(error, OpenError::Newer { found: 9999, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn no_error_shows_the_password() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let wrong = [
+        database.url.replace(PASSWORD, &format!("{PASSWORD}-not")),
+        format!("{}-missing", database.url),
+        format!("postgres://deptune:{PASSWORD}@127.0.0.1:1/x"),
+    ];
+    for url in wrong {
+        let address: Address = url.parse().unwrap();
+        let error = PostgresDatabase::open(address, Duration::ZERO).await.unwrap_err();
+        let mut said = format!("{error} {error:?}");
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            said.push_str(&format!(" {error} {error:?}"));
+            cause = error.source();
+        }
+        assert!(said.contains("connect"), "{said}");
+        assert!(!said.contains(PASSWORD), "the password is in: {said}");
+    }
+}
