@@ -94,4 +94,9 @@ pub(crate) enum Command {
     Train(cmd::train::Args),
     Predict(cmd::predict::Args),
     Eval(cmd::eval::Args),
+    Backup(cmd::backup::Args),
+    Restore(cmd::restore::Args),
+    Doctor(cmd::doctor::Args),
+    #[command(subcommand)]
+    Bench(cmd::bench::Command),
 }

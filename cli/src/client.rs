@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use deptune_proto::v1::artifact_service_client::ArtifactServiceClient;
 use deptune_proto::v1::sweep_service_client::SweepServiceClient;
+use deptune_proto::v1::worker_service_client::WorkerServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -52,6 +53,7 @@ pub(crate) struct Client {
     token_file: Option<PathBuf>,
     sweeps: SweepServiceClient<Authorized>,
     artifacts: ArtifactServiceClient<Authorized>,
+    workers: WorkerServiceClient<Authorized>,
 }
 
 impl Client {
@@ -81,7 +83,8 @@ impl Client {
                         token_file: target.token_file.clone(),
                         sweeps: SweepServiceClient::new(service.clone())
                             .max_decoding_message_size(64 << 20),
-                        artifacts: ArtifactServiceClient::new(service),
+                        artifacts: ArtifactServiceClient::new(service.clone()),
+                        workers: WorkerServiceClient::new(service),
                     });
                 }
                 Err(error) => {
@@ -109,6 +112,11 @@ impl Client {
     /// The service for files and logs.
     pub(crate) fn artifacts(&self) -> ArtifactServiceClient<Authorized> {
         self.artifacts.clone()
+    }
+
+    /// The service for agents, which benchmarks speak to.
+    pub(crate) fn workers(&self) -> WorkerServiceClient<Authorized> {
+        self.workers.clone()
     }
 
     /// The address in use.

@@ -2,6 +2,7 @@
 
 mod adapter_dir;
 mod args;
+mod bench;
 mod client;
 mod cmd;
 mod download;

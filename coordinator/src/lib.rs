@@ -13,11 +13,14 @@ pub mod api;
 pub mod artifact;
 pub mod auth;
 mod grpc;
+mod limit;
 pub mod runtime;
 mod server;
 pub mod store;
+pub mod upkeep;
 
 pub use grpc::{DOMAIN, Reason};
+pub use limit::Limits;
 pub use runtime::Handle;
 pub use server::{
     ADDRESS_FILE, AddressFile, DATABASE_FILE, Options, Running, ServeError, TOKEN_FILE, serve,

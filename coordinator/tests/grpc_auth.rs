@@ -85,7 +85,7 @@ async fn plaintext_beyond_this_machine_needs_permission() {
 #[tokio::test]
 async fn a_silent_connection_is_dropped_and_does_not_keep_others_out() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start_with(directory.path(), |options| options.max_connections = 2);
+    let server = Server::start_with(directory.path(), |options| options.limits.connections = 2);
     let server = server.await.unwrap();
     let mut silent = Vec::new();
     for _ in 0..2 {

@@ -1,10 +1,13 @@
 //! One module per command.
 
 pub(crate) mod adapter;
+pub(crate) mod backup;
+pub(crate) mod bench;
 pub(crate) mod best;
 pub(crate) mod cancel;
 pub(crate) mod check;
 pub(crate) mod curves;
+pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod list;
@@ -12,6 +15,7 @@ pub(crate) mod logs;
 pub(crate) mod plan;
 pub(crate) mod predict;
 pub(crate) mod predictions;
+pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod sql;
@@ -37,7 +41,10 @@ use crate::paths;
 /// Why it could not be carried out.
 pub(crate) async fn run(cli: Cli) -> Result<Exit, Error> {
     let globals = &cli.globals;
-    if !matches!(cli.command, Command::Up(_) | Command::Serve(_) | Command::Worker(_)) {
+    let logs_itself =
+        matches!(cli.command, Command::Up(_) | Command::Serve(_) | Command::Worker(_))
+            || matches!(cli.command, Command::Bench(bench::Command::Coordinator(_)));
+    if !logs_itself {
         logging::start(Talk::Client, globals.verbose, globals.color.on_stderr(), None)?;
     }
     let own = if reads(&cli.command) { Coordinator::for_reading(globals).await? } else { None };
@@ -88,6 +95,10 @@ async fn carry_out(globals: &Globals, command: Command) -> Result<Exit, Error> {
         Command::Train(args) => train::run(globals, &args).await,
         Command::Predict(args) => predict::run(globals, &args).await,
         Command::Eval(args) => eval::run(globals, &args).await,
+        Command::Backup(args) => backup::run(globals, &args).await,
+        Command::Restore(args) => restore::run(globals, &args).await,
+        Command::Doctor(args) => doctor::run(globals, &args).await,
+        Command::Bench(command) => bench::run(globals, command).await,
     }
 }
 

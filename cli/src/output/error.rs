@@ -157,6 +157,15 @@ pub(crate) enum Error {
         #[source]
         source: Source,
     },
+    /// The data directory cannot be backed up, restored or looked at.
+    #[error("the data directory cannot be worked on")]
+    Upkeep {
+        /// The next step.
+        hint: String,
+        /// Why.
+        #[source]
+        source: Source,
+    },
     /// The worker ended with an error.
     #[error("the worker cannot run")]
     Worker {
@@ -242,6 +251,7 @@ impl Error {
             | Error::Read { .. }
             | Error::Changed { .. }
             | Error::Unusable { .. }
+            | Error::Upkeep { .. }
             | Error::Address { .. }
             | Error::Nothing { .. }
             | Error::TrainerFailed { input: true, .. } => Exit::Usage,
@@ -268,6 +278,7 @@ impl Error {
             Error::Spec { .. } | Error::BrokenPipe => return None,
             Error::Usage { hint, .. }
             | Error::Unusable { hint, .. }
+            | Error::Upkeep { hint, .. }
             | Error::Nothing { hint, .. } => hint.clone(),
             Error::Read { .. } => "check the path; a path in a spec is relative to the spec \
                                    file's directory"

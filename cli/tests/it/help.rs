@@ -25,6 +25,11 @@ const COMMANDS: &[&[&str]] = &[
     &["train"],
     &["predict"],
     &["eval"],
+    &["backup"],
+    &["restore"],
+    &["doctor"],
+    &["bench", "dispatch"],
+    &["bench", "growth"],
 ];
 
 #[test]

@@ -1,5 +1,5 @@
-//! What every request passes before a service sees it: the token, and a bound on its time.
-//! A service that is added later is behind the gate without a word about it.
+//! What every request passes before a service sees it: the limits of its caller, the token, and a
+//! bound on its time. A service that is added later is behind the gate without a word about it.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,8 +9,10 @@ use tonic::codegen::http::{Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::status::{Reason, status};
+use super::answer::Answer;
+use super::status::{Reason, soon, status};
 use crate::auth::Token;
+use crate::limit::{Caller, Excess};
 
 /// Open to everyone: it tells nothing but whether the coordinator serves.
 const OPEN: &str = "/grpc.health.v1.Health/";
@@ -53,9 +55,9 @@ where
     I: Send + 'static,
     O: Default + Send + 'static,
 {
-    type Response = S::Response;
+    type Response = Response<Answer<O>>;
     type Error = S::Error;
-    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -64,8 +66,18 @@ where
     fn call(&mut self, request: Request<I>) -> Self::Future {
         let path = request.uri().path();
         let shown = request.headers().get("authorization").map(|value| value.as_bytes());
-        if !path.starts_with(OPEN) && !self.token.admits(shown) {
-            let refused = refused(shown.is_some()).into_http();
+        let stranger = !path.starts_with(OPEN) && !self.token.admits(shown);
+        // Only a connection that was accepted elsewhere, as in a test, has no caller.
+        let caller = request.extensions().get::<Caller>();
+        let open = match caller.map(|caller| caller.admit(stranger)).transpose() {
+            Ok(open) => open,
+            Err(excess) => {
+                let refused = refusal(&too_much(excess));
+                return Box::pin(async move { Ok(refused) });
+            }
+        };
+        if stranger {
+            let refused = refusal(&refused(shown.is_some()));
             return Box::pin(async move { Ok(refused) });
         }
         let unbounded = path == UPLOAD;
@@ -74,16 +86,36 @@ where
         let mut ready = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
             let answer = ready.call(request);
-            if unbounded {
-                return answer.await;
+            let answered = if unbounded {
+                Some(answer.await)
+            } else {
+                tokio::time::timeout(LIMIT, answer).await.ok()
+            };
+            match answered {
+                Some(answer) => Ok(answer?.map(|body| Answer::new(body, open))),
+                None => {
+                    let text = format!("the request took longer than {} seconds", LIMIT.as_secs());
+                    let late = status(Code::DeadlineExceeded, Reason::DeadlineExceeded, text);
+                    Ok(refusal(&late))
+                }
             }
-            tokio::time::timeout(LIMIT, answer).await.unwrap_or_else(|_| {
-                let text = format!("the request took longer than {} seconds", LIMIT.as_secs());
-                let status = status(Code::DeadlineExceeded, Reason::DeadlineExceeded, text);
-                Ok(status.into_http())
-            })
         })
     }
+}
+
+/// An answer without content.
+fn refusal<O: Default>(status: &Status) -> Response<Answer<O>> {
+    status.clone().into_http::<O>().map(|body| Answer::new(body, None))
+}
+
+fn too_much(excess: Excess) -> Status {
+    let (reason, text) = match excess {
+        Excess::Rate => {
+            (Reason::RateLimited, "this connection sends more requests per second than allowed")
+        }
+        Excess::Open => (Reason::Busy, "more requests are open than the coordinator can take"),
+    };
+    soon(Code::ResourceExhausted, reason, text)
 }
 
 fn refused(shown: bool) -> Status {

@@ -76,8 +76,10 @@ reasons!(
     TooLarge => "TOO_LARGE",
     /// The coordinator's disk has no room.
     DiskFull => "DISK_FULL",
-    /// Too many requests wait.
+    /// Too many requests wait, or are open.
     Busy => "BUSY",
+    /// More requests per second on one connection than allowed.
+    RateLimited => "RATE_LIMITED",
     /// The store is not available.
     StoreUnavailable => "STORE_UNAVAILABLE",
     /// The coordinator is shutting down.
@@ -215,7 +217,7 @@ fn artifact_error(error: &artifact::Error, text: &str) -> Status {
 }
 
 /// A status that says to try again in a moment.
-fn soon(code: Code, reason: Reason, text: &str) -> Status {
+pub(super) fn soon(code: Code, reason: Reason, text: &str) -> Status {
     let mut details = ErrorDetails::new();
     details.set_retry_info(Some(RETRY));
     with_details(code, reason, text, details)

@@ -19,7 +19,7 @@ use crate::api::Api;
 use crate::artifact::{self, Artifacts, Logs, Retention};
 use crate::auth::{self, Token};
 use crate::runtime::{self, Ending, Fatal};
-use crate::store::{Identity, OpenError, SqliteStore, Store};
+use crate::store::{Identity, MemoryDatabase, MemoryStore, OpenError, SqliteStore, Store};
 
 pub use address_file::{ADDRESS_FILE, AddressFile};
 pub use options::Options;
@@ -28,6 +28,8 @@ pub use options::Options;
 pub const TOKEN_FILE: &str = "token";
 /// Name of the SQLite database in the data directory, where no other is named.
 pub const DATABASE_FILE: &str = "deptune.db";
+/// What stands for the database's name where there is none.
+const IN_MEMORY: &str = "(memory)";
 
 /// Why the coordinator did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -137,13 +139,10 @@ pub async fn serve(
         .local_addr()
         .map_err(|source| ServeError::Listen { address: options.listen, source })?;
 
-    let database = options.database.clone().unwrap_or_else(|| options.data_dir.join(DATABASE_FILE));
-    let store = Arc::new(SqliteStore::open(&database, &identity(address)).await?);
-    let database = store.path().to_owned();
+    let (shared, database) = open_store(&options, address).await?;
     let artifacts = Artifacts::open(&options.data_dir).await?;
     let ending = Ending::default();
     let settings = runtime::Settings { scheduler: options.scheduler, tick: options.tick };
-    let shared: Arc<dyn Store> = store;
     let (handle, owner) = runtime::start(shared.clone(), settings, ending.clone()).await?;
     let api = Api {
         handle,
@@ -158,7 +157,7 @@ pub async fn serve(
         feeders: TaskTracker::new(),
     };
     let routes = routes::routes(&api, token).await?;
-    let incoming = listen::accept(listener, options.max_connections, ending.drain.clone());
+    let incoming = listen::accept(listener, options.limits, ending.drain.clone());
     let drained = ending.drain.clone().cancelled_owned();
     let server = tokio::spawn(routes.serve_with_incoming_shutdown(incoming, drained));
 
@@ -173,6 +172,21 @@ pub async fn serve(
         ended
     });
     Ok(Running { address, token_file, database, address_file, task })
+}
+
+/// Opens the store that the options ask for; with its name for people.
+async fn open_store(
+    options: &Options,
+    address: SocketAddr,
+) -> Result<(Arc<dyn Store>, PathBuf), OpenError> {
+    if options.in_memory {
+        let store = MemoryStore::open(&MemoryDatabase::default());
+        return Ok((Arc::new(store), PathBuf::from(IN_MEMORY)));
+    }
+    let database = options.database.clone().unwrap_or_else(|| options.data_dir.join(DATABASE_FILE));
+    let store = SqliteStore::open(&database, &identity(address)).await?;
+    let database = store.path().to_owned();
+    Ok((Arc::new(store), database))
 }
 
 /// The coordinator's tasks and how they end.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use deptune_sweep::scheduler::Config;
 
+use crate::limit::Limits;
+
 /// The options of [`serve`](super::serve). Start from [`Options::new`] and change what differs.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -16,6 +18,9 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The SQLite database. Default: `deptune.db` in the data directory.
     pub database: Option<PathBuf>,
+    /// Keeps results in memory, whatever `database` says, and forgets them at its end: to measure
+    /// what a database costs. Default: no.
+    pub in_memory: bool,
     /// Whether plaintext beyond this machine is allowed. Default: no.
     pub insecure: bool,
     /// The scheduler's times and bounds.
@@ -26,8 +31,8 @@ pub struct Options {
     pub tick: Duration,
     /// How long requests under way may take at shutdown. Default 5 s.
     pub drain: Duration,
-    /// Connections at the same time; further ones wait. Default 4096.
-    pub max_connections: usize,
+    /// How much callers may take.
+    pub limits: Limits,
 }
 
 impl Options {
@@ -38,12 +43,13 @@ impl Options {
             listen,
             data_dir,
             database: None,
+            in_memory: false,
             insecure: false,
             scheduler: Config::default(),
             patience: Duration::from_secs(10),
             tick: Duration::from_millis(250),
             drain: Duration::from_secs(5),
-            max_connections: 4096,
+            limits: Limits::default(),
         }
     }
 }

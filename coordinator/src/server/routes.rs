@@ -15,7 +15,7 @@ use tower::layer::util::{Identity, Stack};
 use super::ServeError;
 use crate::api::Api;
 use crate::auth::Token;
-use crate::grpc::{Artifacts, GateLayer, MAX_MESSAGE, Sweeps, Workers};
+use crate::grpc::{Artifacts, GateLayer, MAX_ANSWER, MAX_MESSAGE, Sweeps, Workers};
 use crate::runtime::{Handle, Health};
 
 /// Requests at the same time on one connection.
@@ -26,6 +26,9 @@ const MAX_HEADERS: u32 = 16 << 10;
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// … and closed when none comes within this.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Age at which a connection is asked to go once its requests are answered; clients make another.
+const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// The names whose health is reported: the whole, and each service.
 const NAMES: [&str; 4] =
@@ -57,16 +60,22 @@ pub(super) async fn routes(
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_connection_age(MAX_AGE)
         .layer(GateLayer::new(token))
         .add_service(
-            SweepServiceServer::new(Sweeps(api.clone())).max_decoding_message_size(MAX_MESSAGE),
+            SweepServiceServer::new(Sweeps(api.clone()))
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_ANSWER),
         )
         .add_service(
-            WorkerServiceServer::new(Workers(api.clone())).max_decoding_message_size(MAX_MESSAGE),
+            WorkerServiceServer::new(Workers(api.clone()))
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_ANSWER),
         )
         .add_service(
             ArtifactServiceServer::new(Artifacts(api.clone()))
-                .max_decoding_message_size(MAX_MESSAGE),
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_ANSWER),
         )
         .add_service(health)
         .add_service(latest)
