@@ -24,6 +24,7 @@ pub use limit::Limits;
 pub use runtime::Handle;
 pub use server::{
     ADDRESS_FILE, AddressFile, DATABASE_FILE, Options, Running, ServeError, TOKEN_FILE, serve,
+    serve_connections,
 };
 
 /// Version of deptune.

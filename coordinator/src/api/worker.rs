@@ -72,7 +72,7 @@ impl Api {
     ) -> Result<(), Error> {
         let mut missing = Vec::new();
         for hash in hashes {
-            if self.artifacts.size(hash).await?.is_none() {
+            if self.artifacts.size(hash)?.is_none() {
                 missing.push(MissingFile { name: what.to_owned(), hash: hash.clone() });
             }
         }

@@ -22,16 +22,16 @@ pub(crate) struct Artifacts {
 impl Artifacts {
     /// Opens the directory, makes it if need be, and removes uploads that an earlier run left
     /// unfinished.
-    pub(crate) async fn open(data_dir: &Path) -> Result<Artifacts, Error> {
+    pub(crate) fn open(data_dir: &Path) -> Result<Artifacts, Error> {
         let artifacts = Artifacts { root: data_dir.join("artifacts") };
         let incoming = artifacts.incoming();
-        match fs::remove_dir_all(&incoming).await {
+        match std::fs::remove_dir_all(&incoming) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(Error::io("empty", incoming)(error));
             }
             _ => {}
         }
-        fs::create_dir_all(&incoming).await.map_err(Error::io("create", &incoming))?;
+        std::fs::create_dir_all(&incoming).map_err(Error::io("create", &incoming))?;
         Ok(artifacts)
     }
 
@@ -48,9 +48,10 @@ impl Artifacts {
     }
 
     /// Bytes of the file with this hash, if it is here.
-    pub(crate) async fn size(&self, hash: &ArtifactHash) -> Result<Option<u64>, Error> {
+    pub(crate) fn size(&self, hash: &ArtifactHash) -> Result<Option<u64>, Error> {
         let path = self.path(hash);
-        match fs::metadata(&path).await {
+        // Not handed to another thread, which takes longer than the answer.
+        match std::fs::metadata(&path) {
             Ok(metadata) => Ok(Some(metadata.len())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("look for", path)(error)),

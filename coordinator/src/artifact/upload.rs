@@ -29,7 +29,7 @@ impl Upload {
         hash: ArtifactHash,
         size: u64,
     ) -> Result<Upload, Error> {
-        let target = if artifacts.size(&hash).await?.is_some() {
+        let target = if artifacts.size(&hash)?.is_some() {
             None
         } else {
             let incoming = artifacts.incoming();
@@ -96,7 +96,7 @@ mod tests {
 
     async fn store() -> (tempfile::TempDir, Artifacts) {
         let directory = tempfile::tempdir().unwrap();
-        let artifacts = Artifacts::open(directory.path()).await.unwrap();
+        let artifacts = Artifacts::open(directory.path()).unwrap();
         (directory, artifacts)
     }
 
@@ -114,7 +114,7 @@ mod tests {
             upload.write(b"lo").await.unwrap();
             assert_eq!(upload.finish().await.unwrap(), existed);
         }
-        assert_eq!(artifacts.size(&hash).await.unwrap(), Some(5));
+        assert_eq!(artifacts.size(&hash).unwrap(), Some(5));
         assert_eq!(unfinished(&artifacts), 0);
         artifacts.remove(&hash).await.unwrap();
         assert!(matches!(artifacts.read(&hash).await, Err(Error::Unknown(_))));
@@ -133,7 +133,7 @@ mod tests {
         let mut upload = artifacts.upload(hash.clone(), 5, Kind::Data).await.unwrap();
         upload.write(b"hell").await.unwrap();
         assert!(matches!(upload.finish().await, Err(Error::SizeMismatch { .. })));
-        assert_eq!(artifacts.size(&hash).await.unwrap(), None);
+        assert_eq!(artifacts.size(&hash).unwrap(), None);
         assert_eq!(unfinished(&artifacts), 0);
     }
 

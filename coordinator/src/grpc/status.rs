@@ -20,6 +20,12 @@ pub const DOMAIN: &str = "deptune";
 /// When to try again after a moment's trouble.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// A status travels in headers, of which many clients take no more than 8 KiB, the details encoded
+/// in base64 and the sentence twice. Bytes of the sentence:
+const SENTENCE: usize = 1200;
+/// Bytes of what is wrong in details:
+const DETAILS: usize = 2000;
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident => $name:literal),+ $(,)?) => {
         /// The stable reason in an `ErrorInfo`; `docs/grpc.md` lists them with their codes.
@@ -104,7 +110,27 @@ fn with_details(
     mut details: ErrorDetails,
 ) -> Status {
     details.set_error_info(reason.as_str(), DOMAIN, HashMap::new());
-    Status::with_error_details(code, message, details)
+    Status::with_error_details(code, cut(&message.into(), SENTENCE), details)
+}
+
+/// A text without what is beyond a number of bytes.
+fn cut(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let end = (0..=limit).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…", text.get(..end).unwrap_or_default())
+}
+
+/// The first items whose sizes fit into [`DETAILS`]; at least one.
+fn fitting<T>(items: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<T> {
+    let mut bytes = 0;
+    let fit = items.iter().take_while(|item| {
+        bytes += size(item);
+        bytes <= DETAILS
+    });
+    let count = fit.count().max(1);
+    items.into_iter().take(count).collect()
 }
 
 /// The error and what caused it, in one line.
@@ -155,15 +181,22 @@ pub(super) fn invalid_field(field: &InvalidField) -> Status {
     with_details(Code::InvalidArgument, Reason::InvalidField, message, details)
 }
 
-/// One field violation per problem: the key's path, and `LINE:COLUMN: message; hint: …`.
+/// One field violation per problem, as many as fit: the key's path, and
+/// `LINE:COLUMN: message; hint: …`.
 fn invalid_spec(diagnostics: &Diagnostics) -> Status {
     let violation = |one: &deptune_sweep::spec::Diagnostic| {
         let place = one.position.map(|at| format!("{at}: ")).unwrap_or_default();
         let hint = one.hint.as_ref().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
-        FieldViolation::new(one.path.clone(), format!("{place}{}{hint}", one.message))
+        let description = format!("{place}{}{hint}", one.message);
+        FieldViolation::new(cut(&one.path, DETAILS / 4), cut(&description, DETAILS / 2))
     };
     let violations: Vec<FieldViolation> = diagnostics.0.iter().map(violation).collect();
-    let message = format!("the spec is not valid:\n{}", diagnostics.render("spec"));
+    let violations = fitting(violations, |one| one.field.len() + one.description.len());
+    let message = format!(
+        "the spec is not valid, {} problems:\n{}",
+        diagnostics.0.len(),
+        diagnostics.render("spec")
+    );
     let mut details = ErrorDetails::new();
     details.set_bad_request(violations);
     with_details(Code::InvalidArgument, Reason::SpecInvalid, message, details)
@@ -176,6 +209,7 @@ fn missing(text: &str, files: &[MissingFile]) -> Status {
     };
     let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).take(8).collect();
     let violations: Vec<PreconditionViolation> = files.iter().map(violation).collect();
+    let violations = fitting(violations, |one| one.subject.len() + one.description.len());
     let mut details = ErrorDetails::new();
     details.set_precondition_failure(violations);
     let message = format!("{text} ({})", names.join(", "));

@@ -1,11 +1,13 @@
 //! Time for the scheduler.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use deptune_sweep::record::WallMillis;
 use deptune_sweep::scheduler::Now;
+use tokio::time::Instant;
 
-/// A clock that starts at 0 with the process and never jumps.
+/// A clock that starts at 0 with the coordinator and never jumps. It is the runtime's, so that a
+/// simulated runtime has simulated leases.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
     start: Instant,

@@ -98,6 +98,9 @@ impl Owner {
         loop {
             let limit = self.batch.get();
             tokio::select! {
+                // In order, so that the same events come to the same end. Ticks before requests:
+                // they are rare, and requests may never end.
+                biased;
                 () = ending.drain.cancelled(), if *self.health.borrow() != Health::Stopping => {
                     self.health.send_replace(Health::Stopping);
                 }

@@ -11,9 +11,12 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
+use tonic::transport::server::Connected;
 
 use crate::api::Api;
 use crate::artifact::{self, Artifacts, Logs, Retention};
@@ -139,23 +142,8 @@ pub async fn serve(
         .local_addr()
         .map_err(|source| ServeError::Listen { address: options.listen, source })?;
 
-    let (shared, database) = open_store(&options, address).await?;
-    let artifacts = Artifacts::open(&options.data_dir).await?;
-    let ending = Ending::default();
-    let settings = runtime::Settings { scheduler: options.scheduler, tick: options.tick };
-    let (handle, owner) = runtime::start(shared.clone(), settings, ending.clone()).await?;
-    let api = Api {
-        handle,
-        store: shared,
-        artifacts,
-        logs: Logs::new(&options.data_dir),
-        retention: Retention::default(),
-        patience: options.patience,
-        lease_ttl: options.scheduler.lease_ttl,
-        database: database.display().to_string().into(),
-        stop: ending.drain.clone(),
-        feeders: TaskTracker::new(),
-    };
+    let (store, database) = open_store(&options, address).await?;
+    let Begun { api, ending, owner } = begin(&options, store, &database).await?;
     let routes = routes::routes(&api, token).await?;
     let incoming = listen::accept(listener, options.limits, ending.drain.clone());
     let drained = ending.drain.clone().cancelled_owned();
@@ -172,6 +160,65 @@ pub async fn serve(
         ended
     });
     Ok(Running { address, token_file, database, address_file, task })
+}
+
+/// Serves connections that come from elsewhere than a port of this machine, over a store that is
+/// open already: a simulated network's. Returns when the connections end, or when the coordinator
+/// must end. The data directory must be there.
+///
+/// # Errors
+/// When it cannot start, or ended for a reason of its own.
+pub async fn serve_connections<C, E>(
+    options: &Options,
+    store: Arc<dyn Store>,
+    connections: impl Stream<Item = Result<C, E>> + Send + 'static,
+) -> Result<(), ServeError>
+where
+    C: AsyncRead
+        + AsyncWrite
+        + Connected<ConnectInfo: Clone + Send + Sync>
+        + Unpin
+        + Send
+        + 'static,
+    E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+{
+    let token = Token::load_or_create(&options.data_dir.join(TOKEN_FILE))?;
+    let Begun { api, ending, owner } = begin(options, store, Path::new(IN_MEMORY)).await?;
+    let routes = routes::routes(&api, token).await?;
+    let server = tokio::spawn(routes.serve_with_incoming(connections));
+    let life = Life { ending, owner, server, feeders: api.feeders.clone(), drain: options.drain };
+    life.run(std::future::pending()).await
+}
+
+/// A coordinator that works and does not serve yet.
+struct Begun {
+    api: Api,
+    ending: Ending,
+    owner: JoinHandle<Result<(), Fatal>>,
+}
+
+async fn begin(
+    options: &Options,
+    store: Arc<dyn Store>,
+    database: &Path,
+) -> Result<Begun, ServeError> {
+    let artifacts = Artifacts::open(&options.data_dir)?;
+    let ending = Ending::default();
+    let settings = runtime::Settings { scheduler: options.scheduler, tick: options.tick };
+    let (handle, owner) = runtime::start(store.clone(), settings, ending.clone()).await?;
+    let api = Api {
+        handle,
+        store,
+        artifacts,
+        logs: Logs::new(&options.data_dir),
+        retention: Retention::default(),
+        patience: options.patience,
+        lease_ttl: options.scheduler.lease_ttl,
+        database: database.display().to_string().into(),
+        stop: ending.drain.clone(),
+        feeders: TaskTracker::new(),
+    };
+    Ok(Begun { api, ending, owner })
 }
 
 /// Opens the store that the options ask for; with its name for people.
