@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// For how long a silent worker keeps its trials
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     lease_ttl: Duration,
+    /// For how long a file stays that no sweep and no trial needs any more
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = duration::parse)]
+    keep_unused: Duration,
 }
 
 /// Serves until Ctrl-C or SIGTERM.
@@ -45,6 +48,7 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
     let mut options = Options::new(args.listen, paths::data_dir(globals)?);
     options.database = args.database;
     options.insecure = args.insecure;
+    options.keep_unused = args.keep_unused;
     options.scheduler.lease_ttl =
         u64::try_from(args.lease_ttl.as_millis()).unwrap_or(u64::MAX).max(1_000);
     let mut coordinator = Coordinator::start(options).await?;

@@ -34,7 +34,7 @@ impl Api {
     ) -> Result<Vec<ArtifactHash>, Error> {
         let mut missing = Vec::new();
         for hash in hashes {
-            if self.artifacts.size(&hash)?.is_none() {
+            if self.artifacts.claim(&hash)?.is_none() {
                 missing.push(hash);
             }
         }

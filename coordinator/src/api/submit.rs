@@ -41,7 +41,7 @@ impl Api {
         let mut missing = Vec::new();
         for data in &submission.data {
             // A file of another size under this hash cannot be: the size is part of the claim.
-            if self.artifacts.size(&data.hash)? != Some(data.size) {
+            if self.artifacts.claim(&data.hash)? != Some(data.size) {
                 missing.push(MissingFile { name: data.name.clone(), hash: data.hash.clone() });
             }
         }
@@ -49,7 +49,7 @@ impl Api {
             for (at, file) in submission.model_files.iter().enumerate() {
                 let hash = deptune_proto::convert::hash(&file.hash, "hash")
                     .map_err(|e| e.within(&format!("model_files[{at}]")))?;
-                if self.artifacts.size(&hash)?.is_none() {
+                if self.artifacts.claim(&hash)?.is_none() {
                     missing.push(MissingFile { name: file.name.clone(), hash });
                 }
             }

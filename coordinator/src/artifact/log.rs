@@ -89,6 +89,25 @@ impl Logs {
         Ok(end)
     }
 
+    /// Sweeps that have logs.
+    pub(super) async fn sweeps(&self) -> Result<Vec<u64>, Error> {
+        let mut listed = match fs::read_dir(&self.root).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            listed => listed.map_err(Error::io("list", &self.root))?,
+        };
+        let mut sweeps = Vec::new();
+        while let Some(entry) = listed.next_entry().await.map_err(Error::io("list", &self.root))? {
+            sweeps.extend(entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
+        }
+        Ok(sweeps)
+    }
+
+    /// Removes all logs of a sweep.
+    pub(super) async fn remove(&self, sweep: u64) -> Result<(), Error> {
+        let path = self.root.join(sweep.to_string());
+        fs::remove_dir_all(&path).await.map_err(Error::io("remove", path))
+    }
+
     /// At most [`CHUNK`] bytes from `offset`; empty at the end, or where there is no log.
     pub(crate) async fn read(&self, key: LogKey, offset: u64) -> Result<Vec<u8>, Error> {
         let path = self.path(key);

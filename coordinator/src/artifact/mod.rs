@@ -6,6 +6,7 @@
 //!   <data-dir>/logs/<sweep>/<index>-<epoch>.log
 //! ```
 
+mod collect;
 mod error;
 mod kind;
 mod log;
@@ -13,6 +14,7 @@ mod retention;
 mod store;
 mod upload;
 
+pub(crate) use collect::Collector;
 pub use error::Error;
 pub use kind::Kind;
 pub(crate) use log::{LogKey, Logs};

@@ -9,9 +9,8 @@ use deptune_sweep::id::{ArtifactHash, TrialId};
 /// just fetching it.
 const KEEP: usize = 2;
 
-/// Remembers the checkpoints of running trials, so that superseded ones can be removed. Held in
-/// memory only: a checkpoint from before a restart stays until a person removes it, which costs
-/// space and nothing else.
+/// Remembers the checkpoints of running trials, so that superseded ones can be removed at once.
+/// Held in memory only: one from before a restart goes with the next collection.
 #[derive(Debug, Clone, Default)]
 pub struct Retention {
     held: Arc<Mutex<BTreeMap<TrialId, VecDeque<ArtifactHash>>>>,

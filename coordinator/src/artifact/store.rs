@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use deptune_sweep::id::ArtifactHash;
 use tokio::fs::{self, File};
@@ -58,6 +59,57 @@ impl Artifacts {
         }
     }
 
+    /// The same, and keeps the file from being collected for a while: its sweep may be on its way.
+    pub(crate) fn claim(&self, hash: &ArtifactHash) -> Result<Option<u64>, Error> {
+        let size = self.size(hash)?;
+        if size.is_some() {
+            let path = self.path(hash);
+            let touched = std::fs::File::options()
+                .append(true)
+                .open(&path)
+                .and_then(|file| file.set_modified(SystemTime::now()));
+            touched.map_err(Error::io("touch", path))?;
+        }
+        Ok(size)
+    }
+
+    /// The directories that hold files.
+    pub(super) async fn shards(&self) -> Result<Vec<PathBuf>, Error> {
+        let root = self.root.clone();
+        blocking(move || {
+            let listed = std::fs::read_dir(&root).map_err(Error::io("list", &root))?;
+            let shards = listed.filter_map(|entry| Some(entry.ok()?.path()));
+            let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.len() == 2);
+            Ok(shards.filter(named).collect())
+        })
+        .await
+    }
+
+    /// Files of a directory that nobody has sent or asked for since `before`, with their sizes.
+    pub(super) async fn unused_since(
+        &self,
+        shard: &Path,
+        before: SystemTime,
+    ) -> Result<Vec<(ArtifactHash, u64)>, Error> {
+        let shard = shard.to_owned();
+        blocking(move || {
+            let head = shard.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let listed = std::fs::read_dir(&shard).map_err(Error::io("list", &shard))?;
+            let mut found = Vec::new();
+            for entry in listed {
+                let entry = entry.map_err(Error::io("list", &shard))?;
+                let name = format!("{head}{}", entry.file_name().to_string_lossy());
+                let Ok(hash) = name.parse() else { continue };
+                let Ok(metadata) = entry.metadata() else { continue };
+                if metadata.modified().is_ok_and(|modified| modified < before) {
+                    found.push((hash, metadata.len()));
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     /// Opens a file for reading, with its size.
     pub(crate) async fn read(&self, hash: &ArtifactHash) -> Result<(File, u64), Error> {
         let path = self.path(hash);
@@ -107,4 +159,15 @@ impl Artifacts {
         }
         Ok(())
     }
+}
+
+/// Does what waits for the disk on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Io {
+        what: "look through",
+        path: PathBuf::new(),
+        source: std::io::Error::other(error),
+    })?
 }

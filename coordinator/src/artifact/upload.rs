@@ -29,7 +29,7 @@ impl Upload {
         hash: ArtifactHash,
         size: u64,
     ) -> Result<Upload, Error> {
-        let target = if artifacts.size(&hash)?.is_some() {
+        let target = if artifacts.claim(&hash)?.is_some() {
             None
         } else {
             let incoming = artifacts.incoming();

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::server::Connected;
 
 use crate::api::Api;
-use crate::artifact::{self, Artifacts, Logs, Retention};
+use crate::artifact::{self, Artifacts, Collector, Logs, Retention};
 use crate::auth::{self, Token};
 use crate::runtime::{self, Ending, Fatal};
 use crate::store::{Identity, MemoryDatabase, MemoryStore, OpenError, SqliteStore, Store};
@@ -149,6 +149,14 @@ pub async fn serve(
     let drained = ending.drain.clone().cancelled_owned();
     let server = tokio::spawn(routes.serve_with_incoming_shutdown(incoming, drained));
 
+    let collector = Collector {
+        store: api.store.clone(),
+        artifacts: api.artifacts.clone(),
+        logs: api.logs.clone(),
+        grace: options.keep_unused,
+    };
+    tokio::spawn(collector.run(ending.drain.clone()));
+
     let file = AddressFile::new(address, &token_file, &database);
     let address_file = file.write(&options.data_dir)?;
     tracing::info!(%address, database = %database.display(), "serving");
@@ -204,13 +212,14 @@ async fn begin(
 ) -> Result<Begun, ServeError> {
     let artifacts = Artifacts::open(&options.data_dir)?;
     let ending = Ending::default();
+    let logs = Logs::new(&options.data_dir);
     let settings = runtime::Settings { scheduler: options.scheduler, tick: options.tick };
     let (handle, owner) = runtime::start(store.clone(), settings, ending.clone()).await?;
     let api = Api {
         handle,
         store,
         artifacts,
-        logs: Logs::new(&options.data_dir),
+        logs,
         retention: Retention::default(),
         patience: options.patience,
         lease_ttl: options.scheduler.lease_ttl,

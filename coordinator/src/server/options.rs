@@ -31,6 +31,9 @@ pub struct Options {
     pub tick: Duration,
     /// How long requests under way may take at shutdown. Default 5 s.
     pub drain: Duration,
+    /// For how long a file stays that nothing needs: superseded checkpoints from before a restart,
+    /// uploads that no sweep came for. Default one day.
+    pub keep_unused: Duration,
     /// How much callers may take.
     pub limits: Limits,
 }
@@ -49,6 +52,7 @@ impl Options {
             patience: Duration::from_secs(10),
             tick: Duration::from_millis(250),
             drain: Duration::from_secs(5),
+            keep_unused: Duration::from_secs(86_400),
             limits: Limits::default(),
         }
     }

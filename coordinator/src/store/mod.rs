@@ -26,6 +26,7 @@ pub use row::{
 };
 pub use sqlite::SqliteStore;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use deptune_sweep::id::{ArtifactHash, SweepId, TrialId};
@@ -138,12 +139,18 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn leaderboard(&self, sweep: SweepId, limit: u32)
     -> Answer<'_, Vec<LeaderboardRow>, ReadError>;
 
-    /// Whether anything refers to an artifact: a sweep's data or model files, a trial's latest
-    /// checkpoint, an outcome's adapter.
+    /// Whether anything needs an artifact: a sweep its data or model files, a trial that has not
+    /// ended its latest checkpoint, an outcome its adapter. Predictions are asked for apart.
     ///
     /// # Errors
     /// See [`Store::find_sweep`].
     fn is_artifact_referenced<'a>(&'a self, hash: &'a ArtifactHash) -> Answer<'a, bool, ReadError>;
+
+    /// Hashes of all predictions that outcomes name.
+    ///
+    /// # Errors
+    /// See [`Store::find_sweep`].
+    fn predictions(&self) -> Answer<'_, BTreeSet<ArtifactHash>, ReadError>;
 
     /// Runs one read-only SQL statement that a person wrote, and returns at most `limit` rows.
     ///

@@ -4,6 +4,7 @@
 mod read;
 mod state;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deptune_sweep::id::{ArtifactHash, SweepId, TrialId};
@@ -176,8 +177,16 @@ impl Store for MemoryStore {
                 || state
                     .trials
                     .values()
+                    .filter(|t| !matches!(t.record.phase, Phase::Ended { .. }))
                     .any(|t| t.record.checkpoint.as_ref().is_some_and(|c| c.hash == *hash))
                 || state.outcomes.values().any(|o| o.adapter.as_ref() == Some(hash))
+        })
+    }
+
+    fn predictions(&self) -> Answer<'_, BTreeSet<ArtifactHash>, ReadError> {
+        self.read(|state| {
+            let results = state.outcomes.values().filter_map(|outcome| outcome.result.as_ref());
+            results.flat_map(|result| result.predictions.iter().map(|p| p.hash.clone())).collect()
         })
     }
 

@@ -16,6 +16,7 @@ mod query;
 pub use address::Address;
 pub use lead::{Campaign, Leader};
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use deptune_sweep::id::{ArtifactHash, SweepId, TrialId};
@@ -147,6 +148,10 @@ impl Store for PostgresStore {
 
     fn is_artifact_referenced<'a>(&'a self, hash: &'a ArtifactHash) -> Answer<'a, bool, ReadError> {
         Box::pin(read::sweep::is_artifact_referenced(&self.reads, hash))
+    }
+
+    fn predictions(&self) -> Answer<'_, BTreeSet<ArtifactHash>, ReadError> {
+        Box::pin(read::sweep::predictions(&self.reads))
     }
 
     fn query<'a>(&'a self, sql: &'a str, limit: usize) -> Answer<'a, QueryRows, QueryError> {

@@ -11,6 +11,7 @@ mod lock;
 mod open;
 mod query;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use deptune_sweep::id::{ArtifactHash, SweepId, TrialId};
@@ -131,6 +132,10 @@ impl Store for SqliteStore {
 
     fn is_artifact_referenced<'a>(&'a self, hash: &'a ArtifactHash) -> Answer<'a, bool, ReadError> {
         Box::pin(read::sweep::is_artifact_referenced(&self.reads, hash))
+    }
+
+    fn predictions(&self) -> Answer<'_, BTreeSet<ArtifactHash>, ReadError> {
+        Box::pin(read::sweep::predictions(&self.reads))
     }
 
     fn query<'a>(&'a self, sql: &'a str, limit: usize) -> Answer<'a, QueryRows, QueryError> {

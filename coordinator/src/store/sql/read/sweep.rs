@@ -1,13 +1,17 @@
 //! Sweeps and their counts.
 
+use std::collections::BTreeSet;
+
+use deptune_sweep::child::TrialResult;
 use deptune_sweep::id::{ArtifactHash, SweepId};
 use deptune_sweep::outcome::SweepStatus;
+use futures::TryStreamExt;
 use sqlx::Error;
 
 use super::{failed, one_more, page};
 use crate::store::sql::database::{Pool, Row};
 use crate::store::sql::statement::statement;
-use crate::store::sql::value::int;
+use crate::store::sql::value::{int, wrong};
 use crate::store::{Page, ReadError, SweepFilter, SweepSummary};
 
 pub(in crate::store) async fn find(pool: &Pool, text: &str) -> Result<Option<SweepId>, ReadError> {
@@ -109,7 +113,7 @@ pub(in crate::store) async fn is_artifact_referenced(
     let failed = failed("references to an artifact");
     let row = statement(
         "select exists (select 1 from sweep_files where hash = $1)
-             or exists (select 1 from trials where checkpoint_hash = $1)
+             or exists (select 1 from trials where checkpoint_hash = $1 and phase <> 'ended')
              or exists (select 1 from outcomes where adapter = $1) as referenced",
     )
     .bind(hash.as_str())
@@ -117,4 +121,21 @@ pub(in crate::store) async fn is_artifact_referenced(
     .await
     .map_err(&failed)?;
     row.try_get("referenced").map_err(&failed)
+}
+
+pub(in crate::store) async fn predictions(
+    pool: &Pool,
+) -> Result<BTreeSet<ArtifactHash>, ReadError> {
+    let failed = failed("predictions");
+    let mut rows =
+        statement("select result from outcomes where result like '%\"predictions\":[{%'")
+            .fetch(pool);
+    let mut hashes = BTreeSet::new();
+    while let Some(row) = rows.try_next().await.map_err(&failed)? {
+        let text: String = row.try_get("result").map_err(&failed)?;
+        let result: TrialResult =
+            serde_json::from_str(&text).map_err(|e| failed(wrong("result", e)))?;
+        hashes.extend(result.predictions.into_iter().map(|predictions| predictions.hash));
+    }
+    Ok(hashes)
 }
