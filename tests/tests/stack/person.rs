@@ -80,18 +80,26 @@ pub(crate) async fn run(mut dice: Dice, ledger: Ledger) {
     });
     let mut recorded = BTreeMap::new();
     for trial in trials.await.unwrap().trials {
-        assert_eq!(trial.outcome(), v1::Outcome::Succeeded, "{trial:?}");
-        recorded.insert(trial.id.unwrap().index, trial.result.unwrap().metric);
+        recorded.insert(trial.id.unwrap().index, end(trial.failure_class(), trial.result));
     }
     assert_eq!(recorded, ended, "the log and the results differ");
     for (trial, metric) in &ledger.entries().accepted {
-        assert_eq!(recorded.get(trial), Some(metric), "trial {trial} lost its accepted result");
+        assert_eq!(recorded[trial], Some(*metric), "trial {trial} lost its accepted result");
     }
 }
 
+/// The metric of a success; none where the worker was lost too often, which is the only failure
+/// that this world has.
+fn end(class: v1::FailureClass, result: Option<v1::TrialResult>) -> Option<f64> {
+    if result.is_none() {
+        assert_eq!(class, v1::FailureClass::WorkerLost);
+    }
+    result.map(|result| result.metric)
+}
+
 /// Follows the log over as many streams as it takes: every entry comes once, in order. Returns the
-/// metrics of the trials that ended.
-async fn follow(channel: &Channel, sweep: u64) -> BTreeMap<u64, f64> {
+/// [`end`] of each trial.
+async fn follow(channel: &Channel, sweep: u64) -> BTreeMap<u64, Option<f64>> {
     let (mut cursor, mut ended) = (0, BTreeMap::new());
     loop {
         let watch = v1::WatchSweepRequest { sweep: sweep.to_string(), cursor };
@@ -110,9 +118,10 @@ async fn follow(channel: &Channel, sweep: u64) -> BTreeMap<u64, f64> {
             assert!(entry.cursor > cursor, "entry {} came again", entry.cursor);
             cursor = entry.cursor;
             match entry.what {
-                Some(Entry::Ended(end)) => {
+                Some(Entry::Ended(ending)) => {
                     let trial = entry.trial.unwrap().index;
-                    let before = ended.insert(trial, end.result.unwrap().metric);
+                    let end = end(ending.failure_class(), ending.result);
+                    let before = ended.insert(trial, end);
                     assert!(before.is_none(), "trial {trial} ended twice");
                 }
                 Some(Entry::Finished(_)) => return ended,
