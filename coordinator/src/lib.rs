@@ -20,7 +20,8 @@ pub mod store;
 pub use grpc::{DOMAIN, Reason};
 pub use runtime::Handle;
 pub use server::{
-    ADDRESS_FILE, AddressFile, DATABASE_FILE, Options, Running, ServeError, TOKEN_FILE, serve,
+    ADDRESS_FILE, AddressFile, DATABASE_FILE, Options, Running, ServeError, Storage, TOKEN_FILE,
+    serve,
 };
 
 /// Version of deptune.

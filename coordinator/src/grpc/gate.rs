@@ -1,15 +1,17 @@
-//! What every request passes before a service sees it: the token, and a bound on its time.
+//! What every request passes before a service sees it: the token, whether this coordinator leads,
+//! and a bound on its time.
 //! A service that is added later is behind the gate without a word about it.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tokio::sync::watch;
 use tonic::codegen::http::{Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::status::{Reason, status};
+use super::status::{Reason, not_leading, status};
 use crate::auth::Token;
 
 /// Open to everyone: it tells nothing but whether the coordinator serves.
@@ -23,11 +25,17 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub(crate) struct GateLayer {
     token: Token,
+    leader: Option<watch::Receiver<Option<String>>>,
 }
 
 impl GateLayer {
     pub(crate) fn new(token: Token) -> GateLayer {
-        GateLayer { token }
+        GateLayer { token, leader: None }
+    }
+
+    /// Nothing passes but health: who asks hears which coordinator leads.
+    pub(crate) fn standing_by(self, leader: watch::Receiver<Option<String>>) -> GateLayer {
+        GateLayer { leader: Some(leader), ..self }
     }
 }
 
@@ -35,7 +43,7 @@ impl<S> Layer<S> for GateLayer {
     type Service = Gate<S>;
 
     fn layer(&self, inner: S) -> Gate<S> {
-        Gate { inner, token: self.token.clone() }
+        Gate { inner, token: self.token.clone(), leader: self.leader.clone() }
     }
 }
 
@@ -44,6 +52,7 @@ impl<S> Layer<S> for GateLayer {
 pub(crate) struct Gate<S> {
     inner: S,
     token: Token,
+    leader: Option<watch::Receiver<Option<String>>>,
 }
 
 impl<S, I, O> Service<Request<I>> for Gate<S>
@@ -67,6 +76,10 @@ where
         if !path.starts_with(OPEN) && !self.token.admits(shown) {
             let refused = refused(shown.is_some()).into_http();
             return Box::pin(async move { Ok(refused) });
+        }
+        if let Some(leader) = self.leader.as_ref().filter(|_| !path.starts_with(OPEN)) {
+            let elsewhere = not_leading(leader.borrow().as_deref()).into_http();
+            return Box::pin(async move { Ok(elsewhere) });
         }
         let unbounded = path == UPLOAD;
         // The service that is ready is the one to call; its clone takes its place.

@@ -32,7 +32,7 @@ pub(super) struct Connection {
 /// Accepts connections until `stop`. A peer that does not begin to speak HTTP/2 within seconds is
 /// dropped, so that silent connections cannot use up the limit.
 pub(super) fn accept(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     limit: usize,
     stop: CancellationToken,
 ) -> ReceiverStream<io::Result<Connection>> {

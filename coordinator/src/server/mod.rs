@@ -1,33 +1,39 @@
 //! From options to a serving coordinator, and to its end.
 
 mod address_file;
+mod candidate;
 mod listen;
 mod options;
 mod routes;
+mod service;
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::task::TaskTracker;
 
-use crate::api::Api;
-use crate::artifact::{self, Artifacts, Logs, Retention};
+use crate::artifact;
 use crate::auth::{self, Token};
-use crate::runtime::{self, Ending, Fatal};
-use crate::store::{Identity, OpenError, SqliteStore, Store};
+use crate::runtime::Fatal;
+use crate::store::{Address, Identity, OpenError, PostgresDatabase, SqliteStore};
 
 pub use address_file::{ADDRESS_FILE, AddressFile};
-pub use options::Options;
+pub use options::{Options, Storage};
+use service::{Leave, Service};
 
 /// Name of the token file in the data directory.
 pub const TOKEN_FILE: &str = "token";
 /// Name of the SQLite database in the data directory, where no other is named.
 pub const DATABASE_FILE: &str = "deptune.db";
+
+/// For how long a leader that is not heard leads on: short, because all work waits for the next
+/// one, and long enough for a database that is busy.
+const LEAD: Duration = Duration::from_secs(4);
 
 /// Why the coordinator did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +45,12 @@ pub enum ServeError {
          with --insecure on a network that you trust"
     )]
     NotLoopback(SocketAddr),
+    /// A database beyond this machine without permission.
+    #[error(
+        "the connection to {0} would not be encrypted on the way: neither its password nor the \
+         results; allow it with --insecure on a network that you trust"
+    )]
+    PlainDatabase(Address),
     /// The data directory cannot be made.
     #[error("cannot create the data directory {path}")]
     DataDir {
@@ -93,9 +105,9 @@ pub struct Running {
     pub address: SocketAddr,
     /// The token file that clients and workers need.
     pub token_file: PathBuf,
-    /// The SQLite database with the results.
-    pub database: PathBuf,
-    /// The file that tells clients on this machine all of this.
+    /// Where the results are: the file of SQLite, or the address of Postgres without its password.
+    pub database: String,
+    /// The file that tells clients on this machine all of this, while this coordinator leads.
     pub address_file: PathBuf,
     task: JoinHandle<Result<(), ServeError>>,
 }
@@ -110,7 +122,8 @@ impl Running {
     }
 }
 
-/// Starts the coordinator. It serves when this returns, until `shutdown` completes; then requests
+/// Starts the coordinator. It serves when this returns (or stands by, where another one leads on
+/// the same Postgres database), until `shutdown` completes; then requests
 /// under way are finished (within the options' time) and [`Running::wait`] returns.
 ///
 /// # Errors
@@ -136,89 +149,52 @@ pub async fn serve(
     let address = listener
         .local_addr()
         .map_err(|source| ServeError::Listen { address: options.listen, source })?;
-
-    let database = options.database.clone().unwrap_or_else(|| options.data_dir.join(DATABASE_FILE));
-    let store = Arc::new(SqliteStore::open(&database, &identity(address)).await?);
-    let database = store.path().to_owned();
-    let artifacts = Artifacts::open(&options.data_dir).await?;
-    let ending = Ending::default();
-    let settings = runtime::Settings { scheduler: options.scheduler, tick: options.tick };
-    let shared: Arc<dyn Store> = store;
-    let (handle, owner) = runtime::start(shared.clone(), settings, ending.clone()).await?;
-    let api = Api {
-        handle,
-        store: shared,
-        artifacts,
-        logs: Logs::new(&options.data_dir),
-        retention: Retention::default(),
-        patience: options.patience,
-        lease_ttl: options.scheduler.lease_ttl,
-        database: database.display().to_string().into(),
-        stop: ending.drain.clone(),
-        feeders: TaskTracker::new(),
+    let address_file = options.data_dir.join(ADDRESS_FILE);
+    let storage = options.storage.clone();
+    let post = Post { listener: Arc::new(listener), address, token, token_file, options };
+    let token_file = post.token_file.clone();
+    let (database, task) = match storage {
+        Storage::File(file) => {
+            let file = file.unwrap_or_else(|| post.options.data_dir.join(DATABASE_FILE));
+            let store = SqliteStore::open(&file, &post.identity()).await?;
+            let database = store.path().display().to_string();
+            let service = Service::start(&post, Arc::new(store), &database).await?;
+            let drain = post.options.drain;
+            let told = async move {
+                shutdown.await;
+                Leave::InPeace(drain)
+            };
+            (database, tokio::spawn(service.run(told)))
+        }
+        Storage::Postgres(place) => {
+            if !place.is_local() && !post.options.insecure {
+                return Err(ServeError::PlainDatabase(place));
+            }
+            let database = PostgresDatabase::open(place, LEAD).await?;
+            let shown = database.address().to_string();
+            (shown, candidate::start(post, database, shutdown).await?)
+        }
     };
-    let routes = routes::routes(&api, token).await?;
-    let incoming = listen::accept(listener, options.max_connections, ending.drain.clone());
-    let drained = ending.drain.clone().cancelled_owned();
-    let server = tokio::spawn(routes.serve_with_incoming_shutdown(incoming, drained));
-
-    let file = AddressFile::new(address, &token_file, &database);
-    let address_file = file.write(&options.data_dir)?;
-    tracing::info!(%address, database = %database.display(), "serving");
-    let life = Life { ending, owner, server, feeders: api.feeders.clone(), drain: options.drain };
-    let written = address_file.clone();
-    let task = tokio::spawn(async move {
-        let ended = life.run(shutdown).await;
-        file.remove(&written);
-        ended
-    });
     Ok(Running { address, token_file, database, address_file, task })
 }
 
-/// The coordinator's tasks and how they end.
-struct Life {
-    ending: Ending,
-    owner: JoinHandle<Result<(), Fatal>>,
-    server: JoinHandle<Result<(), tonic::transport::Error>>,
-    feeders: TaskTracker,
-    drain: std::time::Duration,
+/// What a coordinator has from its start to its end, whether it leads or not.
+#[derive(Debug)]
+struct Post {
+    listener: Arc<TcpListener>,
+    address: SocketAddr,
+    token: Token,
+    token_file: PathBuf,
+    options: Options,
 }
 
-impl Life {
-    async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let early = tokio::select! {
-            () = shutdown => None,
-            ended = &mut self.owner => Some(flat(ended, Fatal::Died).map_err(ServeError::Owner)),
-            ended = &mut self.server => {
-                let ended = ended.map_err(|e| ServeError::Owner(Fatal::Died(e)));
-                Some(ended.and_then(|ended| ended.map_err(ServeError::Transport)))
-            }
-        };
-        self.ending.drain.cancel();
-        self.feeders.close();
-        let finished = async {
-            self.feeders.wait().await;
-            if !self.server.is_finished() {
-                let _ = (&mut self.server).await;
-            }
-        };
-        if tokio::time::timeout(self.drain, finished).await.is_err() {
-            tracing::warn!("some requests were cut off at shutdown");
-            self.server.abort();
-        }
-        self.ending.close.cancel();
-        match early {
-            Some(ended) => ended,
-            None => flat(self.owner.await, Fatal::Died).map_err(ServeError::Owner),
-        }
+impl Post {
+    fn identity(&self) -> Identity {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("localhost");
+        let address = self.options.advertise.clone().unwrap_or_else(|| self.address.to_string());
+        Identity { pid: std::process::id(), host: host.to_owned(), address }
     }
-}
-
-fn flat<T, E>(
-    ended: Result<Result<T, E>, tokio::task::JoinError>,
-    died: impl FnOnce(tokio::task::JoinError) -> E,
-) -> Result<T, E> {
-    ended.unwrap_or_else(|error| Err(died(error)))
 }
 
 fn create_data_dir(path: &Path) -> Result<(), ServeError> {
@@ -229,10 +205,4 @@ fn create_data_dir(path: &Path) -> Result<(), ServeError> {
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
-}
-
-fn identity(address: SocketAddr) -> Identity {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("localhost").to_owned();
-    Identity { pid: std::process::id(), host, address: address.to_string() }
 }
