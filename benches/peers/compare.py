@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -28,8 +29,7 @@ def pair(args, storage, number):
         "--seconds", args.seconds, "--trials", args.trials, "--dir", args.dir,
     ]
     if storage == "postgres":
-        ours += ["--postgres", args.postgres]
-        theirs += ["--postgres", args.postgres]
+        theirs += ["--postgres", os.environ["DATABASE_URL"]]
     found = run([str(word) for word in ours])
     found["system"] = "deptune"
     other = run([str(word) for word in theirs])
@@ -82,7 +82,6 @@ def main():
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--trials", type=int, default=10_000, help="points of Optuna's grid")
     parser.add_argument("--only", choices=BESIDE)
-    parser.add_argument("--postgres", help="URL of a database that both may use")
     parser.add_argument("--dir", default=".", help="where the databases go")
     parser.add_argument("--results", default="results.jsonl")
     parser.add_argument("--table", metavar="RESULTS", help="only prints the medians of a file")
@@ -91,7 +90,7 @@ def main():
         table([json.loads(line) for line in open(args.table)])
         return
     storages = [args.only] if args.only else ["sqlite", "journal", "grpc"]
-    if args.postgres and not args.only:
+    if "DATABASE_URL" in os.environ and not args.only:
         storages.append("postgres")
     try:
         first = sum(1 for _ in open(args.results))

@@ -2,7 +2,9 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use deptune_proto::v1::artifact_service_client::ArtifactServiceClient;
 use deptune_proto::v1::sweep_service_client::SweepServiceClient;
@@ -29,6 +31,12 @@ const TRIES: u32 = 5;
 /// The wait after the first failed try; it doubles with every try.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
+/// The longest wait between two tries.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// How long one of several coordinators may take to lead when none does.
+const TAKEOVER: Duration = Duration::from_secs(60);
+
 /// Adds the token to every request.
 #[derive(Clone)]
 pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
@@ -44,16 +52,34 @@ impl Interceptor for Bearer {
 
 type Authorized = InterceptedService<Channel, Bearer>;
 
-/// The services of a coordinator.
+/// The services of a coordinator, or of several that share a database, of which one leads.
 #[derive(Clone)]
 pub(crate) struct Client {
-    /// The address in use.
-    address: String,
+    servers: Arc<[Server]>,
+    /// Which of them is in use.
+    current: Arc<AtomicUsize>,
     /// Where the token came from.
     token_file: Option<PathBuf>,
+}
+
+/// One coordinator.
+struct Server {
+    address: String,
     sweeps: SweepServiceClient<Authorized>,
     artifacts: ArtifactServiceClient<Authorized>,
     workers: WorkerServiceClient<Authorized>,
+}
+
+impl Server {
+    fn new(address: &str, channel: Channel, bearer: &Bearer) -> Server {
+        let service = InterceptedService::new(channel, bearer.clone());
+        Server {
+            address: address.to_owned(),
+            sweeps: SweepServiceClient::new(service.clone()).max_decoding_message_size(64 << 20),
+            artifacts: ArtifactServiceClient::new(service.clone()),
+            workers: WorkerServiceClient::new(service),
+        }
+    }
 }
 
 impl Client {
@@ -66,29 +92,24 @@ impl Client {
             Some(file) => Some(read_token(file)?),
             None => None,
         });
+        let several = target.addresses.len() > 1;
+        let mut servers = Vec::new();
+        let mut current = None;
         let mut last = None;
         for address in &target.addresses {
-            let url =
-                if address.contains("://") { address.clone() } else { format!("http://{address}") };
-            let endpoint = Endpoint::from_shared(url)
-                .map_err(|source| Error::Address { address: address.clone(), source })?
-                .connect_timeout(CONNECT_TIMEOUT)
-                .http2_keep_alive_interval(Duration::from_secs(20))
-                .keep_alive_timeout(Duration::from_secs(20));
+            let endpoint = endpoint(address, several)?;
+            if current.is_some() {
+                servers.push(Server::new(address, endpoint.connect_lazy(), &bearer));
+                continue;
+            }
             match endpoint.connect().await {
                 Ok(channel) => {
-                    let service = InterceptedService::new(channel, bearer.clone());
-                    return Ok(Client {
-                        address: address.clone(),
-                        token_file: target.token_file.clone(),
-                        sweeps: SweepServiceClient::new(service.clone())
-                            .max_decoding_message_size(64 << 20),
-                        artifacts: ArtifactServiceClient::new(service.clone()),
-                        workers: WorkerServiceClient::new(service),
-                    });
+                    current = Some(servers.len());
+                    servers.push(Server::new(address, channel, &bearer));
                 }
                 Err(error) => {
                     tracing::debug!(%address, error = ?error, "no connection");
+                    servers.push(Server::new(address, endpoint.connect_lazy(), &bearer));
                     last = Some(Error::Rpc {
                         doing: "connect",
                         address: address.clone(),
@@ -98,30 +119,58 @@ impl Client {
                 }
             }
         }
-        Err(last.unwrap_or(Error::Usage {
-            what: "no address of a coordinator is given".to_owned(),
-            hint: "name one with --server HOST:PORT".to_owned(),
-        }))
+        match (current, last) {
+            (Some(current), _) => Ok(Client {
+                servers: servers.into(),
+                current: Arc::new(AtomicUsize::new(current)),
+                token_file: target.token_file.clone(),
+            }),
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(Error::Usage {
+                what: "no address of a coordinator is given".to_owned(),
+                hint: "name one with --server HOST:PORT".to_owned(),
+            }),
+        }
+    }
+
+    fn server(&self) -> &Server {
+        // There is at least one, and the number is always one of them.
+        &self.servers[self.current.load(Ordering::Relaxed) % self.servers.len()]
     }
 
     /// The service for sweeps.
     pub(crate) fn sweeps(&self) -> SweepServiceClient<Authorized> {
-        self.sweeps.clone()
+        self.server().sweeps.clone()
     }
 
     /// The service for files and logs.
     pub(crate) fn artifacts(&self) -> ArtifactServiceClient<Authorized> {
-        self.artifacts.clone()
+        self.server().artifacts.clone()
     }
 
     /// The service for agents, which benchmarks speak to.
     pub(crate) fn workers(&self) -> WorkerServiceClient<Authorized> {
-        self.workers.clone()
+        self.server().workers.clone()
     }
 
     /// The address in use.
     pub(crate) fn address(&self) -> &str {
-        &self.address
+        &self.server().address
+    }
+
+    /// After a call that reached no leader: the next address, or the leader's if it is one of ours.
+    /// An address that we were not given gets no token.
+    pub(crate) fn turn(&self, status: &Status) {
+        let leader = status::leader(status);
+        let named = self.servers.iter().position(|server| Some(&server.address) == leader.as_ref());
+        let next = (self.current.load(Ordering::Relaxed) + 1) % self.servers.len();
+        self.current.store(named.unwrap_or(next), Ordering::Relaxed);
+    }
+
+    /// The patience for one call whose repetition is harmless.
+    pub(crate) fn tries(&self) -> Tries<'_> {
+        let until = (self.servers.len() > 1).then(|| Instant::now() + TAKEOVER);
+        Tries { client: self, left: TRIES, until, wait: FIRST_WAIT }
     }
 
     /// Makes a call whose repetition is harmless, several times if the coordinator cannot be
@@ -137,33 +186,71 @@ impl Client {
     where
         F: Future<Output = Result<T, Status>>,
     {
-        let mut wait = FIRST_WAIT;
-        for tries_left in (0..TRIES).rev() {
+        let mut tries = self.tries();
+        loop {
             let answer = tokio::time::timeout(CALL_TIMEOUT, attempt())
                 .await
                 .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
             match answer {
                 Ok(value) => return Ok(value),
-                Err(status) if tries_left > 0 && status::is_transient(&status) => {
-                    tracing::debug!(doing, %status, "trying again");
-                    tokio::time::sleep(wait).await;
-                    wait *= 2;
-                }
+                Err(status) if tries.again(&status).await => {}
                 Err(status) => return Err(self.refused(doing, status)),
             }
         }
-        Err(self.refused(doing, Status::unavailable("no try left")))
     }
 
     /// The error for a refused call.
     pub(crate) fn refused(&self, doing: &'static str, status: Status) -> Error {
         Error::Rpc {
             doing,
-            address: self.address.clone(),
+            address: self.address().to_owned(),
             token: self.token_file.clone(),
             status: Box::new(status),
         }
     }
+}
+
+/// How often, and for how long, a call is repeated.
+pub(crate) struct Tries<'c> {
+    client: &'c Client,
+    /// Where there is one coordinator: tries left.
+    left: u32,
+    /// Where there are several: until when one of them must lead.
+    until: Option<Instant>,
+    wait: Duration,
+}
+
+impl Tries<'_> {
+    /// Whether to try again after this answer; waits before it says so, and turns to another
+    /// coordinator where there is one.
+    pub(crate) async fn again(&mut self, status: &Status) -> bool {
+        self.left = self.left.saturating_sub(1);
+        let patient = match self.until {
+            None => self.left > 0,
+            Some(until) => Instant::now() < until,
+        };
+        if !patient || !status::is_transient(status) {
+            return false;
+        }
+        tracing::debug!(%status, "trying again");
+        self.client.turn(status);
+        tokio::time::sleep(self.wait).await;
+        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        true
+    }
+}
+
+/// How a coordinator is connected to.
+fn endpoint(address: &str, several: bool) -> Result<Endpoint, Error> {
+    let url =
+        if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    // Where another one may take over, one that is silent is given up soon.
+    let alive = if several { Duration::from_secs(5) } else { Duration::from_secs(20) };
+    Ok(Endpoint::from_shared(url)
+        .map_err(|source| Error::Address { address: address.to_owned(), source })?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(alive)
+        .keep_alive_timeout(alive))
 }
 
 /// The deepest cause: the others only say that something failed.

@@ -102,6 +102,7 @@ async fn follow_with(
         if now.duration_since(*lost_since.get_or_insert(now)) > GIVE_UP {
             return Err(client.refused("watch the sweep", status));
         }
+        client.turn(&status);
         wait =
             if cursor > before { Duration::from_millis(200) } else { (wait * 2).min(LONGEST_WAIT) };
         tokio::time::sleep(wait).await;

@@ -19,7 +19,7 @@ pub(crate) struct Coordinator {
     /// Where its token is.
     pub(crate) token_file: PathBuf,
     /// Where its results are.
-    pub(crate) database: PathBuf,
+    pub(crate) database: String,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), ServeError>>,
 }
@@ -96,6 +96,20 @@ fn failure(error: ServeError) -> Error {
             Exit::Usage,
             Some("choose another --listen HOST:PORT; port 0 is any free one".to_owned()),
         ),
+        ServeError::PlainDatabase(_) => (Exit::Usage, None),
+        ServeError::Store(OpenError::Sql { database, .. }) if database.contains("://") => (
+            Exit::Refused,
+            Some(
+                "is the database running, and are user and password right (DATABASE_URL, \
+                 PGPASSWORD or ~/.pgpass)?"
+                    .to_owned(),
+            ),
+        ),
+        ServeError::Store(OpenError::Foreign { database } | OpenError::Newer { database, .. })
+            if database.contains("://") =>
+        {
+            (Exit::Usage, Some("deptune needs a database of its own".to_owned()))
+        }
         ServeError::Store(_) | ServeError::Token(_) | ServeError::DataDir { .. } => {
             (Exit::Usage, Some("'--data-dir DIR' names another directory".to_owned()))
         }

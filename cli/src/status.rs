@@ -16,18 +16,21 @@ pub(crate) fn is_transient(status: &Status) -> bool {
         || is_broken_connection(status)
 }
 
-/// A connection that broke within a call shows as `UNKNOWN` or `CANCELLED` with a transport error
-/// behind it.
+/// A connection that broke within a call shows as `UNKNOWN`, `CANCELLED` or `INTERNAL` with what
+/// happened to it behind it. What a coordinator answers has nothing behind it.
 fn is_broken_connection(status: &Status) -> bool {
     matches!(status.code(), Code::Unknown | Code::Cancelled | Code::Internal)
-        && std::error::Error::source(status).is_some_and(|source| {
-            source.is::<tonic::transport::Error>() || source.to_string().contains("transport")
-        })
+        && std::error::Error::source(status).is_some()
 }
 
 /// The stable reason that the coordinator gave, if it gave one.
 pub(crate) fn reason(status: &Status) -> Option<String> {
     status.get_details_error_info().map(|info| info.reason)
+}
+
+/// The address of the coordinator that leads, where the one that was asked stands by.
+pub(crate) fn leader(status: &Status) -> Option<String> {
+    status.get_details_error_info()?.metadata.remove("leader")
 }
 
 /// What was refused.
@@ -72,6 +75,12 @@ pub(crate) fn hint(address: &str, token: Option<&Path>, status: &Status) -> Opti
             "docs/results.md describes the views and their columns; try: deptune sql 'select * from \
              leaderboard'",
         ),
+        Some("NOT_LEADING") => {
+            return Some(match leader(status) {
+                Some(leader) => format!("name the one that leads too: --server {address},{leader}"),
+                None => format!("is the database of the coordinator at {address} running?"),
+            });
+        }
         Some("SQL_TIMEOUT") => Some("ask for less, as with 'limit 100' or a where clause"),
         Some("DISK_FULL") => Some("make room on the coordinator's disk, then try again"),
         _ => None,
@@ -119,6 +128,26 @@ mod tests {
             what("list the sweeps", &status),
             "cannot list the sweeps: the coordinator cannot be reached (tcp connect error)"
         );
+    }
+
+    #[test]
+    fn a_stream_that_broke_is_tried_again_and_a_defect_is_not() {
+        let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let mut status = Status::internal("h2 protocol error: error reading a body");
+        assert!(!is_transient(&status));
+        status.set_source(std::sync::Arc::new(broken));
+        assert!(is_transient(&status));
+    }
+
+    #[test]
+    fn the_leader_is_named() {
+        let mut details = ErrorDetails::new();
+        let metadata = std::collections::HashMap::from([("leader".to_owned(), "b:2".to_owned())]);
+        details.set_error_info("NOT_LEADING", "deptune", metadata);
+        let status = Status::with_error_details(Code::Unavailable, "stands by", details);
+        assert!(is_transient(&status));
+        assert_eq!(leader(&status).as_deref(), Some("b:2"));
+        assert!(hint("a:1", None, &status).unwrap().contains("--server a:1,b:2"));
     }
 
     #[test]

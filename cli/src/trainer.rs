@@ -27,12 +27,6 @@ const TALK: usize = 4096;
 /// How to run the trainer.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Directory of the adapter, as 'deptune adapter get' wrote it
-    #[arg(long, value_name = "DIR")]
-    pub(crate) adapter: PathBuf,
-    /// The model that the adapter was trained on: its directory, or its name on the hub
-    #[arg(long, value_name = "MODEL")]
-    pub(crate) model: PathBuf,
     /// Threads to compute with [default: one per CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
@@ -88,20 +82,22 @@ fn model_directory(model: &Path) -> Option<Result<PathBuf, Error>> {
     }))
 }
 
-/// Asks the trainer; `each` is given every reply but failures.
+/// Asks the trainer about an adapter of a model, its directory or its name on the hub; `each` is
+/// given every reply but failures.
 ///
 /// # Errors
 /// The trainer's own words when it says no, or that it cannot be run.
 pub(crate) async fn ask(
     options: &Options,
     adapter: Adapter,
+    model: &Path,
     question: Question,
     verbose: bool,
     mut each: impl FnMut(Reply) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let program = find(options.trainer.as_deref())?;
-    let model = model_directory(&options.model).ok_or_else(|| Error::Nothing {
-        what: format!("{} is no directory", options.model.display()),
+    let model = model_directory(model).ok_or_else(|| Error::Nothing {
+        what: format!("{} is no directory", model.display()),
         hint: format!(
             "--model names the directory of the model that the adapter was trained on ('{}' in \
              its spec), or a model of the hub as ORG/NAME",

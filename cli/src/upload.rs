@@ -13,16 +13,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::client::Client;
 use crate::output::error::Error;
 use crate::output::progress::Bytes;
-use crate::status;
 
 /// Bytes in one message, as the interface has it.
 const CHUNK: usize = 256 << 10;
 
 /// Hashes in one question, as the interface has it.
 const QUESTION: usize = 1000;
-
-/// How often an upload is tried when the connection breaks.
-const TRIES: u32 = 5;
 
 /// A file as it was when it was hashed.
 #[derive(Debug, Clone)]
@@ -91,8 +87,8 @@ async fn send_one(
     kind: &str,
     progress: &Bytes,
 ) -> Result<(), Error> {
-    let mut wait = std::time::Duration::from_millis(200);
-    for tries_left in (0..TRIES).rev() {
+    let mut tries = client.tries();
+    loop {
         let (sender, receiver) = mpsc::channel(4);
         let reading = tokio::spawn(read(file.clone(), kind.to_owned(), sender, progress.clone()));
         let answer = client.artifacts().put_artifact(ReceiverStream::new(receiver)).await;
@@ -103,15 +99,10 @@ async fn send_one(
         read?;
         match answer {
             Ok(_) => return Ok(()),
-            Err(status) if tries_left > 0 && status::is_transient(&status) => {
-                progress.back(sent);
-                tokio::time::sleep(wait).await;
-                wait *= 2;
-            }
+            Err(status) if tries.again(&status).await => progress.back(sent),
             Err(status) => return Err(client.refused("upload a file", status)),
         }
     }
-    Ok(())
 }
 
 /// Reads a file into messages, and says how many bytes were sent. A receiver that went away ends

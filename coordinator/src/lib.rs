@@ -23,8 +23,8 @@ pub use grpc::{DOMAIN, Reason};
 pub use limit::Limits;
 pub use runtime::Handle;
 pub use server::{
-    ADDRESS_FILE, AddressFile, DATABASE_FILE, Options, Running, ServeError, TOKEN_FILE, serve,
-    serve_connections,
+    ADDRESS_FILE, AddressFile, DATABASE_FILE, Options, Running, ServeError, Storage, TOKEN_FILE,
+    serve, serve_connections,
 };
 
 /// Version of deptune.

@@ -50,7 +50,7 @@ async fn the_address_file_says_where_and_goes_at_the_end() {
     assert_eq!(file.pid, std::process::id());
     let token = std::fs::read_to_string(&file.token_file).unwrap();
     assert!(!text.contains(token.trim()));
-    assert!(file.database.is_file());
+    assert!(std::path::Path::new(&file.database).is_file());
     server.stop().await;
     assert!(!path.exists());
 }

@@ -18,7 +18,7 @@ async fn a_locked_database_delays_and_loses_nothing() {
     let server = Server::start(directory.path()).await;
     let kept = server.submit().await;
 
-    let url = format!("sqlite://{}", server.running.database.display());
+    let url = format!("sqlite://{}", server.running.database);
     let mut outsider = SqliteConnection::connect(&url).await.unwrap();
     sqlx::query("begin immediate").execute(&mut outsider).await.unwrap();
     let request = submission(new_id());

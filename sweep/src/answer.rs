@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::child::{DataFile, Device, Evaluation};
 use crate::spec::Settings;
+use crate::task::Split;
 
 /// An adapter and what to do with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,7 +23,8 @@ pub struct Request {
     pub model: PathBuf,
     /// The exported adapter (safetensors).
     pub adapter: PathBuf,
-    /// The settings that the adapter was trained with.
+    /// The settings that the adapter was trained with; another task may stand in the place of
+    /// theirs.
     pub settings: Settings,
     /// Where to compute.
     pub device: Device,
@@ -45,6 +47,13 @@ pub enum Question {
     Evaluate {
         /// The files; their `split` does not matter.
         files: Vec<DataFile>,
+    },
+    /// Judge the adapter on one part of a data set, as a trial on these files has it.
+    EvaluateSplit {
+        /// All files of the data set, each with its split.
+        files: Vec<DataFile>,
+        /// Which part.
+        split: Split,
     },
 }
 

@@ -16,6 +16,7 @@
 mod database;
 mod finished;
 mod hub_server;
+mod postgres;
 mod process;
 mod program;
 mod project;
@@ -27,6 +28,7 @@ mod world;
 pub use database::Database;
 pub use finished::Finished;
 pub use hub_server::{Access, HubServer, Seen};
+pub use postgres::{PASSWORD, Postgres, PostgresDatabase};
 pub use process::Process;
 pub use program::{fake_trainer, program, trainer};
 pub use project::{Project, copy_dir, quickstart};

@@ -78,6 +78,7 @@ impl World {
             }
         }
         command
+            .env_remove("DATABASE_URL")
             .env("HOME", self.path("home"))
             .env("DEPTUNE_HOME", self.data_dir())
             .env("HF_HUB_OFFLINE", "1")
@@ -182,7 +183,7 @@ pub struct Coordinator {
     pub address: String,
     /// The token's file.
     pub token_file: PathBuf,
-    /// The SQLite file.
+    /// The SQLite file, or the address of the Postgres database.
     pub database: PathBuf,
 }
 

@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use deptune_coordinator::Options;
+use deptune_coordinator::store::Address;
+use deptune_coordinator::{Options, Storage};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::{Store, broken};
+use super::{Store, broken, floor};
 use crate::local::Coordinator;
 use crate::output::error::Error;
 
@@ -48,7 +49,14 @@ pub(crate) async fn run(data_dir: PathBuf, store: Store, counting: bool) -> Resu
         tracing_subscriber::registry().with(layer).init();
     }
     let mut options = Options::new(([127, 0, 0, 1], 0).into(), data_dir);
-    options.in_memory = store == Store::Memory;
+    match store {
+        Store::Sqlite => {}
+        Store::Memory => options.storage = Storage::Memory,
+        Store::Postgres => {
+            let address = floor::postgres_url()?.parse::<Address>();
+            options.storage = Storage::Postgres(address.map_err(broken("the database's address"))?);
+        }
+    }
     let mut coordinator = Coordinator::start(options).await?;
     let serving = Serving {
         address: coordinator.address.clone(),

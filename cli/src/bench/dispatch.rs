@@ -136,6 +136,7 @@ pub(crate) async fn run(plan: &Plan) -> Result<Measured, Error> {
 async fn floor_of(plan: &Plan) -> Result<Option<f64>, Error> {
     match plan.store {
         Store::Sqlite if plan.floor => floor::sqlite(&plan.directory).await.map(Some),
+        Store::Postgres if plan.floor => floor::postgres().await.map(Some),
         _ => Ok(None),
     }
 }

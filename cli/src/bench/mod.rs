@@ -24,6 +24,8 @@ use crate::output::error::Error;
 pub(crate) enum Store {
     /// A SQLite file, synced with every commit
     Sqlite,
+    /// The Postgres database that DATABASE_URL names, which the benchmark fills
+    Postgres,
     /// Nowhere: what everything but the database costs
     Memory,
 }
@@ -33,6 +35,7 @@ impl Store {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Store::Sqlite => "sqlite",
+            Store::Postgres => "postgres",
             Store::Memory => "memory",
         }
     }

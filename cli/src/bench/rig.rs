@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use deptune_proto::v1::GetServerInfoRequest;
+
 use super::coordinator::Serving;
 use super::worker::{Done, READY};
 use super::{Store, broken, unexpected};
@@ -125,7 +127,15 @@ impl Server {
             addresses: vec![self.serving.address.clone()],
             token_file: Some(self.serving.token_file.clone()),
         };
-        Client::connect(&target).await
+        let client = Client::connect(&target).await?;
+        // On Postgres it may stand by for a moment before it leads.
+        let request = GetServerInfoRequest {};
+        let answer = client.call("ask the coordinator", || {
+            let mut sweeps = client.sweeps();
+            async move { sweeps.get_server_info(request).await }
+        });
+        answer.await?;
+        Ok(client)
     }
 
     /// Ends it as a person would.

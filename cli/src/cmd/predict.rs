@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
 
 use deptune_sweep::answer::{Question, Reply};
 use serde_json::json;
@@ -16,13 +17,20 @@ use crate::trainer;
 /// Answers texts with a trained adapter
 ///
 /// A text fills the one field of the task's template. For tasks with several fields, give a JSON
-/// object with a text for each. '-' reads texts from standard input, one per line.
+/// object with a text for each. '-' reads texts from standard input, one per line. It computes on
+/// the processor, in the precision of the adapter's training.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   deptune predict --adapter adapter --model t5-base 'the soup was cold'
   deptune predict --adapter adapter --model t5-base '{\"premise\": \"…\", \"hypothesis\": \"…\"}'
   deptune predict --adapter adapter --model t5-base - < texts.txt")]
 pub(crate) struct Args {
+    /// Directory of the adapter, as 'deptune train' or 'deptune adapter get' wrote it
+    #[arg(long, value_name = "DIR")]
+    adapter: PathBuf,
+    /// The model that the adapter was trained on: its directory, or its name on the hub
+    #[arg(long, value_name = "MODEL")]
+    model: PathBuf,
     #[command(flatten)]
     trainer: trainer::Options,
     /// Texts, or '-' for standard input
@@ -35,10 +43,10 @@ const MAX_INPUT: u64 = 8 << 20;
 
 /// Predicts.
 pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
-    let adapter = Adapter::open(&args.trainer.adapter)?;
+    let adapter = Adapter::open(&args.adapter)?;
     let settings = &adapter.manifest.settings;
     let def = settings.task.resolve(settings.recipe).map_err(|source| Error::Unusable {
-        path: args.trainer.adapter.clone(),
+        path: args.adapter.clone(),
         hint: "fetch the adapter again with 'deptune adapter get'".to_owned(),
         source: source.into(),
     })?;
@@ -48,7 +56,7 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let mut table = Table::new([("answer", Left), ("text", Left)]);
     let mut strange = 0_usize;
     let question = Question::Predict { rows };
-    trainer::ask(&args.trainer, adapter, question, globals.verbose > 0, |reply| {
+    trainer::ask(&args.trainer, adapter, &args.model, question, globals.verbose > 0, |reply| {
         let Reply::Prediction { row, source, answer, known_label } = reply else { return Ok(()) };
         strange += usize::from(!known_label);
         if globals.json {

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use deptune_coordinator::Options;
+use deptune_coordinator::store::Address;
+use deptune_coordinator::{Options, Storage};
 
 use crate::args::Globals;
 use crate::local::{Coordinator, listen_address};
@@ -21,7 +22,8 @@ use crate::{duration, paths, stop};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   deptune serve --data-dir ~/sweeps
-  deptune serve --listen login1:7077 --insecure       for workers on other nodes")]
+  deptune serve --listen login1:7077 --insecure       for workers on other nodes
+  DATABASE_URL=postgres://deptune:PASSWORD@localhost/deptune deptune serve")]
 pub(crate) struct Args {
     /// Address to listen on
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7077",
@@ -30,6 +32,14 @@ pub(crate) struct Args {
     /// The database, on a local disk [default: deptune.db in the data directory]
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
+    /// A Postgres database instead, postgres://USER@HOST:PORT/NAME [default: DATABASE_URL]. Several
+    /// coordinators may share one, and the data directory: one leads, the others stand by
+    #[arg(long, value_name = "URL", conflicts_with = "database")]
+    store: Option<String>,
+    /// Where clients and workers reach this coordinator, for the others to name it [default: the
+    /// address that it listens on]
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
     /// Allows an address that other machines reach, although nothing is encrypted
     #[arg(long)]
     insecure: bool,
@@ -46,7 +56,8 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
     logging::start(Talk::Service, globals.verbose, globals.color.on_stderr(), None)?;
     let stop = stop::on_signal("stopping")?;
     let mut options = Options::new(args.listen, paths::data_dir(globals)?);
-    options.database = args.database;
+    options.storage = storage(args.database, args.store)?;
+    options.advertise = args.advertise;
     options.insecure = args.insecure;
     options.keep_unused = args.keep_unused;
     options.scheduler.lease_ttl =
@@ -54,11 +65,65 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
     let mut coordinator = Coordinator::start(options).await?;
     say(&format!("listening on {}", coordinator.address));
     say(&format!("token file {}", coordinator.token_file.display()));
-    say(&format!("database {}", coordinator.database.display()));
+    say(&format!("database {}", coordinator.database));
     tokio::select! {
         ended = coordinator.ended() => return ended.map(|()| Exit::Done),
         () = stop.cancelled() => coordinator.shut_down(),
     }
     coordinator.ended().await?;
     Ok(Exit::Done)
+}
+
+/// The variable with the address of a Postgres database, password included.
+const DATABASE_URL: &str = "DATABASE_URL";
+
+/// Where the results are to be kept.
+fn storage(file: Option<PathBuf>, url: Option<String>) -> Result<Storage, Error> {
+    let unusable = |what: String, hint: &str| Error::Usage { what, hint: hint.to_owned() };
+    if let Some(url) = url {
+        // Everybody on this machine can read the arguments of a program.
+        if has_password(&url) {
+            return Err(unusable(
+                "--store holds a password, which everybody on this machine can see".to_owned(),
+                "give the address in the variable DATABASE_URL, or leave the password to \
+                 PGPASSWORD or ~/.pgpass",
+            ));
+        }
+        let address: Address = url.parse().map_err(|error| {
+            unusable(format!("--store: {error}"), "--database FILE keeps the results in a file")
+        })?;
+        return Ok(Storage::Postgres(address));
+    }
+    let url = std::env::var(DATABASE_URL).unwrap_or_default();
+    if file.is_some() || url.is_empty() {
+        return Ok(Storage::File(file));
+    }
+    let address: Address = url.parse().map_err(|error| {
+        let hint = "unset it, or give --database FILE, to keep the results in a file";
+        unusable(format!("{DATABASE_URL}: {error}"), hint)
+    })?;
+    Ok(Storage::Postgres(address))
+}
+
+/// Whether the part before the host names a password.
+fn has_password(url: &str) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = authority.split('/').next().unwrap_or_default();
+    let user = authority.rsplit_once('@').map(|(user, _)| user);
+    user.is_some_and(|user| user.contains(':')) || url.contains("password=")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_seen_in_addresses() {
+        for url in ["postgres://a:b@c/d", "postgres://a:@c:5/d", "postgres://c/d?password=b"] {
+            assert!(has_password(url), "{url}");
+        }
+        for url in ["postgres://a@c:5432/d", "postgres://c:5432/d", "postgres:///d?host=/run"] {
+            assert!(!has_password(url), "{url}");
+        }
+    }
 }

@@ -22,7 +22,7 @@ use crate::output::error::{Error, Exit};
 use crate::output::progress::Live;
 use crate::output::table::{Left, Right, Table};
 use crate::output::{self, number, say};
-use crate::spec_file::SpecFile;
+use crate::spec_file::{self, SpecFile};
 use crate::train_dir::{Checkpoint, TrainDir};
 use crate::{stop, trainer};
 
@@ -170,7 +170,7 @@ fn flat(settings: &Settings) -> serde_json::Map<String, Value> {
 }
 
 /// The model's directory, fetched if it is on the hub.
-fn model(spec: &SpecFile) -> Result<PathBuf, Error> {
+pub(super) fn model(spec: &SpecFile) -> Result<PathBuf, Error> {
     let found = match (&spec.model_dir, &spec.model_hub) {
         (Some(dir), _) => dir.clone(),
         (None, Some(model)) => spec
@@ -208,11 +208,7 @@ fn job(
     index: u64,
     settings: Settings,
 ) -> Result<Job, Error> {
-    let mut data = Vec::new();
-    for file in &spec.data {
-        let path = absolute(&file.path)?;
-        data.push(DataFile { split: file.split.to_string(), name: file.name.clone(), path });
-    }
+    let data = data(spec)?;
     let mut adapters = Vec::new();
     for source in &spec.sources {
         adapters.push(AdapterFile { name: source.name.clone(), path: absolute(&source.path)? });
@@ -230,6 +226,15 @@ fn job(
         threads: slot.record.threads,
         trials: vec![Member { trial, settings, resume: None }],
     })
+}
+
+/// The data files for the trainer.
+pub(super) fn data(spec: &SpecFile) -> Result<Vec<DataFile>, Error> {
+    let file = |file: &spec_file::DataFile| {
+        let path = absolute(&file.path)?;
+        Ok(DataFile { split: file.split.to_string(), name: file.name.clone(), path })
+    };
+    spec.data.iter().map(file).collect()
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Error> {

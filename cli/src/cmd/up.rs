@@ -91,7 +91,7 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
     coordinator.shut_down();
     let stopped = coordinator.ended().await;
     if spec.is_some() {
-        say(&format!("results are in {}", coordinator.database.display()));
+        say(&format!("results are in {}", coordinator.database));
     }
     let exit = match ended {
         Ended::Work(done) => done?,

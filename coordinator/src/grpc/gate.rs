@@ -1,16 +1,17 @@
-//! What every request passes before a service sees it: the limits of its caller, the token, and a
-//! bound on its time. A service that is added later is behind the gate without a word about it.
+//! What every request passes before a service sees it: the limits of its caller, the token,
+//! whether this coordinator leads, and a bound on its time. A service that is added later is behind the gate without a word about it.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tokio::sync::watch;
 use tonic::codegen::http::{Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::answer::Answer;
-use super::status::{Reason, soon, status};
+use super::status::{Reason, not_leading, soon, status};
 use crate::auth::Token;
 use crate::limit::{Caller, Excess};
 
@@ -25,11 +26,17 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub(crate) struct GateLayer {
     token: Token,
+    leader: Option<watch::Receiver<Option<String>>>,
 }
 
 impl GateLayer {
     pub(crate) fn new(token: Token) -> GateLayer {
-        GateLayer { token }
+        GateLayer { token, leader: None }
+    }
+
+    /// Nothing passes but health: who asks hears which coordinator leads.
+    pub(crate) fn standing_by(self, leader: watch::Receiver<Option<String>>) -> GateLayer {
+        GateLayer { leader: Some(leader), ..self }
     }
 }
 
@@ -37,7 +44,7 @@ impl<S> Layer<S> for GateLayer {
     type Service = Gate<S>;
 
     fn layer(&self, inner: S) -> Gate<S> {
-        Gate { inner, token: self.token.clone() }
+        Gate { inner, token: self.token.clone(), leader: self.leader.clone() }
     }
 }
 
@@ -46,6 +53,7 @@ impl<S> Layer<S> for GateLayer {
 pub(crate) struct Gate<S> {
     inner: S,
     token: Token,
+    leader: Option<watch::Receiver<Option<String>>>,
 }
 
 impl<S, I, O> Service<Request<I>> for Gate<S>
@@ -79,6 +87,10 @@ where
         if stranger {
             let refused = refusal(&refused(shown.is_some()));
             return Box::pin(async move { Ok(refused) });
+        }
+        if let Some(leader) = self.leader.as_ref().filter(|_| !path.starts_with(OPEN)) {
+            let elsewhere = refusal(&not_leading(leader.borrow().as_deref()));
+            return Box::pin(async move { Ok(elsewhere) });
         }
         let unbounded = path == UPLOAD;
         // The service that is ready is the one to call; its clone takes its place.

@@ -90,6 +90,8 @@ reasons!(
     StoreUnavailable => "STORE_UNAVAILABLE",
     /// The coordinator is shutting down.
     Stopping => "STOPPING",
+    /// Another coordinator leads; the metadata's `leader` is its address, if it is known.
+    NotLeading => "NOT_LEADING",
     /// The coordinator's file system refused.
     StorageFailed => "STORAGE_FAILED",
     /// The token is missing or wrong.
@@ -131,6 +133,20 @@ fn fitting<T>(items: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<T> {
     });
     let count = fit.count().max(1);
     items.into_iter().take(count).collect()
+}
+
+/// What a coordinator that stands by answers to everything.
+pub(super) fn not_leading(leader: Option<&str>) -> Status {
+    let text = match leader {
+        Some(leader) => format!("this coordinator stands by; the one at {leader} leads"),
+        None => "this coordinator stands by, and cannot find out which one leads".to_owned(),
+    };
+    let mut details = ErrorDetails::new();
+    let metadata: HashMap<String, String> =
+        leader.map(|leader| ("leader".to_owned(), leader.to_owned())).into_iter().collect();
+    details.set_error_info(Reason::NotLeading.as_str(), DOMAIN, metadata);
+    details.set_retry_info(Some(RETRY));
+    Status::with_error_details(Code::Unavailable, text, details)
 }
 
 /// The error and what caused it, in one line.

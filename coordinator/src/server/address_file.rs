@@ -21,20 +21,20 @@ pub struct AddressFile {
     pub pid: u32,
     /// The token file.
     pub token_file: PathBuf,
-    /// The SQLite database.
-    pub database: PathBuf,
+    /// The database: the file of SQLite, or the address of Postgres without its password.
+    pub database: String,
     /// Version of deptune.
     pub version: String,
 }
 
 impl AddressFile {
-    pub(super) fn new(address: SocketAddr, token_file: &Path, database: &Path) -> AddressFile {
+    pub(super) fn new(address: SocketAddr, token_file: &Path, database: &str) -> AddressFile {
         let full = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         AddressFile {
             address: address.to_string(),
             pid: std::process::id(),
             token_file: full(token_file),
-            database: full(database),
+            database: database.to_owned(),
             version: crate::VERSION.to_owned(),
         }
     }

@@ -37,7 +37,7 @@ pub(super) struct Connection {
 /// dropped, so that silent connections cannot use up the limits; so is a connection that carries
 /// no request for a long time, and one of a peer that has too many.
 pub(super) fn accept(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     limits: Limits,
     stop: CancellationToken,
 ) -> ReceiverStream<io::Result<Connection>> {

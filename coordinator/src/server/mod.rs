@@ -1,31 +1,35 @@
 //! From options to a serving coordinator, and to its end.
 
 mod address_file;
+mod candidate;
 mod listen;
 mod options;
 mod routes;
+mod service;
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::task::TaskTracker;
 use tonic::transport::server::Connected;
 
-use crate::api::Api;
-use crate::artifact::{self, Artifacts, Collector, Logs, Retention};
+use crate::artifact;
 use crate::auth::{self, Token};
-use crate::runtime::{self, Ending, Fatal};
-use crate::store::{Identity, MemoryDatabase, MemoryStore, OpenError, SqliteStore, Store};
+use crate::runtime::Fatal;
+use crate::store::{
+    Address, Identity, MemoryDatabase, MemoryStore, OpenError, PostgresDatabase, SqliteStore, Store,
+};
 
 pub use address_file::{ADDRESS_FILE, AddressFile};
-pub use options::Options;
+pub use options::{Options, Storage};
+use service::{Leave, Service};
 
 /// Name of the token file in the data directory.
 pub const TOKEN_FILE: &str = "token";
@@ -33,6 +37,10 @@ pub const TOKEN_FILE: &str = "token";
 pub const DATABASE_FILE: &str = "deptune.db";
 /// What stands for the database's name where there is none.
 const IN_MEMORY: &str = "(memory)";
+
+/// For how long a leader that is not heard leads on: short, because all work waits for the next
+/// one, and long enough for a database that is busy.
+const LEAD: Duration = Duration::from_secs(4);
 
 /// Why the coordinator did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +52,12 @@ pub enum ServeError {
          with --insecure on a network that you trust"
     )]
     NotLoopback(SocketAddr),
+    /// A database beyond this machine without permission.
+    #[error(
+        "the connection to {0} would not be encrypted on the way: neither its password nor the \
+         results; allow it with --insecure on a network that you trust"
+    )]
+    PlainDatabase(Address),
     /// The data directory cannot be made.
     #[error("cannot create the data directory {path}")]
     DataDir {
@@ -98,9 +112,9 @@ pub struct Running {
     pub address: SocketAddr,
     /// The token file that clients and workers need.
     pub token_file: PathBuf,
-    /// The SQLite database with the results.
-    pub database: PathBuf,
-    /// The file that tells clients on this machine all of this.
+    /// Where the results are: the file of SQLite, or the address of Postgres without its password.
+    pub database: String,
+    /// The file that tells clients on this machine all of this, while this coordinator leads.
     pub address_file: PathBuf,
     task: JoinHandle<Result<(), ServeError>>,
 }
@@ -115,7 +129,8 @@ impl Running {
     }
 }
 
-/// Starts the coordinator. It serves when this returns, until `shutdown` completes; then requests
+/// Starts the coordinator. It serves when this returns (or stands by, where another one leads on
+/// the same Postgres database), until `shutdown` completes; then requests
 /// under way are finished (within the options' time) and [`Running::wait`] returns.
 ///
 /// # Errors
@@ -141,32 +156,42 @@ pub async fn serve(
     let address = listener
         .local_addr()
         .map_err(|source| ServeError::Listen { address: options.listen, source })?;
-
-    let (store, database) = open_store(&options, address).await?;
-    let Begun { api, ending, owner } = begin(&options, store, &database).await?;
-    let routes = routes::routes(&api, token).await?;
-    let incoming = listen::accept(listener, options.limits, ending.drain.clone());
-    let drained = ending.drain.clone().cancelled_owned();
-    let server = tokio::spawn(routes.serve_with_incoming_shutdown(incoming, drained));
-
-    let collector = Collector {
-        store: api.store.clone(),
-        artifacts: api.artifacts.clone(),
-        logs: api.logs.clone(),
-        grace: options.keep_unused,
+    let address_file = options.data_dir.join(ADDRESS_FILE);
+    let storage = options.storage.clone();
+    let post = Post { listener: Arc::new(listener), address, token, token_file, options };
+    let token_file = post.token_file.clone();
+    let (database, task) = match storage {
+        Storage::File(file) => {
+            let file = file.unwrap_or_else(|| post.options.data_dir.join(DATABASE_FILE));
+            let store = SqliteStore::open(&file, &post.identity()).await?;
+            let database = store.path().display().to_string();
+            let service = Service::start(&post, Arc::new(store), &database).await?;
+            let drain = post.options.drain;
+            let told = async move {
+                shutdown.await;
+                Leave::InPeace(drain)
+            };
+            (database, tokio::spawn(service.run(told)))
+        }
+        Storage::Postgres(place) => {
+            if !place.is_local() && !post.options.insecure {
+                return Err(ServeError::PlainDatabase(place));
+            }
+            let database = PostgresDatabase::open(place, LEAD).await?;
+            let shown = database.address().to_string();
+            (shown, candidate::start(post, database, shutdown).await?)
+        }
+        Storage::Memory => {
+            let store = MemoryStore::open(&MemoryDatabase::default());
+            let service = Service::start(&post, Arc::new(store), IN_MEMORY).await?;
+            let drain = post.options.drain;
+            let told = async move {
+                shutdown.await;
+                Leave::InPeace(drain)
+            };
+            (IN_MEMORY.to_owned(), tokio::spawn(service.run(told)))
+        }
     };
-    tokio::spawn(collector.run(ending.drain.clone()));
-
-    let file = AddressFile::new(address, &token_file, &database);
-    let address_file = file.write(&options.data_dir)?;
-    tracing::info!(%address, database = %database.display(), "serving");
-    let life = Life { ending, owner, server, feeders: api.feeders.clone(), drain: options.drain };
-    let written = address_file.clone();
-    let task = tokio::spawn(async move {
-        let ended = life.run(shutdown).await;
-        file.remove(&written);
-        ended
-    });
     Ok(Running { address, token_file, database, address_file, task })
 }
 
@@ -191,104 +216,27 @@ where
     E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
 {
     let token = Token::load_or_create(&options.data_dir.join(TOKEN_FILE))?;
-    let Begun { api, ending, owner } = begin(options, store, Path::new(IN_MEMORY)).await?;
-    let routes = routes::routes(&api, token).await?;
-    let server = tokio::spawn(routes.serve_with_incoming(connections));
-    let life = Life { ending, owner, server, feeders: api.feeders.clone(), drain: options.drain };
-    life.run(std::future::pending()).await
+    let service = Service::over(options, token, store, connections).await?;
+    service.run(std::future::pending()).await
 }
 
-/// A coordinator that works and does not serve yet.
-struct Begun {
-    api: Api,
-    ending: Ending,
-    owner: JoinHandle<Result<(), Fatal>>,
-}
-
-async fn begin(
-    options: &Options,
-    store: Arc<dyn Store>,
-    database: &Path,
-) -> Result<Begun, ServeError> {
-    let artifacts = Artifacts::open(&options.data_dir)?;
-    let ending = Ending::default();
-    let logs = Logs::new(&options.data_dir);
-    let settings = runtime::Settings { scheduler: options.scheduler, tick: options.tick };
-    let (handle, owner) = runtime::start(store.clone(), settings, ending.clone()).await?;
-    let api = Api {
-        handle,
-        store,
-        artifacts,
-        logs,
-        retention: Retention::default(),
-        patience: options.patience,
-        lease_ttl: options.scheduler.lease_ttl,
-        database: database.display().to_string().into(),
-        stop: ending.drain.clone(),
-        feeders: TaskTracker::new(),
-    };
-    Ok(Begun { api, ending, owner })
-}
-
-/// Opens the store that the options ask for; with its name for people.
-async fn open_store(
-    options: &Options,
+/// What a coordinator has from its start to its end, whether it leads or not.
+#[derive(Debug)]
+struct Post {
+    listener: Arc<TcpListener>,
     address: SocketAddr,
-) -> Result<(Arc<dyn Store>, PathBuf), OpenError> {
-    if options.in_memory {
-        let store = MemoryStore::open(&MemoryDatabase::default());
-        return Ok((Arc::new(store), PathBuf::from(IN_MEMORY)));
+    token: Token,
+    token_file: PathBuf,
+    options: Options,
+}
+
+impl Post {
+    fn identity(&self) -> Identity {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("localhost");
+        let address = self.options.advertise.clone().unwrap_or_else(|| self.address.to_string());
+        Identity { pid: std::process::id(), host: host.to_owned(), address }
     }
-    let database = options.database.clone().unwrap_or_else(|| options.data_dir.join(DATABASE_FILE));
-    let store = SqliteStore::open(&database, &identity(address)).await?;
-    let database = store.path().to_owned();
-    Ok((Arc::new(store), database))
-}
-
-/// The coordinator's tasks and how they end.
-struct Life {
-    ending: Ending,
-    owner: JoinHandle<Result<(), Fatal>>,
-    server: JoinHandle<Result<(), tonic::transport::Error>>,
-    feeders: TaskTracker,
-    drain: std::time::Duration,
-}
-
-impl Life {
-    async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let early = tokio::select! {
-            () = shutdown => None,
-            ended = &mut self.owner => Some(flat(ended, Fatal::Died).map_err(ServeError::Owner)),
-            ended = &mut self.server => {
-                let ended = ended.map_err(|e| ServeError::Owner(Fatal::Died(e)));
-                Some(ended.and_then(|ended| ended.map_err(ServeError::Transport)))
-            }
-        };
-        self.ending.drain.cancel();
-        self.feeders.close();
-        let finished = async {
-            self.feeders.wait().await;
-            if !self.server.is_finished() {
-                let _ = (&mut self.server).await;
-            }
-        };
-        if tokio::time::timeout(self.drain, finished).await.is_err() {
-            tracing::warn!("some requests were cut off at shutdown");
-            self.server.abort();
-        }
-        self.ending.close.cancel();
-        match early {
-            Some(ended) => ended,
-            None => flat(self.owner.await, Fatal::Died).map_err(ServeError::Owner),
-        }
-    }
-}
-
-fn flat<T, E>(
-    ended: Result<Result<T, E>, tokio::task::JoinError>,
-    died: impl FnOnce(tokio::task::JoinError) -> E,
-) -> Result<T, E> {
-    ended.unwrap_or_else(|error| Err(died(error)))
 }
 
 fn create_data_dir(path: &Path) -> Result<(), ServeError> {
@@ -299,10 +247,4 @@ fn create_data_dir(path: &Path) -> Result<(), ServeError> {
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
-}
-
-fn identity(address: SocketAddr) -> Identity {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("localhost").to_owned();
-    Identity { pid: std::process::id(), host, address: address.to_string() }
 }

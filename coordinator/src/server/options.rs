@@ -7,6 +7,18 @@ use std::time::Duration;
 use deptune_sweep::scheduler::Config;
 
 use crate::limit::Limits;
+use crate::store::Address;
+
+/// Where the results are kept.
+#[derive(Debug, Clone)]
+pub enum Storage {
+    /// In a SQLite file; by default `deptune.db` in the data directory.
+    File(Option<PathBuf>),
+    /// In a Postgres database, which several coordinators may share.
+    Postgres(Address),
+    /// In memory, forgotten at the end: to measure what a database costs.
+    Memory,
+}
 
 /// The options of [`serve`](super::serve). Start from [`Options::new`] and change what differs.
 #[derive(Debug, Clone)]
@@ -14,13 +26,13 @@ pub struct Options {
     /// Address to listen on; port 0 lets the system choose.
     pub listen: SocketAddr,
     /// Directory of the token, the address file, artifacts and logs, and by default the database.
-    /// Made when it is not there.
+    /// Made when it is not there. Coordinators on one Postgres database share it.
     pub data_dir: PathBuf,
-    /// The SQLite database. Default: `deptune.db` in the data directory.
-    pub database: Option<PathBuf>,
-    /// Keeps results in memory, whatever `database` says, and forgets them at its end: to measure
-    /// what a database costs. Default: no.
-    pub in_memory: bool,
+    /// Where the results are. Default: in `deptune.db` in the data directory.
+    pub storage: Storage,
+    /// `host:port` where clients reach this coordinator, for others to name it. Default: the
+    /// address that it listens on.
+    pub advertise: Option<String>,
     /// Whether plaintext beyond this machine is allowed. Default: no.
     pub insecure: bool,
     /// The scheduler's times and bounds.
@@ -45,8 +57,8 @@ impl Options {
         Options {
             listen,
             data_dir,
-            database: None,
-            in_memory: false,
+            storage: Storage::File(None),
+            advertise: None,
             insecure: false,
             scheduler: Config::default(),
             patience: Duration::from_secs(10),

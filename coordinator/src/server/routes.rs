@@ -6,6 +6,7 @@ use deptune_proto::v1;
 use deptune_proto::v1::artifact_service_server::ArtifactServiceServer;
 use deptune_proto::v1::sweep_service_server::SweepServiceServer;
 use deptune_proto::v1::worker_service_server::WorkerServiceServer;
+use tokio::sync::watch;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tonic_health::ServingStatus;
@@ -55,12 +56,7 @@ pub(super) async fn routes(
     let (reporter, health) = tonic_health::server::health_reporter();
     report(&reporter, ServingStatus::Serving).await;
     tokio::spawn(follow_health(reporter, api.handle.clone()));
-    let router = Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_max_header_list_size(MAX_HEADERS)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_connection_age(MAX_AGE)
+    let router = bounded()
         .layer(GateLayer::new(token))
         .add_service(
             SweepServiceServer::new(Sweeps(api.clone()))
@@ -81,6 +77,25 @@ pub(super) async fn routes(
         .add_service(latest)
         .add_service(older);
     Ok(router)
+}
+
+/// What a coordinator that stands by serves: that it does not serve, and which one does.
+pub(super) async fn standby(
+    token: Token,
+    leader: watch::Receiver<Option<String>>,
+) -> Router<Stack<GateLayer, Identity>> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    report(&reporter, ServingStatus::NotServing).await;
+    bounded().layer(GateLayer::new(token).standing_by(leader)).add_service(health)
+}
+
+fn bounded() -> Server {
+    Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_connection_age(MAX_AGE)
 }
 
 async fn report(reporter: &HealthReporter, status: ServingStatus) {

@@ -103,6 +103,7 @@ impl World {
             hang_timeout: 60_000.max(self.profile.segment.1 * 2),
             drain_timeout: 30_000,
             drain_at,
+            longest_wait: 10_000,
             seed: [rng.next(), rng.next()],
         };
         if walltime {

@@ -59,6 +59,9 @@ pub struct Config {
     pub drain_timeout: Millis,
     /// When to begin to drain by itself.
     pub drain_at: Option<Millis>,
+    /// Longest wait between two tries to reach the coordinator: well below a lease's life, so that
+    /// a restart costs none; short where another coordinator takes over within seconds.
+    pub longest_wait: Millis,
     /// Seed of request ids and jitter; must differ between agents.
     pub seed: [u64; 2],
 }
@@ -175,8 +178,6 @@ enum Mode {
 
 /// First wait after a failure to reach the coordinator.
 const BACKOFF_BASE: Millis = 250;
-/// Longest wait: well below a lease's life, so that a restart of the coordinator costs none.
-const BACKOFF_CAP: Millis = 10_000;
 
 impl Agent {
     /// An agent that has not reached the coordinator yet.
@@ -281,7 +282,7 @@ impl Agent {
 
     fn delay(&mut self, failures: u32) -> Millis {
         let doubled = BACKOFF_BASE << failures.saturating_sub(1).min(16);
-        self.dice.jitter(doubled.min(BACKOFF_CAP))
+        self.dice.jitter(doubled.min(self.config.longest_wait))
     }
 
     /// Drops a lease that is no longer ours, or is done with.

@@ -88,6 +88,7 @@ fn config() -> Config {
         hang_timeout: 10 * MINUTE,
         drain_timeout: MINUTE,
         drain_at: None,
+        longest_wait: 10_000,
         seed: [1, 2],
     }
 }

@@ -56,14 +56,14 @@ pub(super) async fn put(
             }
         }
     };
-    let mut service = client.artifacts()?;
+    let (at, mut service) = client.artifacts()?;
     let request = client.request(ReceiverStream::new(receiver), TRANSFER)?;
     let send = timeout(TRANSFER, service.put_artifact(request));
     let (answer, ()) = tokio::join!(send, feed);
     match answer {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(status)) => Err(client.error(&status)),
-        Err(_) => Err(CallError::Unreachable("the upload took too long".to_owned())),
+        Ok(Err(status)) => Err(client.error(at, &status)),
+        Err(_) => Err(client.silence(at, "the upload took too long")),
     }
 }
 
@@ -75,17 +75,17 @@ impl Source for Client {
             CallError::UnknownWorker => FetchError::Unavailable("unknown worker".to_owned()),
         };
         let write = |source| FetchError::Write { path: to.to_owned(), source };
-        let mut service = self.artifacts().map_err(failed)?;
+        let (at, mut service) = self.artifacts().map_err(failed)?;
         let content = v1::GetArtifactRequest { hash: hash.to_string() };
         let request = self.request(content, TRANSFER).map_err(failed)?;
-        let stalled = || FetchError::Unavailable("it stopped in the middle".to_owned());
+        let stalled = || failed(self.silence(at, "it stopped in the middle"));
         let response = timeout(STALL, service.get_artifact(request)).await;
         let response = response.map_err(|_| stalled())?;
-        let mut stream = response.map_err(|status| failed(self.error(&status)))?.into_inner();
+        let mut stream = response.map_err(|status| failed(self.error(at, &status)))?.into_inner();
         let mut file = File::create(to).await.map_err(write)?;
         loop {
             let message = timeout(STALL, stream.message()).await.map_err(|_| stalled())?;
-            match message.map_err(|status| failed(self.error(&status)))? {
+            match message.map_err(|status| failed(self.error(at, &status)))? {
                 Some(piece) => file.write_all(&piece.chunk).await.map_err(write)?,
                 None => break,
             }
@@ -108,11 +108,11 @@ pub(super) async fn append_log(
         offset,
         text,
     };
-    let mut service = client.artifacts()?;
+    let (at, mut service) = client.artifacts()?;
     let request = client.request(content, SHORT)?;
     match timeout(SHORT, service.append_trial_log(request)).await {
         Ok(Ok(response)) => Ok(response.into_inner().length),
-        Ok(Err(status)) => Err(client.error(&status)),
-        Err(_) => Err(CallError::Unreachable("no answer in time".to_owned())),
+        Ok(Err(status)) => Err(client.error(at, &status)),
+        Err(_) => Err(client.silence(at, "no answer in time")),
     }
 }

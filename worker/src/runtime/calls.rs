@@ -44,12 +44,12 @@ fn kind(call: &Call) -> CallKind {
 /// Sends a request with a deadline that holds on this side, too.
 macro_rules! send {
     ($shared:ident . $method:ident ( $content:expr ), $deadline:expr) => {{
-        let mut client = $shared.client.worker()?;
+        let (at, mut client) = $shared.client.worker()?;
         let request = $shared.client.request($content, $deadline)?;
         match tokio::time::timeout($deadline, client.$method(request)).await {
             Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return Err($shared.client.error(&status)),
-            Err(_) => return Err(CallError::Unreachable("no answer in time".to_owned())),
+            Ok(Err(status)) => return Err($shared.client.error(at, &status)),
+            Err(_) => return Err($shared.client.silence(at, "no answer in time")),
         }
     }};
 }

@@ -41,6 +41,12 @@ use setup::Setup;
 /// Events that may wait; whoever brings more waits, too.
 const WAITING: usize = 1024;
 
+/// Longest wait between two tries to reach the only coordinator.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// The same where one of several takes over within seconds.
+const TAKEOVER_WAIT: Duration = Duration::from_secs(1);
+
 /// What the tasks share.
 struct Shared {
     setup: Setup,
@@ -110,6 +116,7 @@ fn config(options: &Options, drain_in: Option<Duration>) -> Config {
         hang_timeout: millis(options.hang_timeout),
         drain_timeout: millis(options.drain_timeout),
         drain_at: drain_in.map(millis),
+        longest_wait: millis(if options.servers.len() > 1 { TAKEOVER_WAIT } else { LONGEST_WAIT }),
         seed: [high, low],
     }
 }

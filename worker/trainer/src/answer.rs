@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use deptune_sweep::answer::{Question, Reply, Request};
 use deptune_sweep::child::{DataFile, PROTOCOL};
-use deptune_sweep::spec::Decoding;
-use deptune_sweep::task::{self, DataError, SourceFile, Split, TaskDef};
+use deptune_sweep::spec::{Decoding, Settings};
+use deptune_sweep::task::{self, DataError, Recipe, SourceFile, Split, TaskDef};
 
 use crate::batch::{Batch, Example};
 use crate::data::{self, Rows};
@@ -63,6 +63,8 @@ struct Answerer {
     pack: Pack,
     def: TaskDef,
     tokenizer: Tokenizer,
+    settings: Settings,
+    /// How answers are found; labels only where the task has them.
     decoding: Decoding,
 }
 
@@ -86,20 +88,27 @@ impl Answerer {
         let numbers = pack.parameters(0)?.numel();
         let adapter = warm::read(&request.adapter, numbers).map_err(|e| Failure::data(&e))?;
         pack.set_parameters(0, &adapter)?;
-        let decoding = settings.train.decoding;
-        Ok(Answerer { pack, def, tokenizer, decoding })
+        let decoding = match def.classes() {
+            [] => Decoding::Greedy,
+            _ => settings.train.decoding,
+        };
+        Ok(Answerer { pack, def, tokenizer, settings: settings.clone(), decoding })
     }
 
     fn replies(&self, question: &Question) -> Result<Vec<Reply>, Failure> {
         match question {
             Question::Predict { rows } => self.predict(rows),
             Question::Evaluate { files } => self.evaluate(files),
+            Question::EvaluateSplit { files, split } => self.evaluate_split(files, *split),
         }
     }
 
-    /// Most tokens of an answer: the longest label's, or the reference's bound where any text may
-    /// be an answer.
+    /// Most tokens of an answer: the longest label's, or the reference's bound in its recipe and
+    /// where any text may be an answer.
     fn answer_tokens(&self) -> Result<usize, Failure> {
+        if self.settings.recipe == Recipe::Reference {
+            return Ok(prepare::REFERENCE_ANSWER);
+        }
         let mut longest = 0;
         for class in self.def.classes() {
             let ids = self.tokenizer.target(class).map_err(|e| Failure::data(&e))?;
@@ -137,7 +146,7 @@ impl Answerer {
 
     fn answers(&self, batch: &Batch, answer_tokens: usize) -> Result<Vec<String>, Failure> {
         let classes = self.def.classes();
-        if self.decoding == Decoding::Labels && !classes.is_empty() {
+        if self.decoding == Decoding::Labels {
             let labels = classes.iter().map(|class| self.tokenizer.target(class));
             let labels = labels.collect::<Result<Vec<_>, _>>().map_err(|e| Failure::data(&e))?;
             let scored = self.pack.score(batch, &labels)?.scores;
@@ -164,14 +173,30 @@ impl Answerer {
         let rows: Rows = data::rows(&self.def, &examples, &self.tokenizer)
             .map_err(|e| Failure::data(&data::Error::Tokenize(e)))?;
         let longest = rows.examples.iter().map(|e| e.labels.len()).max().unwrap_or(1);
+        self.judge(&rows, split, longest)
+    }
+
+    fn evaluate_split(&self, files: &[DataFile], split: Split) -> Result<Vec<Reply>, Failure> {
+        let data = data::load(&self.def, files, &self.tokenizer, self.settings.seed)
+            .map_err(|e| Failure::data(&e))?;
+        let rows = data.split(split);
+        if rows.examples.is_empty() {
+            return Err(Failure::data(&data::Error::Content(DataError::EmptySplit { split })));
+        }
+        self.judge(rows, split, data.longest_target)
+    }
+
+    /// Judges as a trial of these settings does.
+    fn judge(&self, rows: &Rows, split: Split, longest: usize) -> Result<Vec<Reply>, Failure> {
+        let reference = self.settings.recipe == Recipe::Reference;
         let judge = Judge {
             def: &self.def,
             tokenizer: &self.tokenizer,
             split,
-            rows: &rows,
-            batch_size: BATCH,
-            answer_tokens: longest,
-            unended_counts: false,
+            rows,
+            batch_size: self.settings.train.eval_batch_size as usize,
+            answer_tokens: if reference { prepare::REFERENCE_ANSWER } else { longest },
+            unended_counts: reference,
             decoding: self.decoding,
         };
         let judged = judge.evaluate(&self.pack, 0)?.into_iter();

@@ -85,6 +85,18 @@ pub struct Data {
     pub longest_target: usize,
 }
 
+impl Data {
+    /// One of the splits.
+    #[must_use]
+    pub fn split(&self, split: Split) -> &Rows {
+        match split {
+            Split::Train => &self.train,
+            Split::Validation => &self.validation,
+            Split::Test => &self.test,
+        }
+    }
+}
+
 impl Rows {
     /// The given rows as a batch; numbers that do not exist are left out.
     #[must_use]

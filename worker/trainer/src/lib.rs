@@ -8,7 +8,8 @@
 //! [P ; E + (8/√r) · (A B)[0..L]]        m + L positions
 //! ```
 //!
-//! P learns with the rate α1 (`prompt_lr`), A and B with α2 (`lowrank_lr`).
+//! P learns with the rate α1 (`prompt_lr`), A and B with α2 (`lowrank_lr`): m·d + r·(s + d)
+//! numbers in all, beside which the model stays as it is.
 //!
 //! - [`Model`] loads a directory as Hugging Face lays it out.
 //! - [`Pack`] trains K trials fused on one model: [`Pack::step`] makes an update,
@@ -17,6 +18,23 @@
 //! - [`method`] holds start values and the layout of parameters, [`optim`] and [`schedule`] the
 //!   updates, [`dropout`] the masks, [`checkpoint`] and [`tensors`] the files.
 //! - [`mod@run`] is the child process that deptune's agents spawn, built from these parts.
+//!
+//! # The method in formulas
+//!
+//! As the authors' code has it; where deptune's own recipe differs, that is said.
+//!
+//! | what | formula | where |
+//! |---|---|---|
+//! | start | P = the embeddings of [a fixed text](tokenize::INIT_TEXT), repeated to m rows; A uniform in ±1/√r; B = 0 | [`method::initial`] |
+//! | offset | 8/√r · A B, row i at token i of the text, the prompt not counted | [`method::scaling`] |
+//! | T5 | the encoder reads [P ; E + offset] at the positions 0 to m+L-1 of its relative bias; padding is a masked key, so neither it nor its rows of A count | [`Pack::encode`] |
+//! | decoders | the reference pads on the left, so that a text meets the *last* rows of A, and counts padding as positions in training though not in generation; deptune's own recipe counts real tokens alone, in both alike | [`Settings::recipe`](pack::Settings::recipe) |
+//! | loss | mean of -log p(token) over the label tokens of a batch, the end token included; with accumulation, the mean of the micro-batches' means | [`Pack::step`], [`StepReport`] |
+//! | dropout | everywhere that the model has it, prompt and offset included, in training alone; the masks are functions of seed, step and place | [`dropout`] |
+//! | clipping | g·min(1, c/(‖g‖ + 10⁻⁶)), ‖g‖ over P, A and B together | [`optim`] |
+//! | schedule | update k of T: (k-1)/w while k-1 < w, then (T-k+1)/(T-w), for both rates; the first update moves nothing | [`schedule`] |
+//! | update | AdamW with β = (0.9, 0.999): p -= α·√(1-β₂ᵗ)/(1-β₁ᵗ) · m/(√v + 10⁻⁶), ε added before the bias correction | [`optim`] |
+//! | answer | greedy, token by token, up to the end token; of equally good evaluations the first counts | [`Pack::evaluate`], [`evaluate`] |
 //!
 //! # Training a prompt
 //!
@@ -52,6 +70,8 @@
 //! # Ok(())
 //! # }
 //! ```
+
+#![deny(missing_docs)]
 
 pub mod answer;
 pub mod batch;

@@ -12,7 +12,7 @@ use crate::store::OpenError;
 /// itself holds no password.
 #[derive(Clone)]
 pub struct Address {
-    options: PgConnectOptions,
+    options: Box<PgConnectOptions>,
 }
 
 impl FromStr for Address {
@@ -38,13 +38,13 @@ impl FromStr for Address {
                 "it names no database (expected postgres://USER@HOST:PORT/DATABASE)",
             ));
         }
-        Ok(Address { options: options.application_name("deptune") })
+        Ok(Address { options: Box::new(options.application_name("deptune")) })
     }
 }
 
 impl Address {
     pub(super) fn options(&self) -> PgConnectOptions {
-        self.options.clone()
+        (*self.options).clone()
     }
 
     /// Whether the way to the database stays on this machine.

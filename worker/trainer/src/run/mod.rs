@@ -20,7 +20,6 @@ use deptune_sweep::outcome::FailureClass;
 use deptune_sweep::task::{Recipe, Split};
 
 use crate::batch::Batch;
-use crate::data::Rows;
 use crate::evaluate::{Judge, Judged};
 use crate::order::Order;
 use emit::{Emitter, Gone};
@@ -224,16 +223,11 @@ impl<'a, W: Write> Run<'a, W> {
 
     fn judge(&self, split: Split) -> Judge<'_> {
         let Prepared { data, def, tokenizer, settings, answer_tokens, .. } = &self.prepared;
-        let rows: &Rows = match split {
-            Split::Train => &data.train,
-            Split::Validation => &data.validation,
-            Split::Test => &data.test,
-        };
         Judge {
             def,
             tokenizer,
             split,
-            rows,
+            rows: data.split(split),
             batch_size: settings.train.eval_batch_size as usize,
             answer_tokens: *answer_tokens,
             unended_counts: settings.recipe == Recipe::Reference,
