@@ -186,11 +186,7 @@ impl Masks<'_> {
         self.seeds.iter().flat_map(|&seed| self.rows.iter().map(move |&row| (seed, row)))
     }
 
-    fn fill(
-        &self,
-        shape: &[usize],
-        write: impl FnOnce(&mut [f32]),
-    ) -> Result<Tensor, TchError> {
+    fn fill(&self, shape: &[usize], write: impl FnOnce(&mut [f32])) -> Result<Tensor, TchError> {
         let size: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
         let tensor = Tensor::f_empty(size, (Kind::Float, Device::Cpu))?;
         let elements = shape.iter().product();

@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use deptune_sweep::task::Recipe;
 use deptune_trainer::{
-    Adapter, Backward, Batch, Checkpoint, Example, Identity, LowRank, Member, Method, Model, Pack, Padding,
-    Settings,
+    Adapter, Backward, Batch, Checkpoint, Example, Identity, LowRank, Member, Method, Model, Pack,
+    Padding, Settings,
 };
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};

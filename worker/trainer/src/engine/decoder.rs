@@ -215,8 +215,7 @@ impl<'a> Decoder<'a> {
             let (cross_norm, cross_weights) =
                 self.cross(layer, cross, &mut x, &mut crossed, pool)?;
             let drops = self.feed_forward_drops(layer);
-            let feed_forward =
-                feed_forward.forward(&mut x, epsilon, self.law, drops, pool)?;
+            let feed_forward = feed_forward.forward(&mut x, epsilon, self.law, drops, pool)?;
             let norm = norm_;
             saved.push(SavedLayer { norm, qkv, weights, cross_norm, cross_weights, feed_forward });
         }
@@ -241,8 +240,7 @@ impl<'a> Decoder<'a> {
 
             let drop = self.drop(|masks| &masks.layers[layer].attention);
             let length = self.tokens * inner;
-            let context: Buffer<E> =
-                project_back(&dx, &attention.out, d, length, drop, pool)?;
+            let context: Buffer<E> = project_back(&dx, &attention.out, d, length, drop, pool)?;
             let mut qkv: Buffer<E> = pool.zeros(3 * length);
             let masks = self.masks.as_ref().map(|masks| &masks.layers[layer].weights);
             attend_back(&tiny, &saved.qkv, masks, &saved.weights, &context, &mut qkv);
@@ -511,7 +509,13 @@ impl<'a> Decoder<'a> {
                             let scores = &scores[place..place + width];
                             let weights = &mut weights[place..place + width];
                             kernels::softmax(
-                                scores, None, keys, masks, &mut scratch, weights, kept,
+                                scores,
+                                None,
+                                keys,
+                                masks,
+                                &mut scratch,
+                                weights,
+                                kept,
                             );
                         }
                     }

@@ -6,9 +6,7 @@ use super::buffer::{Buffer, Pool};
 use super::element::Element;
 use super::isa;
 use super::kernels::{self, Drop};
-use super::layers::{
-    FeedForwardDrops, SavedFeedForward, SavedNorm, norm, project, project_back,
-};
+use super::layers::{FeedForwardDrops, SavedFeedForward, SavedNorm, norm, project, project_back};
 use super::layout::Layout;
 use super::products::{Matrices, each, linear, linear_back};
 use super::weights::{SelfAttention, Sizes, Weights};

@@ -61,12 +61,7 @@ pub(super) fn add_dropped<E: Element>(
 }
 
 /// out = x ∘ mask, in the format of products.
-pub(super) fn dropped<E: Element>(
-    x: &[f32],
-    width: usize,
-    drop: Option<Drop<'_>>,
-    out: &mut [E],
-) {
+pub(super) fn dropped<E: Element>(x: &[f32], width: usize, drop: Option<Drop<'_>>, out: &mut [E]) {
     isa::run(
         #[inline(always)]
         || {
@@ -144,9 +139,7 @@ pub(super) fn norm_back<E: Element, G: Element>(
         || {
             let weight = weight.as_chunks::<LANES>().0;
             let rows = grad.chunks_exact(width).zip(unit.chunks_exact(width));
-            for (((grad, unit), dx), &factor) in
-                rows.zip(dx.chunks_exact_mut(width)).zip(factors)
-            {
+            for (((grad, unit), dx), &factor) in rows.zip(dx.chunks_exact_mut(width)).zip(factors) {
                 let (grad, unit) = (grad.as_chunks::<LANES>().0, unit.as_chunks::<LANES>().0);
                 let mut sums = [0f32; LANES];
                 for ((grad, unit), weight) in grad.iter().zip(unit).zip(weight) {

@@ -61,21 +61,13 @@ fn matrix<E: Element>(data: &[E], rows: usize, columns: usize) -> Result<Tensor,
     view(data.as_ptr(), data.len(), rows * columns, &sizes, &[columns as i64, 1])
 }
 
-fn matrix_mut<E: Element>(
-    data: &mut [E],
-    rows: usize,
-    columns: usize,
-) -> Result<Tensor, TchError> {
+fn matrix_mut<E: Element>(data: &mut [E], rows: usize, columns: usize) -> Result<Tensor, TchError> {
     let sizes = [rows as i64, columns as i64];
     view(data.as_mut_ptr(), data.len(), rows * columns, &sizes, &[columns as i64, 1])
 }
 
 /// out [n, outputs] = x [n, inputs] Wᵀ, with W [outputs, inputs].
-pub(super) fn linear<E: Element>(
-    x: &[E],
-    weight: &Tensor,
-    out: &mut [E],
-) -> Result<(), TchError> {
+pub(super) fn linear<E: Element>(x: &[E], weight: &Tensor, out: &mut [E]) -> Result<(), TchError> {
     let (outputs, inputs) = weight.size2()?;
     let rows = out.len() / outputs.max(1) as usize;
     let x = matrix(x, rows, inputs as usize)?;
