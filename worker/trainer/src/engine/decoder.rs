@@ -349,7 +349,7 @@ impl<'a> Decoder<'a> {
         pool.give(absorbed);
         let value = cross.value.f_transpose(1, 2)?;
         let mut context: Buffer<E> = pool.take(self.tokens * sizes.inner());
-        self.from_heads(&sums, d, &value, &mut context, pool)?;
+        self.joined_heads(&sums, d, &value, &mut context, pool)?;
         pool.give(sums);
         let drop = self.drop(|masks| &masks.layers[layer].cross);
         project(&context, &cross.out, x, d, drop, pool)?;
@@ -394,7 +394,7 @@ impl<'a> Decoder<'a> {
         }
         pool.give(sums);
         let mut query: Buffer<E> = pool.take(inner);
-        self.from_heads(&grads, d, &cross.key.f_transpose(1, 2)?, &mut query, pool)?;
+        self.joined_heads(&grads, d, &cross.key.f_transpose(1, 2)?, &mut query, pool)?;
         pool.give(grads);
         let mut grad: Buffer<E> = pool.take(self.tokens * d);
         linear_back(&query, &cross.query, &mut grad)?;
@@ -428,7 +428,7 @@ impl<'a> Decoder<'a> {
 
     /// [heads, tokens, columns] times a map [heads, columns, d_kv] of each head, as tokens
     /// [tokens, heads · d_kv].
-    fn from_heads<E: Element>(
+    fn joined_heads<E: Element>(
         &self,
         x: &[E],
         columns: usize,

@@ -190,7 +190,7 @@ impl Encoder<'_> {
             self.softmax(layer, group, bias, &scores, weights, &mut kept);
             pool.give(scores);
             let context = &mut context[first..first + size];
-            let kept_of = Matrices::new(&*kept, count, width, width);
+            let kept_of = Matrices::new(&kept, count, width, width);
             each(kept_of, of(&value[first..first + size]), context)?;
             pool.give(kept);
         }
@@ -301,10 +301,10 @@ impl Encoder<'_> {
             );
             let [dquery, dkey, dvalue] = &mut grads;
             let range = first..first + size;
-            let kept_of = Matrices::new(&*kept, count, width, width);
+            let kept_of = Matrices::new(&kept, count, width, width);
             each(kept_of.transposed(), of(grad), &mut dvalue[range.clone()])?;
             pool.give(kept);
-            let scores_of = Matrices::new(&*scores, count, width, width);
+            let scores_of = Matrices::new(&scores, count, width, width);
             each(scores_of, of(&key[range.clone()]), &mut dquery[range.clone()])?;
             let query = of(&query[range.clone()]);
             each(scores_of.transposed(), query, &mut dkey[range])?;

@@ -228,7 +228,7 @@ impl Wave<'_> {
         let (mut a, mut b) = (vec![0f32; length * trial.rank], vec![0f32; trial.b.len()]);
         if trial.rank > 0 {
             offsets.iter_mut().for_each(|x| *x *= trial.scaling);
-            let offsets = Matrices::new(&*offsets, 1, length, d);
+            let offsets = Matrices::new(&offsets, 1, length, d);
             let b_of = Matrices::new(&trial.b, 1, trial.rank, d);
             each(offsets, b_of.transposed(), &mut a)?;
             let a_of = Matrices::new(&trial.a, 1, length, trial.rank);
