@@ -85,7 +85,12 @@ pub(crate) enum Command {
     Best(cmd::best::Args),
     Curves(cmd::curves::Args),
     Logs(cmd::logs::Args),
+    Pause(cmd::pause::Args),
+    Resume(cmd::resume::Args),
+    Change(cmd::change::Args),
+    Retry(cmd::retry::Args),
     Cancel(cmd::cancel::Args),
+    Delete(cmd::delete::Args),
     Sql(cmd::sql::Args),
     Export(cmd::export::Args),
     #[command(subcommand)]

@@ -87,7 +87,7 @@ async fn follow_with(
             None => {
                 // The stream ends with the sweep; a coordinator that shuts down ends it early.
                 let found = get(client, sweep).await?;
-                if json::status(found.status) != "running" {
+                if matches!(json::status(found.status), "finished" | "cancelled") {
                     return Ok(found);
                 }
                 tonic::Status::unavailable("the stream ended early")

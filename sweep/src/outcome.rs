@@ -109,6 +109,8 @@ impl FailureClass {
 pub enum SweepStatus {
     /// Some trial has no outcome yet.
     Running,
+    /// Nothing is leased until a person resumes it; what runs goes on to its end.
+    Paused,
     /// Every trial has an outcome.
     Finished,
     /// Cancelled; every trial has an outcome.
@@ -116,4 +118,12 @@ pub enum SweepStatus {
 }
 
 names!(SweepStatus, "sweep status",
-    Running => "running", Finished => "finished", Cancelled => "cancelled");
+    Running => "running", Paused => "paused", Finished => "finished", Cancelled => "cancelled");
+
+impl SweepStatus {
+    /// Whether every trial has an outcome.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        matches!(self, SweepStatus::Finished | SweepStatus::Cancelled)
+    }
+}

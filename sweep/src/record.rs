@@ -28,9 +28,10 @@ pub struct SweepRecord {
     pub submission: Submission,
     /// Hash of the submission: equal sweeps have equal hashes.
     pub spec_hash: ArtifactHash,
-    /// Number of trials.
+    /// Number of trials: those of the spec's grid, then those that were added, by index.
     pub total: u64,
-    /// Trials with index below this have a [`TrialRecord`]; the others were never leased.
+    /// Trials of the grid with index below this have a [`TrialRecord`]; of the others those that
+    /// were cancelled one by one. Added trials have one from the start.
     pub next_index: u64,
     /// State.
     pub status: SweepStatus,
@@ -38,6 +39,44 @@ pub struct SweepRecord {
     pub submitted: WallMillis,
     /// When its last trial ended.
     pub finished: Option<WallMillis>,
+    /// What it may use now; `None`: as the spec says.
+    pub controls: Option<Controls>,
+    /// Milliseconds for which slots were busy with it. Attempts that run count up to their last
+    /// heartbeat.
+    pub used: u64,
+}
+
+/// What a person may change while a sweep runs. The spec's `[limits]` give the first values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Controls {
+    /// Sweeps of a higher priority are served first. -1000..=1000.
+    pub priority: i32,
+    /// Share of the leases among sweeps of one priority. 1..=1000.
+    pub weight: u32,
+    /// Trials leased at the same time.
+    pub max_parallel: Option<u32>,
+    /// Milliseconds for which slots may be busy with it, all together.
+    pub budget: Option<u64>,
+}
+
+impl Controls {
+    /// Highest priority; the lowest is its negative.
+    pub const MAX_PRIORITY: i32 = 1000;
+    /// Largest weight.
+    pub const MAX_WEIGHT: u32 = 1000;
+    /// Largest budget, in milliseconds: a million hours.
+    pub const MAX_BUDGET: u64 = 1_000_000 * 3_600_000;
+}
+
+/// Why a trial exists that the spec's grid does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Added {
+    /// The trial of the grid whose settings it has, but for the seed.
+    pub origin: u64,
+    /// Its seed.
+    pub seed: u64,
+    /// The trial that it runs again.
+    pub retry_of: Option<u64>,
 }
 
 /// What a client submits: the spec's text and what its paths meant on the client's machine.
@@ -94,6 +133,8 @@ pub struct TrialRecord {
     pub alone: bool,
     /// The latest checkpoint that the coordinator holds.
     pub checkpoint: Option<CheckpointRef>,
+    /// Why it exists, unless it is one of the grid.
+    pub added: Option<Added>,
 }
 
 /// Where a trial stands.
@@ -289,6 +330,24 @@ pub enum LogEntry {
     Finished {
         /// Its state now.
         status: SweepStatus,
+    },
+    /// A person paused the sweep.
+    Paused,
+    /// The sweep runs again: it was resumed, or got more trials.
+    Resumed,
+    /// The sweep got more trials.
+    Added {
+        /// Index of the first.
+        first: u64,
+        /// How many.
+        count: u64,
+        /// Whether they run others again.
+        retries: bool,
+    },
+    /// A person changed what the sweep may use.
+    Changed {
+        /// As it is now.
+        controls: Controls,
     },
 }
 

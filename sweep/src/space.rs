@@ -216,6 +216,23 @@ impl Spec {
         index / length(&self.space.seeds).max(1)
     }
 
+    /// Updates of the trial at `index`, without working out the rest of its settings; 0 for an
+    /// index past the last.
+    #[must_use]
+    pub fn steps(&self, index: u64) -> u64 {
+        if index >= self.total() {
+            return 0;
+        }
+        let mut rest = self.configuration(index);
+        for axis in self.space.train.iter().rev() {
+            let Some(at) = digit(&mut rest, axis.len()) else { return 0 };
+            if let TrainAxis::Steps(values) = axis {
+                return values.get(at).copied().unwrap_or(0);
+            }
+        }
+        self.train.steps
+    }
+
     /// The settings of the trial at `index`, the same for ever; `None` for an index past the
     /// last.
     #[must_use]

@@ -117,7 +117,7 @@ fn manifest(sweep: &v1::Sweep, trial: &v1::Trial, id: TrialId) -> Result<Manifes
         what: format!("trial {id} has no adapter: it has not succeeded"),
         hint: format!("'deptune show {id}' shows how it stands"),
     })?;
-    let (model, settings) = settings(sweep, id)?;
+    let (model, settings) = settings(sweep, trial)?;
     let test = result.test.as_ref().and_then(|test| test.metrics.first());
     Ok(Manifest {
         format: FORMAT,
@@ -137,7 +137,7 @@ fn manifest(sweep: &v1::Sweep, trial: &v1::Trial, id: TrialId) -> Result<Manifes
 }
 
 /// The model's path and the trial's settings, computed from the spec as the coordinator does.
-fn settings(sweep: &v1::Sweep, id: TrialId) -> Result<(String, Settings), Error> {
+fn settings(sweep: &v1::Sweep, trial: &v1::Trial) -> Result<(String, Settings), Error> {
     let missing = |what| Error::Answer { doing: "find the sweep", what };
     let model = ModelConfig::parse("config.json", &sweep.model_config).map_err(|error| {
         tracing::debug!(error = chain(&error));
@@ -148,7 +148,10 @@ fn settings(sweep: &v1::Sweep, id: TrialId) -> Result<(String, Settings), Error>
         tracing::debug!(%error);
         missing("spec that this version understands")
     })?;
-    let settings = spec.settings(id.index).ok_or(missing("such trial"))?;
+    // A trial that was added to the grid has the settings of its configuration, and its own seed.
+    let first = trial.configuration * spec.space.seeds.len() as u64;
+    let mut settings = spec.settings(first).ok_or(missing("such trial"))?;
+    settings.seed = trial.seed;
     Ok((spec.model.path, settings))
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Args {
 enum Status {
     /// Some trial has no outcome yet
     Running,
+    /// Paused by a person
+    Paused,
     /// Every trial has an outcome
     Finished,
     /// Cancelled by a person
@@ -39,6 +41,7 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let status = match args.status {
         None => v1::SweepStatus::Unspecified,
         Some(Status::Running) => v1::SweepStatus::Running,
+        Some(Status::Paused) => v1::SweepStatus::Paused,
         Some(Status::Finished) => v1::SweepStatus::Finished,
         Some(Status::Cancelled) => v1::SweepStatus::Cancelled,
     };

@@ -5,17 +5,22 @@ pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod best;
 pub(crate) mod cancel;
+pub(crate) mod change;
 pub(crate) mod check;
 pub(crate) mod curves;
+pub(crate) mod delete;
 pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod predict;
 pub(crate) mod predictions;
 pub(crate) mod restore;
+pub(crate) mod resume;
+pub(crate) mod retry;
 pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod sql;
@@ -33,6 +38,7 @@ use crate::client::Client;
 use crate::local::Coordinator;
 use crate::logging::{self, Talk};
 use crate::output::error::{Error, Exit};
+use crate::output::{self, json, number};
 use crate::paths;
 
 /// Carries out the command.
@@ -87,7 +93,12 @@ async fn carry_out(globals: &Globals, command: Command) -> Result<Exit, Error> {
         Command::Best(args) => best::run(globals, &args).await,
         Command::Curves(args) => curves::run(globals, &args).await,
         Command::Logs(args) => logs::run(globals, &args).await,
+        Command::Pause(args) => pause::run(globals, &args).await,
+        Command::Resume(args) => resume::run(globals, &args).await,
+        Command::Change(args) => change::run(globals, &args).await,
+        Command::Retry(args) => retry::run(globals, &args).await,
         Command::Cancel(args) => cancel::run(globals, &args).await,
+        Command::Delete(args) => delete::run(globals, &args).await,
         Command::Sql(args) => sql::run(globals, &args).await,
         Command::Export(args) => export::run(globals, &args).await,
         Command::Adapter(command) => adapter::run(globals, command).await,
@@ -105,6 +116,36 @@ async fn carry_out(globals: &Globals, command: Command) -> Result<Exit, Error> {
 /// Connects to the coordinator that the options name.
 async fn connect(globals: &Globals) -> Result<Client, Error> {
     Client::connect(&paths::target(globals)?).await
+}
+
+/// Says how a sweep stands after it was changed.
+fn tell_changed(
+    globals: &Globals,
+    doing: &'static str,
+    sweep: Option<v1::Sweep>,
+) -> Result<Exit, Error> {
+    let sweep = sweep.ok_or(Error::Answer { doing, what: "sweep" })?;
+    if globals.json {
+        output::json_line(&json::sweep(&sweep))?;
+    } else {
+        output::say(&format!(
+            "sweep {} ({}) is {}: {} running, {} waiting, {} succeeded, {} failed, {} cancelled",
+            sweep.id,
+            sweep.name,
+            json::status(sweep.status),
+            number::count(sweep.running, "trial"),
+            sweep.pending,
+            sweep.succeeded,
+            sweep.failed,
+            sweep.cancelled,
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+/// A request id that nobody used.
+fn request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
 }
 
 /// One sweep, by id or name.

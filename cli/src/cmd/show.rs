@@ -78,12 +78,26 @@ fn summary(sweep: &v1::Sweep) -> String {
         let at = wire::trial_name(trial);
         rows.push(("best", format!("{} {} (trial {at})", sweep.metric_name, number::metric(best))));
     }
+    rows.push(("limits", limits(sweep)));
+    rows.push(("used", format!("{:.2} GPU-hours", sweep.used_gpu_hours)));
     rows.push(("submitted", number::time(sweep.submitted_unix_ms)));
     if let Some(finished) = sweep.finished_unix_ms {
         rows.push(("finished", number::time(finished)));
     }
     rows.push(("spec hash", sweep.spec_hash.clone()));
     pairs(&rows)
+}
+
+/// What a sweep may use.
+pub(super) fn limits(sweep: &v1::Sweep) -> String {
+    let parallel = sweep.max_parallel.map(|most| format!(", at most {most} trials at once"));
+    let budget = sweep.budget_gpu_hours.map(|hours| format!(", at most {hours} GPU-hours"));
+    let (priority, weight) = (sweep.priority, sweep.weight);
+    format!(
+        "priority {priority}, weight {weight}{}{}",
+        parallel.unwrap_or_default(),
+        budget.unwrap_or_default()
+    )
 }
 
 fn trial_table(trials: &[v1::Trial], metric_name: &str) -> String {

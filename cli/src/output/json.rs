@@ -41,6 +41,7 @@ pub(crate) fn trial_name(id: v1::TrialId) -> String {
 pub(crate) fn status(value: i32) -> &'static str {
     match v1::SweepStatus::try_from(value) {
         Ok(v1::SweepStatus::Running) => "running",
+        Ok(v1::SweepStatus::Paused) => "paused",
         Ok(v1::SweepStatus::Finished) => "finished",
         Ok(v1::SweepStatus::Cancelled) => "cancelled",
         Ok(v1::SweepStatus::Unspecified) | Err(_) => "",
@@ -93,6 +94,11 @@ pub(crate) fn sweep(sweep: &v1::Sweep) -> Value {
         "submitted": number::time(sweep.submitted_unix_ms),
         "finished": sweep.finished_unix_ms.map(number::time),
         "spec_hash": sweep.spec_hash,
+        "priority": sweep.priority,
+        "weight": sweep.weight,
+        "max_parallel": sweep.max_parallel,
+        "budget_gpu_hours": sweep.budget_gpu_hours,
+        "used_gpu_hours": real(sweep.used_gpu_hours),
     });
     if !sweep.spec.is_empty() {
         value["spec"] = json!(sweep.spec);
@@ -176,6 +182,7 @@ pub(crate) fn trial(trial: &v1::Trial) -> Value {
         "adapter_hash": text(&trial.adapter_hash),
         "attempts": trial.attempts,
         "worker": text(&trial.worker),
+        "retry_of": trial_id(trial.retry_of),
     })
 }
 
@@ -267,6 +274,15 @@ pub(crate) fn news(news: &v1::watch_sweep_response::What) -> Value {
                 Some(What::Finished(it)) => {
                     json!({"kind": "finished", "status": status(it.status)})
                 }
+                Some(What::Paused(_)) => json!({"kind": "paused"}),
+                Some(What::Resumed(_)) => json!({"kind": "resumed"}),
+                Some(What::Added(it)) => json!({
+                    "kind": "added", "first": it.first, "count": it.count, "retries": it.retries,
+                }),
+                Some(What::Changed(it)) => json!({
+                    "kind": "changed", "priority": it.priority, "weight": it.weight,
+                    "max_parallel": it.max_parallel, "budget_gpu_hours": it.budget_gpu_hours,
+                }),
                 None => json!({"kind": "unknown"}),
             };
             value["cursor"] = json!(entry.cursor);

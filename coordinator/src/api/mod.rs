@@ -2,6 +2,7 @@
 //! authenticate, convert and map; whatever else speaks to people later does the same.
 
 mod artifact;
+mod control;
 mod error;
 mod page;
 mod submit;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use deptune_sweep::id::SweepId;
-use deptune_sweep::outcome::SweepStatus;
 use deptune_sweep::record::{LogEntry, LogRecord};
 use deptune_sweep::scheduler::SweepProgress;
 use tokio::sync::mpsc;
@@ -37,6 +36,8 @@ type Watcher = mpsc::Sender<Result<News, Error>>;
 /// Whether the watcher wants more.
 enum Next {
     More,
+    /// The last entry says that the sweep has ended.
+    Finished,
     Enough,
 }
 
@@ -67,12 +68,13 @@ impl Api {
         loop {
             cursor.borrow_and_update();
             // Read before the log: if the sweep had ended by then, its last entry is in the log.
-            let ended = self.summary(id).await?.status != SweepStatus::Running;
-            if let Next::Enough = self.tell_entries(id, &mut after, watcher).await? {
-                return Ok(());
-            }
-            if ended {
-                return Ok(());
+            let ended = self.summary(id).await?.status.is_over();
+            match self.tell_entries(id, &mut after, watcher).await? {
+                Next::Enough => return Ok(()),
+                _ if ended => return Ok(()),
+                // It ended meanwhile; or it had ended before and was run again since.
+                Next::Finished => continue,
+                Next::More => {}
             }
             loop {
                 tokio::select! {
@@ -98,18 +100,18 @@ impl Api {
         after: &mut u64,
         watcher: &Watcher,
     ) -> Result<Next, Error> {
+        let mut finished = false;
         loop {
             let page = self.store.log(id, *after, PAGE).await?;
             for record in page.items {
                 *after = record.cursor;
-                let last = matches!(record.what, LogEntry::Finished { .. });
-                let gone = watcher.send(Ok(News::Entry(Box::new(record)))).await.is_err();
-                if last || gone {
+                finished = matches!(record.what, LogEntry::Finished { .. });
+                if watcher.send(Ok(News::Entry(Box::new(record)))).await.is_err() {
                     return Ok(Next::Enough);
                 }
             }
             if !page.more {
-                return Ok(Next::More);
+                return Ok(if finished { Next::Finished } else { Next::More });
             }
         }
     }

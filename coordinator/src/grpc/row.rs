@@ -1,5 +1,6 @@
 //! Rows of the store as messages.
 
+use deptune_proto::convert::hours;
 use deptune_proto::v1;
 use deptune_sweep::outcome::FailureClass;
 
@@ -34,6 +35,11 @@ pub(super) fn sweep(summary: SweepSummary) -> v1::Sweep {
         submitted_unix_ms: summary.submitted,
         finished_unix_ms: summary.finished,
         spec_hash: summary.spec_hash.to_string(),
+        priority: summary.controls.priority,
+        weight: summary.controls.weight,
+        max_parallel: summary.controls.max_parallel,
+        budget_gpu_hours: summary.controls.budget.map(hours),
+        used_gpu_hours: hours(summary.used),
         ..Default::default()
     }
 }
@@ -52,6 +58,7 @@ pub(super) fn trial(row: TrialRow) -> v1::Trial {
         learning_rate: row.learning_rate,
         source: row.source,
         seed: row.seed,
+        retry_of: row.retry_of.map(Into::into),
         outcome: row.outcome.map_or(0, |outcome| v1::Outcome::from(outcome) as i32),
         failure_class: class(row.class),
         message: row.message,

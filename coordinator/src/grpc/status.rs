@@ -74,6 +74,10 @@ reasons!(
     UnknownArtifact => "UNKNOWN_ARTIFACT",
     /// The request id was used before for other content.
     RequestReused => "REQUEST_REUSED",
+    /// The sweep's status does not allow it.
+    WrongStatus => "WRONG_STATUS",
+    /// The trial is not run again.
+    NotRetried => "NOT_RETRIED",
     /// Files must be uploaded first.
     ArtifactMissing => "ARTIFACT_MISSING",
     /// The content is not what its hash and size announced.
@@ -240,6 +244,11 @@ fn runtime_error(error: &runtime::Error, text: &str) -> Status {
                 Refusal::UnknownWorker(_) => (Code::NotFound, Reason::UnknownWorker),
                 Refusal::RequestReused(_) => (Code::AlreadyExists, Reason::RequestReused),
                 Refusal::TooMany { .. } => (Code::InvalidArgument, Reason::TooMany),
+                Refusal::Deleted(_) => (Code::NotFound, Reason::UnknownSweep),
+                Refusal::UnknownTrial(_) => (Code::NotFound, Reason::UnknownTrial),
+                Refusal::NotNow { .. } => (Code::FailedPrecondition, Reason::WrongStatus),
+                Refusal::NotRetried { .. } => (Code::FailedPrecondition, Reason::NotRetried),
+                Refusal::OutOfRange { .. } => (Code::InvalidArgument, Reason::InvalidField),
             };
             status(code, reason, refusal.to_string())
         }

@@ -1,6 +1,6 @@
 //! `SweepService`.
 
-use deptune_proto::convert::{self, NewSweep};
+use deptune_proto::convert::{self, Command, NewSweep};
 use deptune_proto::v1;
 use deptune_proto::v1::sweep_service_server::SweepService;
 use deptune_sweep::id::TrialId;
@@ -31,6 +31,17 @@ fn trial_id(wire: Option<v1::TrialId>) -> Result<Option<TrialId>, Status> {
 fn required_trial(wire: Option<v1::TrialId>) -> Result<TrialId, Status> {
     let missing = || convert::InvalidField::new("trial", convert::Problem::Missing);
     trial_id(wire)?.ok_or_else(|| invalid_field(&missing()))
+}
+
+impl Sweeps {
+    /// Carries out what changes a sweep, and shows it as it is then.
+    async fn control<T>(&self, request: Request<T>) -> Result<v1::Sweep, Status>
+    where
+        Command: TryFrom<T, Error = convert::InvalidField>,
+    {
+        let command = Command::try_from(request.into_inner()).map_err(Error::from)?;
+        Ok(row::sweep(self.0.control(command).await?))
+    }
 }
 
 #[tonic::async_trait]
@@ -89,6 +100,60 @@ impl SweepService for Sweeps {
         convert::request_id(&request.request_id, "request_id").map_err(Error::from)?;
         let sweep = row::sweep(self.0.cancel(&sweep_ref(request.sweep)?).await?);
         Ok(Response::new(v1::CancelSweepResponse { sweep: Some(sweep) }))
+    }
+
+    async fn cancel_trial(
+        &self,
+        request: Request<v1::CancelTrialRequest>,
+    ) -> Result<Response<v1::CancelTrialResponse>, Status> {
+        let sweep = Some(self.control(request).await?);
+        Ok(Response::new(v1::CancelTrialResponse { sweep }))
+    }
+
+    async fn pause_sweep(
+        &self,
+        request: Request<v1::PauseSweepRequest>,
+    ) -> Result<Response<v1::PauseSweepResponse>, Status> {
+        let sweep = Some(self.control(request).await?);
+        Ok(Response::new(v1::PauseSweepResponse { sweep }))
+    }
+
+    async fn resume_sweep(
+        &self,
+        request: Request<v1::ResumeSweepRequest>,
+    ) -> Result<Response<v1::ResumeSweepResponse>, Status> {
+        let sweep = Some(self.control(request).await?);
+        Ok(Response::new(v1::ResumeSweepResponse { sweep }))
+    }
+
+    async fn change_sweep(
+        &self,
+        request: Request<v1::ChangeSweepRequest>,
+    ) -> Result<Response<v1::ChangeSweepResponse>, Status> {
+        let sweep = Some(self.control(request).await?);
+        Ok(Response::new(v1::ChangeSweepResponse { sweep }))
+    }
+
+    async fn retry_trials(
+        &self,
+        request: Request<v1::RetryTrialsRequest>,
+    ) -> Result<Response<v1::RetryTrialsResponse>, Status> {
+        let sweep = Some(self.control(request).await?);
+        Ok(Response::new(v1::RetryTrialsResponse { sweep }))
+    }
+
+    async fn delete_sweep(
+        &self,
+        request: Request<v1::DeleteSweepRequest>,
+    ) -> Result<Response<v1::DeleteSweepResponse>, Status> {
+        let command = Command::try_from(request.into_inner()).map_err(Error::from)?;
+        let (summary, contents) = self.0.delete(command).await?;
+        Ok(Response::new(v1::DeleteSweepResponse {
+            sweep: Some(row::sweep(summary)),
+            attempts: contents.attempts,
+            evaluations: contents.evaluations,
+            log_entries: contents.log_entries,
+        }))
     }
 
     async fn watch_sweep(

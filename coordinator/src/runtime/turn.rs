@@ -184,7 +184,9 @@ fn takes_away(answer: &Result<Reply, Refusal>) -> bool {
     match answer {
         Ok(Reply::Stops(stops)) => !stops.is_empty(),
         Ok(Reply::Exchanged { acks, .. }) => acks.iter().any(|ack| *ack != Ack::Accepted),
-        Ok(Reply::Sweep(_) | Reply::Registered | Reply::Done) => false,
+        // That nothing had to be done for it: perhaps the other one has undone it since.
+        Ok(Reply::Sweep(_)) => true,
+        Ok(Reply::Registered | Reply::Done) => false,
         Err(_) => true,
     }
 }

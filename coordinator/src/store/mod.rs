@@ -22,7 +22,7 @@ pub use memory::{MemoryDatabase, MemoryStore};
 pub use postgres::{Address, Campaign, Leader, PostgresDatabase, PostgresStore};
 pub use row::{
     AttemptRow, EvaluationKey, EvaluationRow, LeaderboardRow, Page, QueryRows, SqlValue,
-    SweepFilter, SweepSummary, TrialPhase, TrialRow,
+    SweepContents, SweepFilter, SweepSummary, TrialPhase, TrialRow,
 };
 pub use sqlite::SqliteStore;
 
@@ -77,6 +77,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// # Errors
     /// See [`Store::find_sweep`].
     fn sweep(&self, sweep: SweepId) -> Answer<'_, Option<SweepSummary>, ReadError>;
+
+    /// How much there is of a sweep.
+    ///
+    /// # Errors
+    /// See [`Store::find_sweep`].
+    fn contents(&self, sweep: SweepId) -> Answer<'_, SweepContents, ReadError>;
 
     /// The spec's text as submitted.
     ///

@@ -3,7 +3,7 @@
 use deptune_sweep::child::{Evaluation, TrialResult};
 use deptune_sweep::id::{ArtifactHash, Epoch, SweepId, TrialId};
 use deptune_sweep::outcome::{FailureClass, Outcome, SweepStatus};
-use deptune_sweep::record::{AttemptEnd, WallMillis};
+use deptune_sweep::record::{AttemptEnd, Controls, WallMillis};
 use deptune_sweep::spec::{Goal, Method};
 
 /// Some rows and whether there are more after them. The next page starts after the last item.
@@ -60,6 +60,21 @@ pub struct SweepSummary {
     pub finished: Option<WallMillis>,
     /// Hash of the submission.
     pub spec_hash: ArtifactHash,
+    /// What it may use.
+    pub controls: Controls,
+    /// Milliseconds for which slots were busy with it.
+    pub used: u64,
+}
+
+/// How many rows there are of a sweep, besides its trials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SweepContents {
+    /// Attempts of its trials.
+    pub attempts: u64,
+    /// Evaluations of its trials.
+    pub evaluations: u64,
+    /// Entries of its log.
+    pub log_entries: u64,
 }
 
 /// Where a trial stands.
@@ -112,6 +127,8 @@ pub struct TrialRow {
     pub source: Option<String>,
     /// Seed.
     pub seed: u64,
+    /// The trial that it runs again.
+    pub retry_of: Option<TrialId>,
     /// The outcome, once there is one.
     pub outcome: Option<Outcome>,
     /// Why it failed.

@@ -82,6 +82,8 @@ pub(crate) async fn what_was_written_is_loaded(bench: Bench) {
         ],
         reporters: vec![(c, worker_id(1))],
         workers: vec![worker_record(1), worker_record(2)],
+        requests: vec![],
+        deleted: vec![],
         last_cursor: 41,
     };
     let store = bench.open().await;

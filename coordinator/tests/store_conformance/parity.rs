@@ -1,13 +1,13 @@
 //! What a real scheduler writes is accepted by every store, and all of them answer alike.
 
-use deptune_coordinator::store::Store;
+use deptune_coordinator::store::{Store, SweepContents};
 use deptune_sweep::id::{ArtifactHash, RequestId, SweepId};
 use deptune_sweep::metric::Number;
-use deptune_sweep::outcome::FailureClass;
+use deptune_sweep::outcome::{FailureClass, SweepStatus};
 use deptune_sweep::record::CheckpointRef;
 use deptune_sweep::scheduler::{
-    Config, Effect, Event, Grant, LeaseProgress, Now, Reply, Report, ReportEnd, Scheduler,
-    TrialProgress,
+    Changes, Config, Control, Effect, Event, Grant, LeaseProgress, Now, Reply, Report, ReportEnd,
+    Scheduler, TrialProgress,
 };
 use uuid::Uuid;
 
@@ -50,6 +50,13 @@ impl World {
             Some(Reply::Exchanged { grants, .. }) => grants,
             other => panic!("{other:?}"),
         }
+    }
+
+    async fn control(&mut self, sweep: u64, control: Control) {
+        self.requests += 1;
+        let request_id = RequestId(Uuid::from_u128(5000 + self.requests));
+        let event = Event::Control { request_id, sweep: SweepId(sweep), control };
+        assert_eq!(self.step(event).await, Some(Reply::Sweep(SweepId(sweep))));
     }
 
     async fn same(&self) {
@@ -109,7 +116,7 @@ async fn a_whole_life_of_two_sweeps() {
     let mut world =
         World { scheduler: Scheduler::new(Config::default()), stores, clock: 0, requests: 0 };
     for n in [1, 2] {
-        let submission = submission("");
+        let submission = submission(&format!("[limits]\npriority = {}\n", 5 - n));
         let spec = Box::new(submission.parse().unwrap());
         let request_id = RequestId(Uuid::from_u128(n));
         world.step(Event::Submit { request_id, submission, spec }).await;
@@ -170,4 +177,43 @@ async fn a_whole_life_of_two_sweeps() {
     assert_eq!((first.succeeded, first.failed), (11, 1));
     let second = world.stores[1].sweep(SweepId(2)).await.unwrap().unwrap();
     assert_eq!(second.cancelled, 12);
+
+    // What people do.
+    let retry = vec![
+        (1, Control::Retry(Vec::new())),
+        (1, Control::Pause),
+        (1, Control::AddSeeds(vec![7])),
+        (1, Control::Resume),
+        (1, Control::CancelTrial(13)),
+        (2, Control::Retry(vec![3])),
+        (2, Control::Pause),
+    ];
+    for (sweep, control) in retry {
+        world.control(sweep, control).await;
+        world.same().await;
+    }
+    let changes = Changes { budget: Some(Some(50_000)), weight: Some(2), ..Changes::default() };
+    world.control(1, Control::Change(changes)).await;
+    let grants = world.exchange(1, Vec::new(), vec![0, 1]).await;
+    assert!(grants.iter().all(|g| g.lease.trial.sweep == SweepId(1) && g.settings.seed != 0));
+    world.clock += 26_000;
+    world.step(Event::Tick).await;
+    world.same().await;
+    let first = world.stores[1].sweep(SweepId(1)).await.unwrap().unwrap();
+    assert_eq!((first.status, first.controls.weight), (SweepStatus::Cancelled, 2));
+    assert!(first.used >= 50_000);
+    let contents = world.stores[1].contents(SweepId(1)).await.unwrap();
+    assert_eq!(contents, world.stores[0].contents(SweepId(1)).await.unwrap());
+    assert!(contents.attempts > 12 && contents.evaluations > 0 && contents.log_entries > 0);
+    let before = world.stores[1].load().await.unwrap();
+    world.control(1, Control::Delete).await;
+    world.same().await;
+    assert_eq!(world.stores[1].sweep(SweepId(1)).await.unwrap(), None);
+    assert_eq!(world.stores[1].contents(SweepId(1)).await.unwrap(), SweepContents::default());
+    let snapshot = world.stores[1].load().await.unwrap();
+    assert_eq!((snapshot.deleted.len(), snapshot.requests.len()), (1, 2));
+    assert_eq!(snapshot.last_cursor, before.last_cursor, "cursors are not used again");
+    let now = Now { monotonic: world.clock, wall: NOW };
+    let restored = Scheduler::restore(Config::default(), snapshot, now).unwrap();
+    assert_eq!(restored.audit(now), Ok(()));
 }

@@ -92,6 +92,8 @@ pub(crate) fn sweep_record(id: u64, name: &str, extra: &str) -> SweepRecord {
         status: SweepStatus::Running,
         submitted: NOW,
         finished: None,
+        controls: None,
+        used: 0,
     }
 }
 
@@ -145,6 +147,7 @@ pub(crate) fn leased(id: TrialId, epoch: u32) -> TrialRecord {
         losses: 0,
         alone: false,
         checkpoint: None,
+        added: None,
     }
 }
 

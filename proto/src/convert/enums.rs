@@ -37,6 +37,7 @@ impl From<SweepStatus> for v1::SweepStatus {
     fn from(status: SweepStatus) -> Self {
         match status {
             SweepStatus::Running => Self::Running,
+            SweepStatus::Paused => Self::Paused,
             SweepStatus::Finished => Self::Finished,
             SweepStatus::Cancelled => Self::Cancelled,
         }
@@ -83,6 +84,7 @@ impl v1::SweepStatus {
         Some(match self {
             Self::Unspecified => return None,
             Self::Running => SweepStatus::Running,
+            Self::Paused => SweepStatus::Paused,
             Self::Finished => SweepStatus::Finished,
             Self::Cancelled => SweepStatus::Cancelled,
         })

@@ -2,9 +2,12 @@
 
 use deptune_sweep::record::{LogEntry, LogRecord};
 
+use super::control::hours;
 use super::enums::class_number;
 use crate::v1;
-use crate::v1::log_entry::{Ended, Finished, Leased, Requeued, Submitted, What};
+use crate::v1::log_entry::{
+    Added, Changed, Ended, Finished, Leased, Paused, Requeued, Resumed, Submitted, What,
+};
 
 impl From<LogRecord> for v1::LogEntry {
     fn from(record: LogRecord) -> Self {
@@ -40,6 +43,17 @@ impl From<LogEntry> for What {
             LogEntry::Finished { status } => {
                 What::Finished(Finished { status: v1::SweepStatus::from(status) as i32 })
             }
+            LogEntry::Paused => What::Paused(Paused {}),
+            LogEntry::Resumed => What::Resumed(Resumed {}),
+            LogEntry::Added { first, count, retries } => {
+                What::Added(Added { first, count, retries })
+            }
+            LogEntry::Changed { controls } => What::Changed(Changed {
+                priority: controls.priority,
+                weight: controls.weight,
+                max_parallel: controls.max_parallel,
+                budget_gpu_hours: controls.budget.map(hours),
+            }),
         }
     }
 }

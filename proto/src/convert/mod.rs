@@ -4,6 +4,7 @@
 //! [`InvalidField`] that names the field. Sizes are bounded here, before anything is looked up
 //! or stored. Writing a message never fails.
 
+mod control;
 mod enums;
 mod error;
 mod evaluation;
@@ -16,6 +17,7 @@ mod report;
 mod sweep;
 mod worker;
 
+pub use control::{Command, hours};
 pub use error::{InvalidField, Problem};
 pub use field::{MAX_MESSAGE, MAX_NAME, MAX_PATH, hash, request_id, worker_id};
 pub use lease::Assignment;

@@ -52,7 +52,7 @@ impl Scheduler {
             failures: trial.failures,
             losses: trial.losses,
             checkpoint: trial.checkpoint.clone(),
-            not_before: sweep.waiting.get(&id.index).copied(),
+            not_before: sweep.waiting.get(id.index),
         })
     }
 
@@ -84,7 +84,7 @@ impl Scheduler {
             check_counts(id, sweep)?;
             for (&index, trial) in &sweep.active {
                 let trial_id = TrialId { sweep: id, index };
-                let waits = sweep.waiting.contains_key(&index);
+                let waits = sweep.waiting.get(index).is_some();
                 match trial.phase {
                     Phase::Leased { worker, slot, .. } => {
                         if waits {
@@ -138,13 +138,17 @@ fn check_counts(id: SweepId, sweep: &Sweep) -> Result<(), Contradiction> {
         return wrong(format!("{} leases are counted, {leased} are there", sweep.leased));
     }
     let known = (sweep.active.len() + sweep.ended.len()) as u64;
-    if known != sweep.next_index || sweep.active.keys().any(|i| sweep.ended.contains_key(i)) {
+    let early = sweep.ended.range(sweep.next_index..sweep.grid).count() + sweep.added.len();
+    if known != sweep.next_index + early as u64
+        || sweep.active.keys().any(|i| sweep.ended.contains_key(i))
+    {
         return wrong(format!("{known} trials are known, {} have a row", sweep.next_index));
     }
-    if sweep.next_index > sweep.record.total {
-        return wrong(format!("{} of {} trials have a row", sweep.next_index, sweep.record.total));
+    if sweep.next_index > sweep.grid || sweep.total != sweep.grid + sweep.added.len() as u64 {
+        let (next, grid, total) = (sweep.next_index, sweep.grid, sweep.total);
+        return wrong(format!("{next} of {grid} trials have a row, {total} there are"));
     }
-    if let Some(index) = sweep.waiting.keys().find(|i| !sweep.active.contains_key(i)) {
+    if let Some(index) = sweep.waiting.indexes().find(|i| !sweep.active.contains_key(i)) {
         return wrong(format!("trial {index} waits and is not active"));
     }
     Ok(())

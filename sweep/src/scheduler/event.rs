@@ -9,8 +9,8 @@ use crate::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, WorkerId};
 use crate::metric::Number;
 use crate::outcome::{FailureClass, SweepStatus, Unknown};
 use crate::record::{
-    AttemptEnd, AttemptRecord, CheckpointRef, LogRecord, OutcomeRecord, SlotRecord, Submission,
-    SweepRecord, TrialRecord, WallMillis, WorkerRecord,
+    AttemptEnd, AttemptRecord, CheckpointRef, Controls, LogRecord, OutcomeRecord, SlotRecord,
+    Submission, SweepRecord, TrialRecord, WallMillis, WorkerRecord,
 };
 use crate::spec::{Settings, Spec};
 
@@ -48,6 +48,15 @@ pub enum Event {
     Cancel {
         /// Which.
         sweep: SweepId,
+    },
+    /// A person changes a sweep.
+    Control {
+        /// Idempotency key.
+        request_id: RequestId,
+        /// Which.
+        sweep: SweepId,
+        /// How.
+        control: Control,
     },
     /// An agent makes itself known.
     Register {
@@ -94,6 +103,39 @@ pub enum Event {
     },
     /// Time passed.
     Tick,
+}
+
+/// How a person changes a sweep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    /// Leases nothing more until it is resumed; what runs goes on to its end.
+    Pause,
+    /// Leases again.
+    Resume,
+    /// Changes what it may use.
+    Change(Changes),
+    /// Runs trials again that ended without success, as new trials. Empty: all of them that were
+    /// not run again yet.
+    Retry(Vec<u64>),
+    /// Runs every configuration with these seeds too.
+    AddSeeds(Vec<u64>),
+    /// Cancels one trial.
+    CancelTrial(u64),
+    /// Deletes the sweep and all its rows. It must have ended.
+    Delete,
+}
+
+/// What is to change; `None` stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// See [`Controls::priority`].
+    pub priority: Option<i32>,
+    /// See [`Controls::weight`].
+    pub weight: Option<u32>,
+    /// See [`Controls::max_parallel`]; `Some(None)` takes the bound away.
+    pub max_parallel: Option<Option<u32>>,
+    /// See [`Controls::budget`]; `Some(None)` takes the bound away.
+    pub budget: Option<Option<u64>>,
 }
 
 /// The end of an attempt.
@@ -177,7 +219,7 @@ pub enum Effect {
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
-    /// To [`Event::Submit`] and [`Event::Cancel`].
+    /// To [`Event::Submit`], [`Event::Cancel`] and [`Event::Control`].
     Sweep(SweepId),
     /// To [`Event::Register`].
     Registered,
@@ -264,6 +306,38 @@ pub enum Refusal {
     /// No such worker, or it was given up: it should register again.
     #[error("worker {0} is not registered")]
     UnknownWorker(WorkerId),
+    /// The sweep was deleted.
+    #[error("sweep {0} was deleted")]
+    Deleted(SweepId),
+    /// No such trial.
+    #[error("there is no trial {0}")]
+    UnknownTrial(TrialId),
+    /// The sweep's status does not allow it.
+    #[error("sweep {sweep} is {status}: it cannot be {what}")]
+    NotNow {
+        /// The sweep.
+        sweep: SweepId,
+        /// Its status.
+        status: SweepStatus,
+        /// What cannot be done, as a participle.
+        what: &'static str,
+    },
+    /// This trial is not run again.
+    #[error("trial {trial} is not run again: {why}")]
+    NotRetried {
+        /// Which.
+        trial: TrialId,
+        /// Why.
+        why: String,
+    },
+    /// A value that makes no sense.
+    #[error("{what} must be {expected}")]
+    OutOfRange {
+        /// Which value.
+        what: &'static str,
+        /// What would make sense.
+        expected: &'static str,
+    },
     /// The request id was used before for something else.
     #[error("request id {0} was used before for another submission")]
     RequestReused(RequestId),
@@ -297,8 +371,46 @@ pub enum Write {
         sweep: SweepId,
         /// Its status.
         status: SweepStatus,
-        /// When it ended.
+        /// When it ended; `None` while it runs or is paused.
         finished: Option<WallMillis>,
+    },
+    /// The sweep has more trials.
+    SweepTotal {
+        /// The sweep.
+        sweep: SweepId,
+        /// Number of its trials now.
+        total: u64,
+    },
+    /// A person changed what the sweep may use.
+    Controls {
+        /// The sweep.
+        sweep: SweepId,
+        /// As it is now.
+        controls: Controls,
+    },
+    /// Slots were busy with the sweep.
+    Used {
+        /// The sweep.
+        sweep: SweepId,
+        /// Milliseconds, all together.
+        used: u64,
+    },
+    /// Remember that a request was carried out.
+    Request {
+        /// Which.
+        request_id: RequestId,
+        /// About which sweep.
+        sweep: SweepId,
+        /// When.
+        at: WallMillis,
+    },
+    /// Delete a sweep and all its rows; that it was there stays known, so that neither its id nor
+    /// its request is used again.
+    DeleteSweep {
+        /// Which.
+        sweep: SweepId,
+        /// When.
+        at: WallMillis,
     },
     /// Insert a trial.
     NewTrial {

@@ -21,23 +21,28 @@
 
 mod audit;
 mod event;
+mod on_added;
 mod on_cancel;
+mod on_control;
 mod on_exchange;
 mod on_heartbeat;
 mod on_submit;
 mod on_tick;
 mod on_worker;
 mod retry;
+mod share;
 mod state;
+mod usage;
 mod view;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
 
 pub use audit::{Contradiction, Standing};
 pub use event::{
-    Ack, Effect, Event, Grant, LeaseKey, LeaseProgress, Now, Refusal, Reply, Report, ReportEnd,
-    Step, Stop, StopReason, TrialProgress, Write,
+    Ack, Changes, Control, Effect, Event, Grant, LeaseKey, LeaseProgress, Now, Refusal, Reply,
+    Report, ReportEnd, Step, Stop, StopReason, TrialProgress, Write,
 };
 pub use state::{Config, RestoreError, Scheduler, Snapshot};
 pub use view::{RunningTrial, SweepProgress};
@@ -52,6 +57,9 @@ impl Scheduler {
                 self.on_submit(request_id, submission, *spec, now, &mut step)
             }
             Event::Cancel { sweep } => self.on_cancel(sweep, now, &mut step),
+            Event::Control { request_id, sweep, control } => {
+                self.on_control(request_id, sweep, control, now, &mut step)
+            }
             Event::Register { worker, name, version, slots, lost } => {
                 self.on_register(worker, name, version, slots, &lost, now, &mut step)
             }

@@ -1,8 +1,8 @@
 //! An agent reports finished attempts and gets trials for its free slots.
 
-use crate::id::{RequestId, SweepId, TrialId, WorkerId};
+use crate::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
 use crate::mutation;
-use crate::outcome::{Outcome, SweepStatus};
+use crate::outcome::Outcome;
 use crate::record::{AttemptRecord, LogEntry, Phase};
 use crate::scheduler::event::{
     Ack, Grant, LeaseKey, Now, Refusal, Reply, Report, ReportEnd, Step, StopReason, Write,
@@ -112,7 +112,7 @@ impl Scheduler {
             // another request the slot is taken.
             return self.granted(id, request_id, slot);
         }
-        let id = self.next_trial(now)?;
+        let id = self.next_trial(worker, now)?;
         self.lease(id, worker, request_id, slot, now, step)
     }
 
@@ -126,24 +126,6 @@ impl Scheduler {
         }
     }
 
-    /// The next trial to lease: sweeps in the order of submission, within a sweep those that wait
-    /// again before those that were never leased, by index.
-    fn next_trial(&self, now: Now) -> Option<TrialId> {
-        self.sweeps.iter().find_map(|(&sweep, state)| {
-            if state.status != SweepStatus::Running {
-                return None;
-            }
-            if state.spec.limits.max_parallel.is_some_and(|most| state.leased >= most) {
-                return None;
-            }
-            let again = state.waiting.iter().find(|&(_, &from)| from <= now.monotonic);
-            let index = again
-                .map(|(&index, _)| index)
-                .or_else(|| (state.next_index < state.record.total).then_some(state.next_index))?;
-            Some(TrialId { sweep, index })
-        })
-    }
-
     fn lease(
         &mut self,
         id: TrialId,
@@ -154,24 +136,27 @@ impl Scheduler {
         step: &mut Step,
     ) -> Option<Grant> {
         let sweep = self.sweeps.get_mut(&id.sweep)?;
-        sweep.waiting.remove(&id.index);
+        sweep.waiting.remove(id.index);
         let phase = Phase::Leased { worker, slot, request_id };
         if let Some(trial) = sweep.active.get_mut(&id.index) {
             trial.epoch = trial.epoch.next();
             trial.phase = phase;
+            trial.charged = now.monotonic;
             let step_held = trial.checkpoint.as_ref().map_or(0, |c| c.step);
             trial.live = Live { step: step_held, ..Live::default() };
             step.writes.push(Write::Trial(trial.record(id)));
         } else {
-            let settings = sweep.spec.settings(id.index)?;
-            let trial = Trial::first(phase);
+            let settings = sweep.settings(id.index)?;
+            let mut trial = Trial::new(Epoch(1), phase, None);
+            trial.charged = now.monotonic;
             step.writes.push(Write::NewTrial {
                 record: trial.record(id),
-                configuration: sweep.spec.configuration(id.index),
+                configuration: sweep.configuration(id.index),
                 settings: Box::new(settings),
             });
             sweep.active.insert(id.index, trial);
             sweep.next_index = id.index + 1;
+            sweep.skip_ended();
             let next_index = sweep.next_index;
             step.writes.push(Write::NextIndex { sweep: id.sweep, next_index });
         }
@@ -188,6 +173,7 @@ impl Scheduler {
             started: now.wall,
         }));
         self.log(id.sweep, Some(id), LogEntry::Leased { epoch, worker, first_step }, now, step);
+        self.take_turn(id.sweep);
         self.arm(id, now);
         if let Some(known) = self.workers.get_mut(&worker) {
             known.slots.insert(slot, id);
@@ -202,41 +188,19 @@ impl Scheduler {
             lease: trial.lease(id),
             slot,
             pack: 0,
-            settings: sweep.spec.settings(id.index)?,
+            settings: sweep.settings(id.index)?,
             sweep: sweep.record.clone(),
             model_path: sweep.spec.model.path.clone(),
             checkpoint: trial.checkpoint.clone(),
         })
     }
 
-    /// Whether some trial could be leased now, were there a slot.
-    #[must_use]
-    pub fn has_work(&self, now: Now) -> bool {
-        self.next_trial(now).is_some()
-    }
-
     /// Sweeps that have a trial without an outcome.
     #[must_use]
     pub fn running_sweeps(&self) -> Vec<SweepId> {
-        let running = |(&id, s): (&SweepId, &super::state::Sweep)| {
-            (s.status == SweepStatus::Running).then_some(id)
-        };
+        let running =
+            |(&id, s): (&SweepId, &super::state::Sweep)| (!s.status.is_over()).then_some(id);
         self.sweeps.iter().filter_map(running).collect()
-    }
-}
-
-impl Trial {
-    fn first(phase: Phase) -> Trial {
-        Trial {
-            epoch: crate::id::Epoch(1),
-            phase,
-            failures: 0,
-            losses: 0,
-            alone: false,
-            checkpoint: None,
-            expires: 0,
-            live: Live::default(),
-        }
     }
 }
 

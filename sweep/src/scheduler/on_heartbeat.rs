@@ -44,6 +44,7 @@ impl Scheduler {
                 let last_step = trial.live.step;
                 step.writes.push(Write::AttemptProgress { lease: progress.lease, last_step });
             }
+            self.charge(id, now, step);
         }
         Ok(Reply::Stops(stops))
     }
@@ -123,36 +124,33 @@ impl Scheduler {
         if !trial.is_held_by(worker, epoch) && !mutation::on("no epoch check on progress") {
             return stop(StopReason::Superseded);
         }
-        if let Phase::Pending { .. } = trial.phase {
-            self.revive(id, worker, now, step)?;
+        if let Phase::Pending { .. } = trial.phase
+            && !self.revive(id, worker, now, step)
+        {
+            // It has finished the trial and got another one for its slot: what it has to tell
+            // counts as long as nobody else was given the trial.
+            return Ok(());
         }
         self.arm(id, now);
         Ok(())
     }
 
-    fn revive(
-        &mut self,
-        id: TrialId,
-        worker: WorkerId,
-        now: Now,
-        step: &mut Step,
-    ) -> Result<(), Stop> {
-        let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return Ok(()) };
-        let Some(trial) = sweep.active.get_mut(&id.index) else { return Ok(()) };
-        let lease = trial.lease(id);
-        let Some(known) = self.workers.get_mut(&worker) else { return Ok(()) };
+    /// Whether there was a slot for it.
+    fn revive(&mut self, id: TrialId, worker: WorkerId, now: Now, step: &mut Step) -> bool {
+        let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return false };
+        let Some(trial) = sweep.active.get_mut(&id.index) else { return false };
+        let Some(known) = self.workers.get_mut(&worker) else { return false };
         // A slot that nobody holds: the worker says that it runs the trial, and it runs it on a
         // slot that we believe free.
         let free = known.record.slots.iter().find(|s| !known.slots.contains_key(&s.slot));
-        let Some(slot) = free.map(|s| s.slot) else {
-            return Err(Stop { lease, reason: StopReason::Superseded });
-        };
+        let Some(slot) = free.map(|s| s.slot) else { return false };
         known.slots.insert(slot, id);
+        trial.charged = now.monotonic;
         trial.losses = trial.losses.saturating_sub(1);
         // A fresh id: the lease belongs to no exchange that could be repeated.
         let request_id = crate::id::RequestId(uuid::Uuid::nil());
         trial.phase = Phase::Leased { worker, slot, request_id };
-        sweep.waiting.remove(&id.index);
+        sweep.waiting.remove(id.index);
         sweep.leased += 1;
         let first_step = trial.checkpoint.as_ref().map_or(0, |c| c.step);
         let epoch = trial.epoch;
@@ -167,7 +165,7 @@ impl Scheduler {
             started,
         }));
         self.log(id.sweep, Some(id), LogEntry::Leased { epoch, worker, first_step }, now, step);
-        Ok(())
+        true
     }
 
     /// Records an evaluation of a trial that its worker holds.

@@ -1,6 +1,7 @@
 //! A sweep is submitted.
 
 use crate::id::{ArtifactHash, RequestId, SweepId};
+use crate::mutation;
 use crate::outcome::SweepStatus;
 use crate::record::{LogEntry, Submission, SweepRecord};
 use crate::scheduler::event::{Effect, Now, Refusal, Reply, Step, Write};
@@ -47,7 +48,10 @@ impl Scheduler {
         step: &mut Step,
     ) -> Result<Reply, Refusal> {
         let spec_hash = submission.hash();
-        if let Some(&id) = self.submissions.get(&request_id) {
+        if let Some(&id) = self.requests.get(&request_id) {
+            if self.deleted.contains_key(&id) {
+                return Err(Refusal::Deleted(id));
+            }
             let same = self.sweeps.get(&id).is_some_and(|s| s.record.spec_hash == spec_hash);
             return if same {
                 Ok(Reply::Sweep(id))
@@ -55,7 +59,11 @@ impl Scheduler {
                 Err(Refusal::RequestReused(request_id))
             };
         }
-        let id = SweepId(self.sweeps.keys().next_back().map_or(1, |last| last.0 + 1));
+        let last = |last: Option<SweepId>| last.map_or(0, |last| last.0);
+        let deleted = last(self.deleted.keys().next_back().copied());
+        let deleted = if mutation::on("id used again after deletion") { 0 } else { deleted };
+        // A deleted sweep's id is not given again: somebody may still report about it.
+        let id = SweepId(last(self.sweeps.keys().next_back().copied()).max(deleted) + 1);
         let record = SweepRecord {
             id,
             request_id,
@@ -67,11 +75,15 @@ impl Scheduler {
             status: SweepStatus::Running,
             submitted: now.wall,
             finished: None,
+            controls: Some(spec.limits.controls()),
+            used: 0,
         };
         step.writes.push(Write::Sweep(Box::new(record.clone())));
         self.log(id, None, LogEntry::Submitted { trials: record.total }, now, step);
-        self.submissions.insert(request_id, id);
-        self.sweeps.insert(id, Sweep::new(record, spec));
+        self.requests.insert(request_id, id);
+        let sweep = Sweep { pass: self.share.at, ..Sweep::new(record, spec) };
+        self.sweeps.insert(id, sweep);
+        self.note_status(id);
         step.effects.push(Effect::WorkAvailable);
         Ok(Reply::Sweep(id))
     }

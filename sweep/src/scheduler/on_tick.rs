@@ -29,6 +29,7 @@ impl Scheduler {
                 }
             }
         }
+        self.check_budgets(now, step);
         let silent = self.config.lease_ttl.saturating_mul(SILENT_TTLS);
         let gone: Vec<WorkerId> = self
             .workers

@@ -75,7 +75,7 @@ impl Scheduler {
         let lease = trial.lease(id);
         step.writes.push(Write::AttemptProgress { lease, last_step: trial.live.step });
         if mutation::on("lease counted down twice") {
-            self.disarm(id);
+            self.disarm(id, now, step);
         }
         match fate {
             Fate::Over => {
@@ -92,7 +92,10 @@ impl Scheduler {
                 });
             }
             Fate::Again(wait) => {
-                self.disarm(id);
+                if mutation::on("budget counted twice on retry") {
+                    self.charge_again(id, now);
+                }
+                self.disarm(id, now, step);
                 let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
                 let Some(trial) = sweep.active.get_mut(&id.index) else { return };
                 // After an expiry the old holder may still be at work: its word counts until
@@ -123,10 +126,10 @@ impl Scheduler {
         now: Now,
         record: impl FnOnce(&Trial) -> OutcomeRecord,
     ) {
-        self.disarm(id);
+        self.disarm(id, now, step);
         let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
         let Some(mut trial) = sweep.active.remove(&id.index) else { return };
-        sweep.waiting.remove(&id.index);
+        sweep.waiting.remove(id.index);
         let record = record(&trial);
         let end = match record.outcome {
             Outcome::Succeeded => AttemptEnd::Succeeded,
@@ -170,11 +173,7 @@ impl Scheduler {
         now: Now,
         step: &mut Step,
     ) {
-        if let Some(state) = self.sweeps.get_mut(&sweep) {
-            state.status = status;
-        }
-        let finished = Some(now.wall);
-        step.writes.push(Write::SweepStatus { sweep, status, finished });
+        self.set_status(sweep, status, Some(now.wall), step);
         self.log(sweep, None, LogEntry::Finished { status }, now, step);
     }
 }

@@ -8,11 +8,14 @@ use crate::metric::Number;
 use crate::mutation;
 use crate::outcome::{Outcome, SweepStatus};
 use crate::record::{
-    CheckpointRef, LogEntry, LogRecord, Phase, SlotRecord, SweepRecord, TrialRecord, WorkerRecord,
+    Added, CheckpointRef, Controls, LogEntry, LogRecord, Phase, SlotRecord, SweepRecord,
+    TrialRecord, WorkerRecord,
 };
 use crate::scheduler::event::{LeaseKey, Now, Step, Write};
+use crate::scheduler::share::Share;
+use crate::scheduler::waiting::Waiting;
 use crate::space::TrainAxis;
-use crate::spec::{Diagnostics, Spec};
+use crate::spec::{Diagnostics, Settings, Spec};
 
 /// Times and bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +41,15 @@ impl Default for Config {
 pub struct Scheduler {
     pub(super) config: Config,
     pub(super) sweeps: BTreeMap<SweepId, Sweep>,
-    pub(super) submissions: BTreeMap<RequestId, SweepId>,
+    /// Requests that were carried out, and about which sweep.
+    pub(super) requests: BTreeMap<RequestId, SweepId>,
+    /// Sweeps that were deleted, and the requests that had submitted them.
+    pub(super) deleted: BTreeMap<SweepId, RequestId>,
+    /// Sweeps that may lease.
+    pub(super) running: BTreeSet<SweepId>,
+    /// Sweeps with a budget that have not ended.
+    pub(super) budgeted: BTreeSet<SweepId>,
+    pub(super) share: Share,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
     /// Expiry of every live lease, soonest first.
     pub(super) expiries: BTreeSet<(u64, TrialId)>,
@@ -51,12 +62,26 @@ pub(super) struct Sweep {
     pub(super) record: Arc<SweepRecord>,
     pub(super) spec: Spec,
     pub(super) status: SweepStatus,
-    /// First index that was never leased.
+    pub(super) controls: Controls,
+    /// Trials of the spec's grid.
+    pub(super) grid: u64,
+    /// All trials: those of the grid and those that were added.
+    pub(super) total: u64,
+    /// First index of the grid that was never leased and has not ended.
     pub(super) next_index: u64,
+    /// The added trials.
+    pub(super) added: BTreeMap<u64, Added>,
+    /// Trials that are run again, and by which.
+    pub(super) retries: BTreeMap<u64, u64>,
+    /// Where it is in the order of service, see [`Share`].
+    pub(super) pass: u64,
+    /// Milliseconds of slots that it used, and as written last.
+    pub(super) used: u64,
+    pub(super) used_written: u64,
     /// Trials that were leased and have no outcome.
     pub(super) active: BTreeMap<u64, Trial>,
-    /// Those of `active` that wait, and the monotonic time before which they are not leased.
-    pub(super) waiting: BTreeMap<u64, u64>,
+    /// Those of `active` that wait.
+    pub(super) waiting: Waiting,
     /// Trials with an outcome.
     pub(super) ended: BTreeMap<u64, Ended>,
     /// Live leases.
@@ -76,8 +101,12 @@ pub(super) struct Trial {
     pub(super) losses: u32,
     pub(super) alone: bool,
     pub(super) checkpoint: Option<CheckpointRef>,
-    /// When the lease expires; meaningful while leased.
+    /// Why it exists, unless it is one of the grid.
+    pub(super) added: Option<Added>,
+    /// When the lease expires, or did; meaningful while leased and while its holder may report.
     pub(super) expires: u64,
+    /// Up to when a lease's time is counted; meaningful while leased.
+    pub(super) charged: u64,
     pub(super) live: Live,
 }
 
@@ -124,6 +153,10 @@ pub struct Snapshot {
     pub reporters: Vec<(TrialId, WorkerId)>,
     /// Workers that have not left.
     pub workers: Vec<WorkerRecord>,
+    /// Requests that changed a sweep, besides those that submitted one.
+    pub requests: Vec<(RequestId, SweepId)>,
+    /// Sweeps that were deleted, and the requests that had submitted them.
+    pub deleted: Vec<(SweepId, RequestId)>,
     /// Cursor of the last log entry.
     pub last_cursor: u64,
 }
@@ -152,14 +185,16 @@ pub enum RestoreError {
     /// A trial belongs to no sweep, or has an index that its sweep does not have.
     #[error("stored trial {0} is not a trial of a stored sweep")]
     StrayTrial(TrialId),
-    /// The stored number of trials is not what the stored spec implies.
-    #[error("sweep {sweep} is stored with {stored} trials, its spec has {implied}")]
+    /// The stored number of trials is not what the stored spec and the added trials make.
+    #[error(
+        "sweep {sweep} is stored with {stored} trials, its spec and what was added make {implied}"
+    )]
     Total {
         /// Which sweep.
         sweep: SweepId,
         /// Number in the store.
         stored: u64,
-        /// Number by the spec.
+        /// Number by the spec and the added trials.
         implied: u64,
     },
 }
@@ -171,7 +206,11 @@ impl Scheduler {
         Scheduler {
             config,
             sweeps: BTreeMap::new(),
-            submissions: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            deleted: BTreeMap::new(),
+            running: BTreeSet::new(),
+            budgeted: BTreeSet::new(),
+            share: Share::default(),
             workers: BTreeMap::new(),
             expiries: BTreeSet::new(),
             next_cursor: 1,
@@ -200,14 +239,48 @@ impl Scheduler {
             let (id, request_id) = (record.id, record.request_id);
             scheduler.sweeps.insert(id, Sweep::restore(record)?);
             if !mutation::on("request id forgotten after restart") {
-                scheduler.submissions.insert(request_id, id);
+                scheduler.requests.insert(request_id, id);
             }
+            scheduler.note_status(id);
+        }
+        for (id, request_id) in snapshot.deleted {
+            scheduler.deleted.insert(id, request_id);
+            scheduler.requests.insert(request_id, id);
+        }
+        if !mutation::on("request id forgotten after restart") {
+            scheduler.requests.extend(snapshot.requests);
         }
         let reporters: BTreeMap<TrialId, WorkerId> = snapshot.reporters.into_iter().collect();
         for record in snapshot.trials {
             scheduler.restore_trial(record, &reporters, now)?;
         }
+        for (&sweep, state) in &scheduler.sweeps {
+            let implied = state.grid + state.added.len() as u64;
+            if implied != state.total {
+                return Err(RestoreError::Total { sweep, stored: state.total, implied });
+            }
+        }
         Ok(scheduler)
+    }
+
+    /// Files a sweep by its status.
+    pub(super) fn note_status(&mut self, id: SweepId) {
+        let Some(sweep) = self.sweeps.get(&id) else { return };
+        let running = match sweep.status {
+            SweepStatus::Running => true,
+            SweepStatus::Paused => mutation::on("a paused sweep leases"),
+            SweepStatus::Finished | SweepStatus::Cancelled => false,
+        };
+        if running {
+            self.running.insert(id);
+        } else {
+            self.running.remove(&id);
+        }
+        if sweep.controls.budget.is_some() && !sweep.status.is_over() {
+            self.budgeted.insert(id);
+        } else {
+            self.budgeted.remove(&id);
+        }
     }
 
     fn restore_trial(
@@ -218,10 +291,19 @@ impl Scheduler {
     ) -> Result<(), RestoreError> {
         let stray = RestoreError::StrayTrial(record.id);
         let Some(sweep) = self.sweeps.get_mut(&record.id.sweep) else { return Err(stray) };
-        if record.id.index >= sweep.next_index {
+        let index = record.id.index;
+        let there = match record.added {
+            Some(_) => (sweep.grid..sweep.total).contains(&index),
+            // One that was cancelled by itself may have ended before its turn.
+            None if matches!(record.phase, Phase::Ended { .. }) => index < sweep.grid,
+            None => index < sweep.next_index,
+        };
+        if !there {
             return Err(stray);
         }
-        let index = record.id.index;
+        if let Some(added) = record.added {
+            sweep.know_added(index, added);
+        }
         let mut trial = Trial::from_record(&record);
         match record.phase {
             Phase::Ended { outcome } => {
@@ -235,6 +317,7 @@ impl Scheduler {
                     && last_holder.is_none()
                     && !mutation::on("backoff lost on restart");
                 let wait = if waits { trial.backoff(self.config) } else { 0 };
+                trial.expires = now.monotonic;
                 sweep.waiting.insert(index, now.monotonic.saturating_add(wait));
                 if mutation::on("epoch reused after restart") {
                     trial.epoch = Epoch(trial.epoch.0.saturating_sub(1));
@@ -245,6 +328,7 @@ impl Scheduler {
                 let ttl = if rearmed { self.config.lease_ttl } else { 0 };
                 trial.expires = now.monotonic.saturating_add(ttl);
                 self.expiries.insert((trial.expires, record.id));
+                trial.charged = now.monotonic;
                 sweep.leased += 1;
                 if let Some(worker) = self.workers.get_mut(&worker) {
                     worker.slots.insert(slot, record.id);
@@ -269,8 +353,10 @@ impl Scheduler {
         step.writes.push(Write::Log(LogRecord { cursor, sweep, trial, at: now.wall, what }));
     }
 
-    /// Takes the lease of a trial away from its slot and from the expiry queue.
-    pub(super) fn disarm(&mut self, id: TrialId) {
+    /// Takes the lease of a trial away from its slot and from the expiry queue, and counts its
+    /// time.
+    pub(super) fn disarm(&mut self, id: TrialId, now: Now, step: &mut Step) {
+        self.charge(id, now, step);
         let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
         let Some(trial) = sweep.active.get(&id.index) else { return };
         if let Phase::Leased { worker, slot, .. } = trial.phase {
@@ -302,12 +388,20 @@ impl Sweep {
         Sweep {
             steps_ended: 0,
             steps_total: steps_total(&spec),
+            controls: record.controls.unwrap_or_else(|| spec.limits.controls()),
+            grid: spec.total(),
+            total: record.total,
             spec,
             status: record.status,
             next_index: record.next_index,
+            added: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            pass: 0,
+            used: record.used,
+            used_written: record.used,
             record: Arc::new(record),
             active: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+            waiting: Waiting::default(),
             ended: BTreeMap::new(),
             leased: 0,
         }
@@ -324,22 +418,49 @@ impl Sweep {
                 return Err(RestoreError::Model { sweep, source });
             }
         };
-        let implied = spec.total();
-        if implied != record.total {
-            return Err(RestoreError::Total { sweep, stored: record.total, implied });
-        }
         Ok(Sweep::new(record, spec))
+    }
+
+    /// Everything that a trial's training depends on.
+    pub(super) fn settings(&self, index: u64) -> Option<Settings> {
+        let Some(added) = self.added.get(&index) else { return self.spec.settings(index) };
+        let mut settings = self.spec.settings(added.origin)?;
+        settings.seed = added.seed;
+        Some(settings)
+    }
+
+    /// Updates of a trial.
+    pub(super) fn steps(&self, index: u64) -> u64 {
+        self.spec.steps(self.added.get(&index).map_or(index, |added| added.origin))
+    }
+
+    /// Number of a trial's configuration.
+    pub(super) fn configuration(&self, index: u64) -> u64 {
+        self.spec.configuration(self.added.get(&index).map_or(index, |added| added.origin))
+    }
+
+    /// The sweep has this many trials now.
+    pub(super) fn set_total(&mut self, total: u64) {
+        self.total = total;
+        Arc::make_mut(&mut self.record).total = total;
     }
 
     /// Remembers a trial's outcome.
     pub(super) fn end(&mut self, index: u64, ended: Ended) {
-        self.steps_ended += self.spec.settings(index).map_or(0, |s| s.train.steps);
+        self.steps_ended = self.steps_ended.saturating_add(self.steps(index));
         self.ended.insert(index, ended);
+    }
+
+    /// Goes on behind the trials that were cancelled before their turn.
+    pub(super) fn skip_ended(&mut self) {
+        while self.next_index < self.grid && self.ended.contains_key(&self.next_index) {
+            self.next_index += 1;
+        }
     }
 
     /// Whether every trial has an outcome.
     pub(super) fn is_complete(&self) -> bool {
-        self.ended.len() as u64 == self.record.total
+        self.ended.len() as u64 == self.total
     }
 }
 
@@ -359,19 +480,33 @@ fn steps_total(spec: &Spec) -> u64 {
 }
 
 impl Trial {
+    /// A trial of which nothing is known yet.
+    pub(super) fn new(epoch: Epoch, phase: Phase, added: Option<Added>) -> Trial {
+        Trial {
+            epoch,
+            phase,
+            failures: 0,
+            losses: 0,
+            alone: false,
+            checkpoint: None,
+            added,
+            expires: 0,
+            charged: 0,
+            live: Live::default(),
+        }
+    }
+
     fn from_record(record: &TrialRecord) -> Trial {
         Trial {
-            epoch: record.epoch,
-            phase: record.phase,
             failures: record.failures,
             losses: record.losses,
             alone: record.alone,
             checkpoint: record.checkpoint.clone(),
-            expires: 0,
             live: Live {
                 step: record.checkpoint.as_ref().map_or(0, |c| c.step),
                 ..Live::default()
             },
+            ..Trial::new(record.epoch, record.phase, record.added)
         }
     }
 
@@ -384,6 +519,7 @@ impl Trial {
             losses: self.losses,
             alone: self.alone,
             checkpoint: self.checkpoint.clone(),
+            added: self.added,
         }
     }
 

@@ -52,7 +52,7 @@ impl Scheduler {
     #[must_use]
     pub fn progress(&self, id: SweepId) -> Option<SweepProgress> {
         let sweep = self.sweeps.get(&id)?;
-        let steps_of = |index| sweep.spec.settings(index).map_or(0, |s| s.train.steps);
+        let steps_of = |index| sweep.steps(index);
         let mut running = Vec::new();
         let mut steps_done = sweep.steps_ended;
         for (&index, trial) in &sweep.active {
@@ -73,7 +73,7 @@ impl Scheduler {
         }
         Some(SweepProgress {
             steps_per_second: running.iter().map(|r| r.steps_per_second).sum(),
-            pending: sweep.record.total
+            pending: sweep.total
                 - sweep.ended.len() as u64
                 - u64::try_from(running.len()).unwrap_or(u64::MAX),
             running,

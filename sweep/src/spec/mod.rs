@@ -9,6 +9,7 @@ mod data;
 pub mod diagnostic;
 mod document;
 mod json;
+mod limits;
 mod locate;
 mod method;
 mod parse;
@@ -19,6 +20,7 @@ mod train;
 use serde::{Deserialize, Serialize};
 
 use crate::metric::MetricKind;
+use crate::record::Controls;
 use crate::space::Space;
 use crate::task::{Recipe, TaskSpec};
 
@@ -279,6 +281,25 @@ pub struct Limits {
     pub max_attempts: u32,
     /// Trials leased at the same time. Default: no bound.
     pub max_parallel: Option<u32>,
+    /// Sweeps of a higher priority are served first. -1000..=1000. Default 0.
+    pub priority: i32,
+    /// Share of the leases among sweeps of one priority. 1..=1000. Default 1.
+    pub weight: u32,
+    /// Milliseconds for which slots may be busy with the sweep. Default: no bound.
+    pub budget: Option<u64>,
+}
+
+impl Limits {
+    /// What a person may change later, as the spec gives it.
+    #[must_use]
+    pub fn controls(&self) -> Controls {
+        Controls {
+            priority: self.priority,
+            weight: self.weight,
+            max_parallel: self.max_parallel,
+            budget: self.budget,
+        }
+    }
 }
 
 /// Everything that one trial's training depends on, besides the content of the files.

@@ -7,8 +7,8 @@ use super::document;
 use super::reader::{Placed, Planned, Report, Section, nearest_hint, shorten};
 use super::train::Training;
 use super::{
-    Decoding, Format, Goal, Limits, MAX_SPEC_BYTES, Method, ModelSpec, Objective, Spec, Train,
-    axes, method, task, train,
+    Decoding, Format, Goal, MAX_SPEC_BYTES, Method, ModelSpec, Objective, Spec, Train, axes,
+    limits, method, task, train,
 };
 use crate::hub::{ModelName, is_revision};
 use crate::metric::MetricKind;
@@ -88,8 +88,8 @@ fn read(top: Section<'_>, model: Option<&ModelConfig>, report: &mut Report<'_>) 
     let objective = or_empty(top, "objective", &["metric", "goal"], report);
     let metrics = resolved.as_ref().map(|def| def.metrics());
     let objective = read_objective(objective, metrics, report);
-    let limits = or_empty(top, "limits", &["max_attempts", "max_parallel"], report);
-    let limits = read_limits(limits, report);
+    let limits = or_empty(top, "limits", limits::KEYS, report);
+    let limits = limits::read(limits, report);
     let train = top.table("train", train::KEYS, report);
     let space = top.table("space", axes::KEYS, report)?;
     let axes = axes::read(space, method.kind, report);
@@ -235,29 +235,6 @@ fn read_objective(
         }
     };
     Some(Objective { metric: metric?, goal: goal? })
-}
-
-fn read_limits(section: Section<'_>, report: &mut Report<'_>) -> Option<Limits> {
-    let later = "remove it; bound the sweep by its grid and its steps";
-    let planned = [
-        ("budget_gpu_hours", later),
-        ("trial_hours", later),
-        ("time_limit", later),
-        ("priority", "remove it; sweeps run in the order of submission"),
-    ];
-    section.check_keys(&planned, |_| None, report);
-    let attempts = section.whole("max_attempts", 1..=100, Some(3), report);
-    let parallel = match section.get("max_parallel") {
-        None => Some(None),
-        Some(_) => section.whole("max_parallel", 1..=1_000_000, None, report).map(Some),
-    };
-    Some(Limits {
-        max_attempts: u32::try_from(attempts?).ok()?,
-        max_parallel: match parallel? {
-            Some(bound) => Some(u32::try_from(bound).ok()?),
-            None => None,
-        },
-    })
 }
 
 /// The settings of trials before any axis is applied, and the axes.

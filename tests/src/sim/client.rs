@@ -1,15 +1,19 @@
-//! Clients: they submit sweeps, repeat what brought no answer, cancel some, and remember what they
-//! were told. What a client was told is the oracle: acknowledged means durable, refused means that
+//! Clients: they submit sweeps, change, pause, retry, cancel and delete them, repeat what brought no
+//! answer, and remember what they were told. What a client was told is the oracle: acknowledged means durable, refused means that
 //! it never happened, unknown may be either, and never half.
 
 use std::collections::BTreeMap;
 
 use deptune_sweep::id::{RequestId, SweepId};
+use deptune_sweep::outcome::SweepStatus;
 use deptune_sweep::record::Submission;
+use deptune_sweep::scheduler::{Changes, Control};
 use uuid::Uuid;
 
 use super::child::STEPS;
 use super::message::{ClientAnswer, Message, Peer, Request, Response, Ticket};
+use super::profile::Size;
+use super::rng::Rng;
 use super::world::{Happening, World};
 
 /// How long a client waits for an answer, in milliseconds.
@@ -25,8 +29,14 @@ pub(crate) struct Client {
     call: u64,
     /// What each request came to.
     pub(crate) told: BTreeMap<RequestId, Told>,
-    /// Sweeps whose cancellation was acknowledged.
-    pub(crate) cancelled: Vec<SweepId>,
+    /// When it acts next; what was planned before does not happen.
+    planned: u64,
+    /// Its sweeps.
+    sweeps: Vec<SweepId>,
+    /// Changes that it will still make.
+    pub(crate) changes: u64,
+    /// Changes that were acknowledged.
+    pub(crate) changed: Vec<(RequestId, SweepId)>,
 }
 
 /// What a client knows of a request.
@@ -45,44 +55,48 @@ enum Task {
     Idle,
     Submit { request_id: RequestId, submission: Box<Submission> },
     Cancel(SweepId),
+    Control { request_id: RequestId, sweep: SweepId, control: Control },
 }
 
 impl Client {
     /// A client that has not begun.
     #[must_use]
-    pub(crate) fn new(sweeps: u64) -> Client {
+    pub(crate) fn new(sweeps: u64, changes: u64) -> Client {
         Client {
             left: sweeps,
             server: 0,
             task: Task::Idle,
             call: 0,
             told: BTreeMap::new(),
-            cancelled: Vec::new(),
+            planned: 0,
+            sweeps: Vec::new(),
+            changes,
+            changed: Vec::new(),
         }
     }
 
     /// Whether everything was submitted and nothing waits for an answer.
     #[must_use]
     pub(crate) fn is_done(&self) -> bool {
-        self.left == 0 && matches!(self.task, Task::Idle)
+        self.left == 0 && self.changes == 0 && matches!(self.task, Task::Idle)
     }
 }
 
 impl World {
+    /// The client acts in this many milliseconds, and not before.
+    pub(crate) fn plan_client(&mut self, k: usize, wait: u64) {
+        self.clients[k].planned = self.queue.now() + wait;
+        self.queue.after(wait, Happening::Client(k));
+    }
+
     /// The client does the next thing, or repeats what brought no answer.
     pub(crate) fn client_acts(&mut self, k: usize) {
+        if self.clients[k].planned != self.queue.now() {
+            return;
+        }
         if let Task::Idle = self.clients[k].task {
-            if self.clients[k].left == 0 {
-                return;
-            }
-            let rng = &mut self.chance.client;
-            let request_id = RequestId(Uuid::from_u128(rng.u128()));
-            let trials = rng.within(self.profile.trials.0, self.profile.trials.1);
-            let limit = rng.per_mille(250).then(|| rng.within(1, 6));
-            let submission = Box::new(submission(trials, limit));
-            let client = &mut self.clients[k];
-            client.left -= 1;
-            client.task = Task::Submit { request_id, submission };
+            let Some(task) = self.next_task(k) else { return };
+            self.clients[k].task = task;
         }
         let at = self.queue.now();
         let client = &mut self.clients[k];
@@ -95,10 +109,59 @@ impl World {
                 Request::Submit { request_id, submission }
             }
             Task::Cancel(sweep) => Request::Cancel { sweep: *sweep },
+            Task::Control { request_id, sweep, control } => {
+                let (request_id, sweep, control) = (*request_id, *sweep, control.clone());
+                Request::Control { request_id, sweep, control }
+            }
             Task::Idle => return,
         };
         self.queue.at(at + TIMEOUT, Happening::ClientTimeout(k, client.call));
         self.transmit(Message::Up { to, ticket, request, timeout: TIMEOUT });
+    }
+
+    /// What the client does next; `None`: nothing more.
+    fn next_task(&mut self, k: usize) -> Option<Task> {
+        let rng = &mut self.chance.client;
+        let client = &mut self.clients[k];
+        let changes = client.changes > 0 && !client.sweeps.is_empty();
+        if client.left > 0 && (!changes || rng.per_mille(500)) {
+            client.left -= 1;
+            let request_id = RequestId(Uuid::from_u128(rng.u128()));
+            let trials = rng.within(self.profile.trials.0, self.profile.trials.1);
+            let submission = Box::new(submission(trials, &limits(rng, self.profile.size)));
+            return Some(Task::Submit { request_id, submission });
+        }
+        let sweep = if changes {
+            client.changes -= 1;
+            client.sweeps[rng.index(client.sweeps.len())]
+        } else {
+            client.changes = 0;
+            // It looks from time to time whether something that it paused was forgotten.
+            let status = |id: &SweepId| self.checks.ledger.sweeps.get(id).map(|s| s.record.status);
+            let running = |id: &&SweepId| status(id).is_some_and(|s| !s.is_over());
+            let paused = |id: &&SweepId| status(id) == Some(SweepStatus::Paused);
+            let sweep = client.sweeps.iter().find(paused).copied().filter(|_| !self.faulty);
+            let Some(sweep) = sweep else {
+                if self.faulty || client.sweeps.iter().any(|id| running(&id)) {
+                    self.plan_client(k, 60_000);
+                }
+                return None;
+            };
+            let request_id = RequestId(Uuid::from_u128(rng.u128()));
+            return Some(Task::Control { request_id, sweep, control: Control::Resume });
+        };
+        let control = match rng.below(12) {
+            0 | 1 => return Some(Task::Cancel(sweep)),
+            2 | 3 => Control::Pause,
+            4 => Control::Resume,
+            5 | 6 => Control::Change(change(rng)),
+            7 | 8 => Control::Retry(Vec::new()),
+            9 => Control::AddSeeds(vec![rng.within(1, 12)]),
+            10 => Control::CancelTrial(rng.below(self.profile.trials.1)),
+            _ => Control::Delete,
+        };
+        let request_id = RequestId(Uuid::from_u128(rng.u128()));
+        Some(Task::Control { request_id, sweep, control })
     }
 
     /// An answer has come.
@@ -129,23 +192,43 @@ impl World {
         match (&client.task, answer) {
             (Task::Submit { request_id, .. }, ClientAnswer::Sweep(sweep)) => {
                 client.told.insert(*request_id, Told::Acknowledged(sweep));
-                let cancels = self.faulty && self.chance.client.per_mille(200);
-                client.task = if cancels { Task::Cancel(sweep) } else { Task::Idle };
-                let wait = if cancels { self.chance.client.within(0, 60_000) } else { wait };
-                self.queue.after(wait, Happening::Client(k));
+                client.sweeps.push(sweep);
+                client.task = Task::Idle;
+                let wait = if self.faulty { self.chance.client.within(0, 20_000) } else { wait };
+                self.plan_client(k, wait);
                 return;
             }
             (Task::Cancel(sweep), ClientAnswer::Sweep(_)) => {
                 let sweep = *sweep;
-                client.cancelled.push(sweep);
                 client.task = Task::Idle;
                 self.counters.count("client: cancels");
                 let checked = self.checks.cancel_acknowledged(sweep);
                 self.verdict(checked);
-                self.queue.after(wait, Happening::Client(k));
+                self.plan_client(k, wait * 4);
                 return;
             }
-            (Task::Submit { request_id, .. }, ClientAnswer::Refused(_)) => {
+            (Task::Control { request_id, sweep, control }, ClientAnswer::Sweep(_)) => {
+                let (request_id, sweep) = (*request_id, *sweep);
+                let name = done(control);
+                client.changed.push((request_id, sweep));
+                client.task = Task::Idle;
+                self.counters.count(name);
+                let checked = self.checks.control_acknowledged(request_id, sweep);
+                self.verdict(checked);
+                self.plan_client(k, wait * 4);
+                return;
+            }
+            // It cannot be done: so be it.
+            (Task::Control { .. } | Task::Cancel(_), ClientAnswer::Declined(_)) => {
+                client.task = Task::Idle;
+                self.counters.count("client: is refused");
+                self.plan_client(k, wait);
+                return;
+            }
+            (
+                Task::Submit { request_id, .. },
+                ClientAnswer::Refused(_) | ClientAnswer::Declined(_),
+            ) => {
                 let told = if before.is_none_or(|b| b == Told::Refused) {
                     Told::Refused
                 } else {
@@ -161,13 +244,13 @@ impl World {
             (Task::Submit { request_id, .. }, ClientAnswer::Unknown(_)) => {
                 client.told.insert(*request_id, Told::Unknown);
             }
-            (Task::Cancel(_), _) => {}
+            (Task::Cancel(_) | Task::Control { .. }, _) => {}
             (Task::Idle, _) => return,
         }
         let client = &mut self.clients[k];
         client.server = (client.server + 1) % self.processes.len();
         self.counters.count("client: repeats a request");
-        self.queue.after(wait, Happening::Client(k));
+        self.plan_client(k, wait);
     }
 }
 
@@ -177,12 +260,63 @@ const CONFIG: &str = r#"{"model_type":"t5","d_model":64,"d_kv":16,"d_ff":128,"nu
 "relative_attention_max_distance":128,"tie_word_embeddings":true,"decoder_start_token_id":0,
 "pad_token_id":0,"eos_token_id":1}"#;
 
+/// The name under which an acknowledged change is counted.
+fn done(control: &Control) -> &'static str {
+    match control {
+        Control::Pause => "client: pauses",
+        Control::Resume => "client: resumes",
+        Control::Change(_) => "client: changes limits",
+        Control::Retry(_) => "client: retries",
+        Control::AddSeeds(_) => "client: adds seeds",
+        Control::CancelTrial(_) => "client: cancels a trial",
+        Control::Delete => "client: deletes",
+    }
+}
+
+/// Other limits.
+fn change(rng: &mut Rng) -> Changes {
+    let n = |rng: &mut Rng, most| u32::try_from(rng.within(1, most)).unwrap_or(1);
+    match rng.below(4) {
+        0 => Changes { weight: Some(n(rng, 3)), ..Changes::default() },
+        1 => {
+            let priority = rng.per_mille(500).into();
+            Changes { priority: Some(priority), ..Changes::default() }
+        }
+        2 => {
+            let most = rng.per_mille(700).then(|| n(rng, 6));
+            Changes { max_parallel: Some(most), ..Changes::default() }
+        }
+        _ => {
+            let budget = rng.per_mille(700).then(|| rng.within(20_000, 200_000));
+            Changes { budget: Some(budget), ..Changes::default() }
+        }
+    }
+}
+
+/// The section of a spec's limits.
+fn limits(rng: &mut Rng, size: Size) -> String {
+    let mut lines = String::from("max_attempts = 3\n");
+    if size != Size::Large && rng.per_mille(250) {
+        lines.push_str(&format!("max_parallel = {}\n", rng.within(1, 6)));
+    }
+    if rng.per_mille(250) {
+        lines.push_str(&format!("weight = {}\n", rng.within(1, 3)));
+    }
+    if size != Size::Large && rng.per_mille(150) {
+        lines.push_str("priority = 1\n");
+    }
+    if size == Size::Small && rng.per_mille(200) {
+        let hours = rng.within(20, 200) as f64 / 3600.0;
+        lines.push_str(&format!("budget_gpu_hours = {hours}\n"));
+    }
+    lines
+}
+
 /// A sweep of so many trials.
-fn submission(trials: u64, max_parallel: Option<u64>) -> Submission {
+fn submission(trials: u64, limits: &str) -> Submission {
     let (rates, seeds) = if trials > 1_000 { (trials / 500, 500) } else { (1, trials) };
     let rates: Vec<String> = (0..rates).map(|n| format!("{:.4}", 0.1 + n as f64 * 1e-4)).collect();
     let seeds: Vec<String> = (1..=seeds).map(|n| n.to_string()).collect();
-    let limits = max_parallel.map_or_else(String::new, |n| format!("max_parallel = {n}\n"));
     let spec = format!(
         r#"
 name = "simulated"
@@ -206,7 +340,6 @@ max_length = 32
 warmup_steps = 10
 eval_every = {}
 [limits]
-max_attempts = 3
 {limits}"#,
         rates.join(", "),
         seeds.join(", "),

@@ -57,10 +57,11 @@ impl Disk {
                 Some(Event::ReportSaved { lease, durable })
             }
             Action::SaveLeases { worker, slots, leases } => {
-                if room.is_ok() {
+                let durable = room.is_ok();
+                if durable {
                     self.leases = Some((Identity { worker, slots }, leases));
                 }
-                None
+                Some(Event::LeasesSaved { durable })
             }
             Action::Forget(lease) => {
                 self.reports.remove(&lease);

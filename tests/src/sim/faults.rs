@@ -314,6 +314,12 @@ impl World {
     pub(crate) fn calm(&mut self) {
         self.faulty = false;
         self.disk_full = false;
+        for client in &mut self.clients {
+            client.changes = 0;
+        }
+        for k in 0..self.clients.len() {
+            self.plan_client(k, 30_000);
+        }
         self.mend_network();
         let at = self.queue.now();
         for c in 0..self.processes.len() {

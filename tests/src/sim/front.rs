@@ -57,6 +57,8 @@ pub(crate) enum Ask {
     Submit(RequestId),
     /// A client's cancellation.
     Cancel(SweepId),
+    /// A client's change of a sweep.
+    Control(RequestId, SweepId),
 }
 
 impl Caller {
@@ -98,6 +100,10 @@ impl World {
                 };
                 let event = Event::Submit { request_id, submission, spec: Box::new(spec) };
                 (event, Ask::Submit(request_id))
+            }
+            Request::Control { request_id, sweep, control } => {
+                let ask = Ask::Control(request_id, sweep);
+                (Event::Control { request_id, sweep, control }, ask)
             }
             Request::Cancel { sweep } => (Event::Cancel { sweep }, Ask::Cancel(sweep)),
             Request::Worker(Call::Upload { kept, .. }) => {
@@ -188,7 +194,9 @@ impl World {
         self.verdict(checked);
         let Some(ticket) = caller.ticket else { return };
         let response = match (caller.ask, answer) {
-            (Ask::Submit(_) | Ask::Cancel(_), answer) => Response::Client(client_answer(answer)),
+            (Ask::Submit(_) | Ask::Cancel(_) | Ask::Control(..), answer) => {
+                Response::Client(client_answer(answer))
+            }
             (_, Err(error)) => Response::Worker(Err(call_error(error))),
             (Ask::Exchange { worker, request_id, free_slots, reports, patience }, Ok(reply)) => {
                 let Reply::Exchanged { acks, grants } = reply else { return };
@@ -308,7 +316,8 @@ fn client_answer(answer: Result<Reply, Error>) -> ClientAnswer {
     match answer {
         Ok(Reply::Sweep(id)) => ClientAnswer::Sweep(id),
         Ok(other) => ClientAnswer::Unknown(format!("{other:?}")),
-        Err(error @ (Error::Refused(_) | Error::Busy)) => ClientAnswer::Refused(error.to_string()),
+        Err(error @ Error::Refused(_)) => ClientAnswer::Declined(error.to_string()),
+        Err(error @ Error::Busy) => ClientAnswer::Refused(error.to_string()),
         Err(error) => ClientAnswer::Unknown(error.to_string()),
     }
 }

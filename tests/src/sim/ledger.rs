@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use deptune_sweep::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::outcome::{Outcome, SweepStatus};
 use deptune_sweep::record::{
-    AttemptEnd, OutcomeRecord, Phase, SlotRecord, SweepRecord, TrialRecord,
+    AttemptEnd, Controls, OutcomeRecord, Phase, SlotRecord, SweepRecord, TrialRecord,
 };
 use deptune_sweep::scheduler::Write;
 
@@ -23,6 +23,10 @@ pub(crate) struct Ledger {
     pub(crate) slots: BTreeMap<(WorkerId, u32), TrialId>,
     /// Workers, and whether they are here.
     pub(crate) workers: BTreeMap<WorkerId, (Vec<SlotRecord>, bool)>,
+    /// Requests that changed a sweep.
+    pub(crate) requests: BTreeMap<RequestId, SweepId>,
+    /// Sweeps that were deleted, and the requests that had submitted them.
+    pub(crate) deleted: BTreeMap<SweepId, RequestId>,
     /// Trials whose standing changed with the commit that is being applied.
     pub(crate) touched: Vec<TrialId>,
 }
@@ -34,9 +38,15 @@ pub(crate) struct SweepLine {
     pub(crate) record: SweepRecord,
     /// Its limits.
     pub(crate) max_attempts: u32,
-    /// See `max_attempts`.
-    pub(crate) max_parallel: Option<u32>,
-    /// Trials with a row.
+    /// What it may use.
+    pub(crate) controls: Controls,
+    /// Whether it ran again after it had ended.
+    pub(crate) reopened: bool,
+    /// Trials of its spec's grid.
+    pub(crate) grid: u64,
+    /// Trials that were added.
+    pub(crate) added: u64,
+    /// Trials of the grid with a row.
     pub(crate) rows: u64,
     /// Trials with an outcome.
     pub(crate) ended: u64,
@@ -61,7 +71,9 @@ impl Ledger {
     /// The sweep that a request submitted.
     #[must_use]
     pub(crate) fn submitted(&self, request: RequestId) -> Option<SweepId> {
-        self.sweeps.values().find(|s| s.record.request_id == request).map(|s| s.record.id)
+        let here = self.sweeps.values().find(|s| s.record.request_id == request);
+        let gone = || self.deleted.iter().find(|(_, of)| **of == request).map(|(&id, _)| id);
+        here.map(|s| s.record.id).or_else(gone)
     }
 
     /// Applies a committed write.
@@ -72,7 +84,15 @@ impl Ledger {
                 let limits = record.submission.parse().ok().map(|spec| spec.limits);
                 let line = SweepLine {
                     max_attempts: limits.as_ref().map_or(u32::MAX, |l| l.max_attempts),
-                    max_parallel: limits.as_ref().and_then(|l| l.max_parallel),
+                    controls: record.controls.unwrap_or(Controls {
+                        priority: 0,
+                        weight: 1,
+                        max_parallel: None,
+                        budget: None,
+                    }),
+                    reopened: false,
+                    grid: record.total,
+                    added: 0,
                     record: (**record).clone(),
                     rows: 0,
                     ended: 0,
@@ -86,14 +106,48 @@ impl Ledger {
                 }
             }
             Write::SweepStatus { sweep, status, .. } => {
-                counters.count(match status {
-                    SweepStatus::Finished => "sweep: finished",
-                    SweepStatus::Cancelled => "sweep: cancelled",
-                    SweepStatus::Running => "sweep: running",
+                let before = self.sweeps.get(sweep).map(|line| line.record.status);
+                counters.count(match (before, status) {
+                    (Some(SweepStatus::Paused), SweepStatus::Finished) => "sweep: paused, finished",
+                    (_, SweepStatus::Finished) => "sweep: finished",
+                    (_, SweepStatus::Cancelled) => "sweep: cancelled",
+                    (_, SweepStatus::Paused) => "sweep: paused",
+                    (Some(SweepStatus::Paused), SweepStatus::Running) => "sweep: resumed",
+                    (_, SweepStatus::Running) => "sweep: runs again",
                 });
                 if let Some(line) = self.sweeps.get_mut(sweep) {
+                    line.reopened |= line.record.status.is_over() && !status.is_over();
                     line.record.status = *status;
                 }
+            }
+            Write::SweepTotal { sweep, total } => {
+                if let Some(line) = self.sweeps.get_mut(sweep) {
+                    line.record.total = *total;
+                }
+            }
+            Write::Controls { sweep, controls } => {
+                counters.count("sweep: changed");
+                if let Some(line) = self.sweeps.get_mut(sweep) {
+                    line.controls = *controls;
+                }
+            }
+            Write::Used { sweep, used } => {
+                if let Some(line) = self.sweeps.get_mut(sweep) {
+                    line.record.used = *used;
+                }
+            }
+            Write::Request { request_id, sweep, .. } => {
+                self.requests.insert(*request_id, *sweep);
+            }
+            Write::DeleteSweep { sweep, .. } => {
+                counters.count("sweep: deleted");
+                if let Some(line) = self.sweeps.remove(sweep) {
+                    self.deleted.insert(*sweep, line.record.request_id);
+                }
+                let last = TrialId { sweep: SweepId(sweep.0 + 1), index: 0 };
+                let mut rest = self.trials.split_off(&TrialId { sweep: *sweep, index: 0 });
+                self.trials.append(&mut rest.split_off(&last));
+                self.requests.retain(|_, of| of != sweep);
             }
             Write::NewTrial { record, .. } => self.put(record, counters),
             Write::Trial(record) => self.put(record, counters),
@@ -146,8 +200,17 @@ impl Ledger {
             sweep.leased += 1;
             self.slots.insert((worker, slot), id);
         }
-        if before.is_none() {
-            sweep.rows += 1;
+        match record.added {
+            _ if before.is_some() => {}
+            Some(added) => {
+                counters.count(if added.retry_of.is_some() {
+                    "trial: new, runs another again"
+                } else {
+                    "trial: new, another seed"
+                });
+                sweep.added += 1;
+            }
+            None => sweep.rows += 1,
         }
         let ended = |phase| matches!(phase, Phase::Ended { .. });
         if ended(record.phase) && !before.is_some_and(ended) {

@@ -2,6 +2,7 @@
 
 use deptune_sweep::id::{ArtifactHash, RequestId, SweepId};
 use deptune_sweep::record::Submission;
+use deptune_sweep::scheduler::Control;
 use deptune_worker::protocol::{Answer, Call, CallError};
 
 /// Who calls a coordinator.
@@ -36,6 +37,15 @@ pub(crate) enum Request {
         /// The sweep.
         submission: Submission,
     },
+    /// By a client: change a sweep.
+    Control {
+        /// Idempotency key.
+        request_id: RequestId,
+        /// Which.
+        sweep: SweepId,
+        /// How.
+        control: Control,
+    },
     /// By a client: cancel a sweep.
     Cancel {
         /// Which.
@@ -50,6 +60,8 @@ pub(crate) enum ClientAnswer {
     Sweep(SweepId),
     /// Certainly not carried out.
     Refused(String),
+    /// Certainly not carried out, and it would not be if it came again.
+    Declined(String),
     /// It may or may not have been carried out.
     Unknown(String),
 }

@@ -33,6 +33,10 @@ pub const ALL: &[Mutation] = &[
     Mutation { name: "lease counted down twice", path: "sweep/src/scheduler/retry.rs" },
     Mutation { name: "handing back counts", path: "sweep/src/scheduler/retry.rs" },
     Mutation { name: "slot leased twice", path: "sweep/src/scheduler/on_exchange.rs" },
+    Mutation { name: "a paused sweep leases", path: "sweep/src/scheduler/state.rs" },
+    Mutation { name: "budget counted twice on retry", path: "sweep/src/scheduler/retry.rs" },
+    Mutation { name: "fair share forgotten", path: "sweep/src/scheduler/share.rs" },
+    Mutation { name: "id used again after deletion", path: "sweep/src/scheduler/on_submit.rs" },
     Mutation { name: "leases not armed again after restart", path: "sweep/src/scheduler/state.rs" },
 ];
 

@@ -180,12 +180,15 @@ impl World {
         let Some(at) = node.clock.world(wake) else { return };
         if node.wake.is_none_or(|planned| at < planned) {
             node.wake = Some(at);
-            self.queue.at(at, Happening::NodeWake(n, node.run));
+            self.queue.at(at, Happening::NodeWake(n, node.run, at));
         }
     }
 
-    /// The agent's timer fires.
-    pub(crate) fn wake_node(&mut self, n: usize) {
+    /// The agent's timer fires, unless it was set anew since.
+    pub(crate) fn wake_node(&mut self, n: usize, at: u64) {
+        if self.nodes[n].wake != Some(at) {
+            return;
+        }
         self.nodes[n].wake = None;
         self.feed(n, Event::Tick);
     }

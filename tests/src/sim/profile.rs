@@ -28,6 +28,8 @@ pub(crate) struct Profile {
     pub(crate) trials: (u64, u64),
     /// Sweeps of each client.
     pub(crate) sweeps: u64,
+    /// Changes that each client makes to its sweeps.
+    pub(crate) changes: u64,
     /// Pieces of a trial's training; each ends with an evaluation and a checkpoint.
     pub(crate) segments: u64,
     /// Milliseconds of one piece.
@@ -73,6 +75,7 @@ impl Profile {
             clients: 2,
             trials: (1, 8),
             sweeps: 2,
+            changes: 6,
             segments: 3,
             segment: (500, 6_000),
             faulty: 120_000,
@@ -90,12 +93,18 @@ impl Profile {
             scan_every: 200,
         };
         match size {
-            Size::Small => profile.nodes = usize::try_from(rng.within(1, 5)).unwrap_or(1),
+            Size::Small => {
+                profile.nodes = usize::try_from(rng.within(1, 5)).unwrap_or(1);
+                if rng.per_mille(150) {
+                    profile.trials.1 = 30;
+                }
+            }
             Size::Medium => {
                 profile.nodes = 50;
                 profile.slots = 4;
                 profile.clients = 3;
                 profile.trials = (60, 110);
+                profile.changes = 10;
                 profile.segment = (1_000, 12_000);
                 profile.faulty = 400_000;
                 profile.fault_every = 1_500;
@@ -107,6 +116,7 @@ impl Profile {
                 profile.clients = 2;
                 profile.trials = (50_000, 50_000);
                 profile.sweeps = 1;
+                profile.changes = 0;
                 profile.segments = 1;
                 profile.segment = (5_000, 300_000);
                 profile.faulty = 2_400_000;

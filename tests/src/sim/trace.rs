@@ -42,6 +42,13 @@ impl Trace {
                 Write::Sweep(record) => (1, record.id.0, record.total),
                 Write::NextIndex { sweep, next_index } => (2, sweep.0, *next_index),
                 Write::SweepStatus { sweep, .. } => (3, sweep.0, 0),
+                Write::SweepTotal { sweep, total } => (15, sweep.0, *total),
+                Write::Controls { sweep, controls } => (16, sweep.0, u64::from(controls.weight)),
+                Write::Used { sweep, used } => (17, sweep.0, *used),
+                Write::Request { request_id, sweep, .. } => {
+                    (18, sweep.0, request_id.0.as_u64_pair().0)
+                }
+                Write::DeleteSweep { sweep, .. } => (19, sweep.0, 0),
                 Write::NewTrial { record, .. } => (4, record.id.index, u64::from(record.epoch.0)),
                 Write::Trial(record) => (5, record.id.index, u64::from(record.epoch.0)),
                 Write::AttemptStarted(record) => (6, record.id.index, record.first_step),

@@ -59,8 +59,8 @@ pub(crate) enum Happening {
     },
     /// An agent is started.
     StartNode(usize),
-    /// An agent's timer fires.
-    NodeWake(usize, u64),
+    /// An agent's timer fires, which was set for this time.
+    NodeWake(usize, u64, u64),
     /// An agent's disk has done one thing.
     DiskDone(usize, u64),
     /// A call of an agent has waited long enough.
@@ -118,7 +118,7 @@ impl Happening {
             Happening::Stored { c, run, .. } => (8, wide(c), *run),
             Happening::PatienceOver { c, id, .. } => (9, wide(c), *id),
             Happening::StartNode(n) => (10, wide(n), 0),
-            Happening::NodeWake(n, run) => (11, wide(n), *run),
+            Happening::NodeWake(n, run, _) => (11, wide(n), *run),
             Happening::DiskDone(n, run) => (12, wide(n), *run),
             Happening::Deadline { n, call, .. } => (13, wide(n), *call),
             Happening::Child { n, plan, .. } => (14, wide(n), plan.0 << 8 | plan.1),
@@ -139,7 +139,7 @@ impl Happening {
             | Happening::Reload(c, run)
             | Happening::Stored { c, run, .. }
             | Happening::PatienceOver { c, run, .. } => (Whose::Coordinator(*c), Some(*run)),
-            Happening::NodeWake(n, run)
+            Happening::NodeWake(n, run, _)
             | Happening::DiskDone(n, run)
             | Happening::Deadline { n, run, .. }
             | Happening::Child { n, run, .. } => (Whose::Node(*n), Some(*run)),
@@ -249,7 +249,9 @@ impl World {
             nodes: (0..profile.nodes)
                 .map(|n| Node::new(rng.within(1, profile.slots), n % 2))
                 .collect(),
-            clients: (0..profile.clients).map(|_| Client::new(profile.sweeps)).collect(),
+            clients: (0..profile.clients)
+                .map(|_| Client::new(profile.sweeps, profile.changes))
+                .collect(),
             faulty: true,
             checks: Checks::default(),
             counters: Counters::default(),
@@ -267,7 +269,7 @@ impl World {
         }
         for k in 0..world.clients.len() {
             let at = rng.within(0, 10_000);
-            world.queue.at(at, Happening::Client(k));
+            world.plan_client(k, at);
         }
         let first = rng.within(2_000, 10_000);
         world.queue.at(first, Happening::Fault);
@@ -343,7 +345,7 @@ impl World {
             Happening::Stored { c, ticket, hash, .. } => self.stored(c, ticket, hash),
             Happening::PatienceOver { c, id, .. } => self.patience_over(c, id),
             Happening::StartNode(n) => self.start_node(n),
-            Happening::NodeWake(n, _) => self.wake_node(n),
+            Happening::NodeWake(n, _, at) => self.wake_node(n, at),
             Happening::DiskDone(n, _) => self.disk_done(n),
             Happening::Deadline { n, call, .. } => self.deadline(n, call),
             Happening::Child { n, slot, plan, .. } => self.child_acts(n, slot, plan),
@@ -433,6 +435,11 @@ impl World {
         }
         if let Some(words) = wrong.into_iter().next() {
             self.violation("I7", words);
+        }
+        let changed = self.clients.iter().flat_map(|client| &client.changed);
+        for (request, sweep) in changed.copied().collect::<Vec<_>>() {
+            let checked = self.checks.control_acknowledged(request, sweep);
+            self.verdict(checked);
         }
     }
 }

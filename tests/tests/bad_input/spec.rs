@@ -103,9 +103,9 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "not-enforced-yet",
-        changes: &[("[train]", "[limits]\nbudget_gpu_hours = 40\n\n[train]")],
-        at: "budget_gpu_hours",
-        says: &["'budget_gpu_hours' in [limits] is not supported in this version", "hint: remove"],
+        changes: &[("[train]", "[limits]\ntrial_hours = 40\n\n[train]")],
+        at: "trial_hours",
+        says: &["'trial_hours' in [limits] is not supported in this version", "hint: remove"],
     },
     Case {
         name: "search-of-later",

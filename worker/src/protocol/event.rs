@@ -49,6 +49,11 @@ pub enum Event {
         /// Content and size; or why it could not be kept.
         kept: Result<Kept, String>,
     },
+    /// The leases are written down, or could not be.
+    LeasesSaved {
+        /// Whether they would survive this process.
+        durable: bool,
+    },
     /// A report is in the outbox. `false`: it could not be written, and lives in memory only.
     ReportSaved {
         /// Whose.
@@ -338,7 +343,7 @@ pub enum Action {
     },
     /// Put a report into the outbox, durably. Answered by [`Event::ReportSaved`].
     SaveReport(Box<Report>),
-    /// Write down which leases this worker holds.
+    /// Write down which leases this worker holds. Answered by [`Event::LeasesSaved`].
     SaveLeases {
         /// The worker.
         worker: WorkerId,

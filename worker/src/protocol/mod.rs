@@ -129,6 +129,8 @@ pub struct Agent {
     runs: u64,
     /// The leases as last written down.
     noted: Option<Vec<LeaseKey>>,
+    /// When they may be written down again, after that failed.
+    note_at: Millis,
     mode: Mode,
     wake: Option<Millis>,
 }
@@ -226,6 +228,7 @@ impl Agent {
             packs: BTreeMap::new(),
             runs: 0,
             noted: None,
+            note_at: now,
             mode: Mode::Working,
             wake: Some(now),
         }
@@ -244,6 +247,7 @@ impl Agent {
             Event::CallFailed { call, error } => self.on_failure(call, error, now, &mut out),
             Event::Child { slot, run, news } => self.on_child(slot, run, *news, now, &mut out),
             Event::Kept { lease, file, kept } => self.on_kept(lease, file, kept, &mut out),
+            Event::LeasesSaved { durable } => self.on_leases_saved(durable, now),
             Event::ReportSaved { lease, durable } => self.on_saved(lease, durable),
         }
         self.plan(now, &mut out);

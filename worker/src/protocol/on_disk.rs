@@ -4,9 +4,12 @@ use deptune_sweep::outcome::FailureClass;
 use deptune_sweep::scheduler::{LeaseKey, ReportEnd};
 
 use super::Agent;
-use super::event::{Action, FileKind, Kept};
+use super::event::{Action, FileKind, Kept, Millis};
 use super::held::{Ending, Parcel, ParcelState};
 use super::on_child::{keep_next, save};
+
+/// Wait before the leases are written down again.
+const NOTE_AGAIN: Millis = 5_000;
 
 impl Agent {
     pub(super) fn on_kept(
@@ -67,6 +70,14 @@ impl Agent {
         };
         if let Some(step) = superseded {
             out.push(Action::ForgetCheckpoint { lease, step });
+        }
+    }
+
+    /// What the next agent would find is out of date: it is written again in a while.
+    pub(super) fn on_leases_saved(&mut self, durable: bool, now: Millis) {
+        if !durable {
+            self.noted = None;
+            self.note_at = now + NOTE_AGAIN;
         }
     }
 

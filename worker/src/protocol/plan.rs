@@ -31,7 +31,7 @@ impl Agent {
         self.plan_packs(now, out);
         self.plan_drain(now, out);
         self.plan_estate(out);
-        self.note_leases(out);
+        self.note_leases(now, out);
         self.plan_calls(now, out);
         self.plan_exit(now, out);
     }
@@ -120,13 +120,17 @@ impl Agent {
     }
 
     /// Writes the leases down whenever they change.
-    fn note_leases(&mut self, out: &mut Vec<Action>) {
+    fn note_leases(&mut self, now: Millis, out: &mut Vec<Action>) {
         // Until the registration is answered, the file still says what the earlier agent held.
         if self.estate.is_some() || !self.link.ever || !self.lost.is_empty() {
             return;
         }
         let leases: Vec<LeaseKey> = self.trials.keys().copied().collect();
         if self.noted.as_ref() != Some(&leases) {
+            if now < self.note_at {
+                self.wake_at(self.note_at);
+                return;
+            }
             let (worker, slots) = (self.me.worker, self.me.slots.clone());
             out.push(Action::SaveLeases { worker, slots, leases: leases.clone() });
             self.noted = Some(leases);

@@ -64,10 +64,11 @@ fn serve(outbox: &Outbox, held: &Held, actions: &Receiver<Action>, events: &mpsc
                 Some(Event::ReportSaved { lease: report.lease, durable: saved.is_ok() })
             }
             Action::SaveLeases { worker, slots, leases } => {
-                if let Err(error) = outbox.save_leases(&Identity { worker, slots }, &leases) {
-                    warn(&error);
+                let saved = outbox.save_leases(&Identity { worker, slots }, &leases);
+                if let Err(error) = &saved {
+                    warn(error);
                 }
-                None
+                Some(Event::LeasesSaved { durable: saved.is_ok() })
             }
             Action::Forget(lease) => {
                 made.remove(&lease);

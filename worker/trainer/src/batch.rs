@@ -189,7 +189,7 @@ impl Batch {
 }
 
 /// Sizes of the groups that sorted `lengths` are cut into.
-fn cheapest_cuts(lengths: &[usize], most: usize) -> Vec<usize> {
+pub(crate) fn cheapest_cuts(lengths: &[usize], most: usize) -> Vec<usize> {
     let rows = lengths.len();
     let whole = rows * lengths.last().copied().unwrap_or(0);
     let penalty = whole / 20;

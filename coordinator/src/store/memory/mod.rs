@@ -16,7 +16,7 @@ use futures::future::ready;
 use self::state::State;
 use crate::store::{
     Answer, AttemptRow, CommitError, EvaluationKey, EvaluationRow, LeaderboardRow, LoadError, Page,
-    QueryError, QueryRows, ReadError, Store, SweepFilter, SweepSummary, TrialRow,
+    QueryError, QueryRows, ReadError, Store, SweepContents, SweepFilter, SweepSummary, TrialRow,
 };
 
 /// What outlives a coordinator: as the file does for SQLite. Clones are the same database.
@@ -71,7 +71,9 @@ impl Store for MemoryStore {
                 .filter_map(|o| o.worker.map(|worker| (o.id, worker)))
                 .collect(),
             workers: state.workers.values().filter(|w| w.left.is_none()).cloned().collect(),
-            last_cursor: state.log.keys().next_back().copied().unwrap_or(0),
+            requests: state.requests.iter().map(|(&request, &sweep)| (request, sweep)).collect(),
+            deleted: state.deleted.iter().map(|(&sweep, &(request, _))| (sweep, request)).collect(),
+            last_cursor: state.last_cursor(),
         })
     }
 
@@ -85,6 +87,14 @@ impl Store for MemoryStore {
 
     fn sweep(&self, sweep: SweepId) -> Answer<'_, Option<SweepSummary>, ReadError> {
         self.read(|state| state.sweeps.get(&sweep).map(|s| state.summary(s)))
+    }
+
+    fn contents(&self, sweep: SweepId) -> Answer<'_, SweepContents, ReadError> {
+        self.read(|state| SweepContents {
+            attempts: state.attempts.keys().filter(|(of, _)| of.sweep == sweep).count() as u64,
+            evaluations: state.evaluations.keys().filter(|(of, _)| *of == sweep).count() as u64,
+            log_entries: state.log.values().filter(|entry| entry.sweep == sweep).count() as u64,
+        })
     }
 
     fn spec(&self, sweep: SweepId) -> Answer<'_, Option<String>, ReadError> {
@@ -167,20 +177,7 @@ impl Store for MemoryStore {
     }
 
     fn is_artifact_referenced<'a>(&'a self, hash: &'a ArtifactHash) -> Answer<'a, bool, ReadError> {
-        self.read(|state| {
-            let by_sweep = |s: &state::Sweep| {
-                let files = &s.record.submission;
-                files.data.iter().any(|d| d.hash == *hash)
-                    || files.model_files.iter().any(|f| f.hash == hash.as_str())
-            };
-            state.sweeps.values().any(by_sweep)
-                || state
-                    .trials
-                    .values()
-                    .filter(|t| !matches!(t.record.phase, Phase::Ended { .. }))
-                    .any(|t| t.record.checkpoint.as_ref().is_some_and(|c| c.hash == *hash))
-                || state.outcomes.values().any(|o| o.adapter.as_ref() == Some(hash))
-        })
+        self.read(|state| state.references.contains_key(hash))
     }
 
     fn predictions(&self) -> Answer<'_, BTreeSet<ArtifactHash>, ReadError> {

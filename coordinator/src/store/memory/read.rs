@@ -77,6 +77,8 @@ impl State {
             submitted: record.submitted,
             finished: record.finished,
             spec_hash: record.spec_hash.clone(),
+            controls: record.controls.unwrap_or(sweep.controls),
+            used: record.used,
         }
     }
 
@@ -107,6 +109,8 @@ impl State {
             learning_rate: settings.learning_rate,
             source: settings.source.clone(),
             seed: settings.seed,
+            retry_of: (trial.record.added.and_then(|added| added.retry_of))
+                .map(|index| TrialId { sweep: id.sweep, index }),
             outcome: outcome.map(|o| o.outcome),
             class: outcome.and_then(|o| o.class),
             message: outcome.map_or_else(String::new, |o| o.message.clone()),

@@ -1,14 +1,15 @@
 //! The content of a database in memory, and how writes change it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use deptune_sweep::child::Evaluation;
-use deptune_sweep::id::{Epoch, SweepId, TrialId, WorkerId};
+use deptune_sweep::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::mutation;
 use deptune_sweep::outcome::FailureClass;
 use deptune_sweep::record::{
-    AttemptEnd, AttemptRecord, LogRecord, OutcomeRecord, Phase, SweepRecord, TrialRecord,
-    WallMillis, WorkerRecord,
+    AttemptEnd, AttemptRecord, Controls, LogRecord, OutcomeRecord, Phase, Submission, SweepRecord,
+    TrialRecord, WallMillis, WorkerRecord,
 };
 use deptune_sweep::scheduler::{LeaseKey, Write};
 use deptune_sweep::spec::{Goal, Settings};
@@ -27,6 +28,11 @@ pub(super) struct State {
     pub(super) evaluations: BTreeMap<(SweepId, EvaluationKey), Evaluation>,
     pub(super) workers: BTreeMap<WorkerId, WorkerRecord>,
     pub(super) log: BTreeMap<u64, LogRecord>,
+    /// How often rows refer to each artifact.
+    pub(super) references: BTreeMap<ArtifactHash, u64>,
+    pub(super) requests: BTreeMap<RequestId, SweepId>,
+    /// Who submitted each deleted sweep, and the log's last cursor when it was deleted.
+    pub(super) deleted: BTreeMap<SweepId, (RequestId, u64)>,
 }
 
 #[derive(Debug, Clone)]
@@ -34,6 +40,8 @@ pub(super) struct Sweep {
     pub(super) record: SweepRecord,
     pub(super) metric_name: &'static str,
     pub(super) goal: Goal,
+    /// As the spec says.
+    pub(super) controls: Controls,
     pub(super) varied: String,
 }
 
@@ -41,7 +49,7 @@ pub(super) struct Sweep {
 pub(super) struct Trial {
     pub(super) record: TrialRecord,
     pub(super) configuration: u64,
-    pub(super) settings: Settings,
+    pub(super) settings: Arc<Settings>,
 }
 
 #[derive(Debug, Clone)]
@@ -79,20 +87,41 @@ impl State {
         match write {
             Write::Sweep(record) => self.insert_sweep(record, undo),
             Write::NextIndex { sweep, next_index } => {
-                let mut held = self.sweep(*sweep, "a sweep's next index")?;
-                held.record.next_index = *next_index;
-                self.put(|s| &mut s.sweeps, *sweep, held, undo);
-                Ok(())
+                let change = |held: &mut SweepRecord| held.next_index = *next_index;
+                self.change_sweep(*sweep, "a sweep's next index", change, undo)
             }
             Write::SweepStatus { sweep, status, finished } => {
-                let mut held = self.sweep(*sweep, "a sweep's status")?;
-                held.record.status = *status;
-                held.record.finished = *finished;
-                self.put(|s| &mut s.sweeps, *sweep, held, undo);
+                let change = |held: &mut SweepRecord| {
+                    held.status = *status;
+                    held.finished = *finished;
+                };
+                self.change_sweep(*sweep, "a sweep's status", change, undo)
+            }
+            Write::SweepTotal { sweep, total } => {
+                let change = |held: &mut SweepRecord| held.total = *total;
+                self.change_sweep(*sweep, "a sweep's number of trials", change, undo)
+            }
+            Write::Controls { sweep, controls } => {
+                let change = |held: &mut SweepRecord| held.controls = Some(*controls);
+                self.change_sweep(*sweep, "what a sweep may use", change, undo)
+            }
+            Write::Used { sweep, used } => {
+                let change = |held: &mut SweepRecord| held.used = *used;
+                self.change_sweep(*sweep, "what a sweep used", change, undo)
+            }
+            Write::Request { request_id, sweep, .. } => {
+                const WHAT: &str = "a request";
+                self.check_sweep(*sweep, WHAT)?;
+                if self.requests.contains_key(request_id) {
+                    let why = format!("request {request_id} is there already");
+                    return Err(CommitError::Inconsistent { what: WHAT, why });
+                }
+                self.put(|s| &mut s.requests, *request_id, *sweep, undo);
                 Ok(())
             }
+            Write::DeleteSweep { sweep, .. } => self.delete_sweep(*sweep, undo),
             Write::NewTrial { record, configuration, settings } => {
-                self.sweep(record.id.sweep, "a new trial")?;
+                self.check_sweep(record.id.sweep, "a new trial")?;
                 self.check_holder(record)?;
                 if self.trials.contains_key(&record.id) {
                     let what = "a second row for it";
@@ -101,23 +130,32 @@ impl State {
                 let trial = Trial {
                     record: record.clone(),
                     configuration: *configuration,
-                    settings: (**settings).clone(),
+                    settings: Arc::new((**settings).clone()),
                 };
                 self.put(|s| &mut s.trials, record.id, trial, undo);
+                self.refer(needed(record), true, undo);
                 Ok(())
             }
             Write::Trial(record) => {
-                let what = "its state";
                 self.check_holder(record)?;
-                let held = self.trials.get(&record.id).filter(|held| {
+                let held = self.trials.get_mut(&record.id).filter(|held| {
                     held.record.epoch <= record.epoch
                         && !matches!(held.record.phase, Phase::Ended { .. })
                 });
-                let Some(mut trial) = held.cloned() else {
-                    return Err(fenced(record.id, record.epoch, what));
+                let Some(trial) = held else {
+                    return Err(fenced(record.id, record.epoch, "its state"));
                 };
-                trial.record = record.clone();
-                self.put(|s| &mut s.trials, record.id, trial, undo);
+                let before = std::mem::replace(&mut trial.record, record.clone());
+                let (id, old) = (record.id, needed(&before).cloned());
+                undo.push(Box::new(move |state| {
+                    if let Some(trial) = state.trials.get_mut(&id) {
+                        trial.record = before;
+                    }
+                }));
+                if old.as_ref() != needed(record) {
+                    self.refer(needed(record), true, undo);
+                    self.refer(old.as_ref(), false, undo);
+                }
                 Ok(())
             }
             Write::AttemptStarted(record) => self.start_attempt(record, undo),
@@ -144,6 +182,7 @@ impl State {
                     return Err(fenced(record.id, record.epoch, "its outcome"));
                 }
                 self.put(|s| &mut s.outcomes, record.id, (**record).clone(), undo);
+                self.refer(record.adapter.as_ref(), true, undo);
                 Ok(())
             }
             Write::Evaluation { lease, evaluation, .. } => {
@@ -168,7 +207,7 @@ impl State {
                 Ok(())
             }
             Write::WorkerLeft { worker, at } => {
-                let mut held = self.worker(*worker, "a worker's departure")?;
+                let mut held = self.worker(*worker, "a worker's departure")?.clone();
                 held.left = Some(*at);
                 self.put(|s| &mut s.workers, *worker, held, undo);
                 Ok(())
@@ -190,6 +229,10 @@ impl State {
     fn check_ended(&self, write: &Write) -> Result<(), CommitError> {
         let (Write::Trial(record) | Write::NewTrial { record, .. }) = write else { return Ok(()) };
         let Phase::Ended { outcome } = record.phase else { return Ok(()) };
+        // Its sweep may have been deleted later in the same transaction.
+        if !self.trials.contains_key(&record.id) {
+            return Ok(());
+        }
         let held = self.outcomes.get(&record.id);
         if held.is_some_and(|o| o.outcome == outcome && o.epoch == record.epoch) {
             return Ok(());
@@ -212,9 +255,80 @@ impl State {
             record: record.clone(),
             metric_name: spec.objective.metric.name(),
             goal: spec.objective.goal,
+            controls: spec.limits.controls(),
             varied: varied_settings(&spec),
         };
         self.put(|s| &mut s.sweeps, record.id, sweep, undo);
+        for hash in files_of(&record.submission) {
+            self.refer(Some(&hash), true, undo);
+        }
+        Ok(())
+    }
+
+    fn change_sweep(
+        &mut self,
+        sweep: SweepId,
+        what: &'static str,
+        change: impl FnOnce(&mut SweepRecord),
+        undo: &mut Undo,
+    ) -> Result<(), CommitError> {
+        let Some(held) = self.sweeps.get_mut(&sweep) else { return Err(no_sweep(sweep, what)) };
+        let held = &mut held.record;
+        let before = (held.total, held.next_index, held.controls, held.used);
+        let (status, finished) = (held.status, held.finished);
+        change(held);
+        undo.push(Box::new(move |state| {
+            let Some(held) = state.sweeps.get_mut(&sweep).map(|s| &mut s.record) else { return };
+            (held.total, held.next_index, held.controls, held.used) = before;
+            (held.status, held.finished) = (status, finished);
+        }));
+        Ok(())
+    }
+
+    /// A row refers to an artifact, or does not any more.
+    fn refer(&mut self, hash: Option<&ArtifactHash>, refers: bool, undo: &mut Undo) {
+        let Some(hash) = hash else { return };
+        self.count_reference(hash, refers);
+        let hash = hash.clone();
+        undo.push(Box::new(move |state| state.count_reference(&hash, !refers)));
+    }
+
+    fn count_reference(&mut self, hash: &ArtifactHash, refers: bool) {
+        if refers {
+            *self.references.entry(hash.clone()).or_default() += 1;
+        } else if let Some(count) = self.references.get_mut(hash) {
+            *count -= 1;
+            if *count == 0 {
+                self.references.remove(hash);
+            }
+        }
+    }
+
+    fn delete_sweep(&mut self, sweep: SweepId, undo: &mut Undo) -> Result<(), CommitError> {
+        let what = "the deletion of a sweep";
+        let held = self.sweeps.get(&sweep).cloned().ok_or_else(|| no_sweep(sweep, what))?;
+        let adapters = self.outcomes.values().filter(|o| o.id.sweep == sweep);
+        let adapters = adapters.filter_map(|o| o.adapter.clone());
+        let trials = self.trials.values().filter(|t| t.record.id.sweep == sweep);
+        let checkpoints = trials.filter_map(|t| needed(&t.record).cloned());
+        let files = files_of(&held.record.submission);
+        let gone: Vec<ArtifactHash> = adapters.chain(checkpoints).chain(files).collect();
+        let last_cursor = self.last_cursor();
+        for hash in &gone {
+            self.refer(Some(hash), false, undo);
+        }
+        self.take(|s| &mut s.evaluations, |(of, _)| *of == sweep, undo);
+        self.take(|s| &mut s.attempts, |(trial, _)| trial.sweep == sweep, undo);
+        self.take(|s| &mut s.outcomes, |trial| trial.sweep == sweep, undo);
+        self.take(|s| &mut s.trials, |trial| trial.sweep == sweep, undo);
+        let entries: Vec<u64> =
+            self.log.values().filter(|e| e.sweep == sweep).map(|e| e.cursor).collect();
+        self.take(|s| &mut s.log, |cursor| entries.binary_search(cursor).is_ok(), undo);
+        let of: Vec<RequestId> =
+            self.requests.iter().filter(|(_, of)| **of == sweep).map(|(&id, _)| id).collect();
+        self.take(|s| &mut s.requests, |id| of.contains(id), undo);
+        self.take(|s| &mut s.sweeps, |id| *id == sweep, undo);
+        self.put(|s| &mut s.deleted, sweep, (held.record.request_id, last_cursor), undo);
         Ok(())
     }
 
@@ -256,14 +370,19 @@ impl State {
         Ok(())
     }
 
-    fn sweep(&self, id: SweepId, what: &'static str) -> Result<Sweep, CommitError> {
-        let why = || format!("sweep {id} is not there");
-        self.sweeps.get(&id).cloned().ok_or_else(|| CommitError::Inconsistent { what, why: why() })
+    /// Last cursor that was ever used, as far as it matters.
+    pub(super) fn last_cursor(&self) -> u64 {
+        let deleted = self.deleted.values().map(|(_, cursor)| *cursor).max();
+        self.log.keys().next_back().copied().max(deleted).unwrap_or(0)
     }
 
-    fn worker(&self, id: WorkerId, what: &'static str) -> Result<WorkerRecord, CommitError> {
+    fn check_sweep(&self, id: SweepId, what: &'static str) -> Result<(), CommitError> {
+        if self.sweeps.contains_key(&id) { Ok(()) } else { Err(no_sweep(id, what)) }
+    }
+
+    fn worker(&self, id: WorkerId, what: &'static str) -> Result<&WorkerRecord, CommitError> {
         let why = || format!("worker {id} is not there");
-        self.workers.get(&id).cloned().ok_or_else(|| CommitError::Inconsistent { what, why: why() })
+        self.workers.get(&id).ok_or_else(|| CommitError::Inconsistent { what, why: why() })
     }
 
     fn attempt(&self, lease: LeaseKey, what: &'static str) -> Result<Attempt, CommitError> {
@@ -278,6 +397,23 @@ impl State {
             Phase::Ended { .. } => None,
         };
         holder.map_or(Ok(()), |worker| self.worker(worker, "a trial's holder").map(|_| ()))
+    }
+
+    /// Removes what fits, remembering how to take it back.
+    fn take<K: Ord + Clone + 'static, V: 'static>(
+        &mut self,
+        map: fn(&mut State) -> &mut BTreeMap<K, V>,
+        fits: impl Fn(&K) -> bool,
+        undo: &mut Undo,
+    ) {
+        let keys: Vec<K> = map(self).keys().filter(|key| fits(key)).cloned().collect();
+        for key in keys {
+            if let Some(value) = map(self).remove(&key) {
+                undo.push(Box::new(move |state| {
+                    map(state).insert(key, value);
+                }));
+            }
+        }
     }
 
     /// Inserts or replaces, remembering how to take it back.
@@ -298,6 +434,22 @@ impl State {
     }
 }
 
+fn no_sweep(id: SweepId, what: &'static str) -> CommitError {
+    CommitError::Inconsistent { what, why: format!("sweep {id} is not there") }
+}
+
+/// The artifacts that a submission names.
+fn files_of(files: &Submission) -> Vec<ArtifactHash> {
+    let data = files.data.iter().map(|file| file.hash.clone());
+    data.chain(files.model_files.iter().filter_map(|file| file.hash.parse().ok())).collect()
+}
+
 fn fenced(trial: TrialId, epoch: Epoch, what: &'static str) -> CommitError {
     CommitError::Fenced { trial, epoch, what }
+}
+
+/// The checkpoint that a trial's next attempt would continue from; an ended trial has none.
+fn needed(record: &TrialRecord) -> Option<&ArtifactHash> {
+    let ended = matches!(record.phase, Phase::Ended { .. });
+    record.checkpoint.as_ref().filter(|_| !ended).map(|checkpoint| &checkpoint.hash)
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use deptune_sweep::child::FileHash;
 use deptune_sweep::hub::HubModel;
 use deptune_sweep::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
-use deptune_sweep::outcome::Outcome;
+use deptune_sweep::outcome::{Outcome, SweepStatus};
 use deptune_sweep::record::{
-    CheckpointRef, DataRef, Phase, SlotRecord, Submission, SweepRecord, TrialRecord, WorkerRecord,
+    Added, CheckpointRef, Controls, DataRef, Phase, SlotRecord, Submission, SweepRecord,
+    TrialRecord, WorkerRecord,
 };
 use deptune_sweep::scheduler::Snapshot;
 use futures::TryStreamExt;
@@ -29,7 +30,9 @@ pub(in crate::store) async fn load(pool: &Pool) -> Result<Snapshot, LoadError> {
     let reporters = reporters(connection).await.map_err(failed("outcomes"))?;
     let workers = workers(connection).await.map_err(failed("workers"))?;
     let last_cursor = last_cursor(connection).await.map_err(failed("the log"))?;
-    Ok(Snapshot { sweeps, trials, reporters, workers, last_cursor })
+    let requests = requests(connection).await.map_err(failed("requests"))?;
+    let deleted = deleted(connection).await.map_err(failed("deleted sweeps"))?;
+    Ok(Snapshot { sweeps, trials, reporters, workers, requests, deleted, last_cursor })
 }
 
 async fn sweeps(connection: &mut Connection<'_>) -> Result<Vec<SweepRecord>, Error> {
@@ -38,7 +41,7 @@ async fn sweeps(connection: &mut Connection<'_>) -> Result<Vec<SweepRecord>, Err
         "select
              id, request_id, name, spec_hash, spec, format, model_config, model_dir,
              model_uploaded, total, next_index, status, submitted, finished, model_repo,
-             model_commit
+             model_commit, paused, priority, weight, max_parallel, budget_ms, used_ms
          from sweeps
          order by id",
     )
@@ -73,10 +76,37 @@ fn sweep(row: &Row, files: &mut Files) -> Result<SweepRecord, Error> {
         spec_hash: row.parsed("spec_hash")?,
         total: row.unsigned("total")?,
         next_index: row.unsigned("next_index")?,
-        status: row.parsed("status")?,
+        status: match row.parsed("status")? {
+            SweepStatus::Running if row.try_get("paused")? => SweepStatus::Paused,
+            status => status,
+        },
         submitted: row.try_get("submitted")?,
         finished: row.try_get("finished")?,
+        controls: controls(row)?,
+        used: row.unsigned("used_ms")?,
     })
+}
+
+fn controls(row: &Row) -> Result<Option<Controls>, Error> {
+    let (priority, weight) = (row.maybe_signed("priority")?, row.maybe_small("weight")?);
+    let Some((priority, weight)) = priority.zip(weight) else { return Ok(None) };
+    let max_parallel = row.maybe_small("max_parallel")?;
+    Ok(Some(Controls { priority, weight, max_parallel, budget: row.maybe_unsigned("budget_ms")? }))
+}
+
+async fn requests(connection: &mut Connection<'_>) -> Result<Vec<(RequestId, SweepId)>, Error> {
+    let rows = statement("select id, sweep from requests order by id").fetch_all(connection);
+    let request =
+        |row: &Row| Ok((RequestId(row.parsed::<Uuid>("id")?), SweepId(row.unsigned("sweep")?)));
+    rows.await?.iter().map(request).collect()
+}
+
+async fn deleted(connection: &mut Connection<'_>) -> Result<Vec<(SweepId, RequestId)>, Error> {
+    let rows = statement("select id, request_id from deleted_sweeps order by id");
+    let sweep = |row: &Row| {
+        Ok((SweepId(row.unsigned("id")?), RequestId(row.parsed::<Uuid>("request_id")?)))
+    };
+    rows.fetch_all(connection).await?.iter().map(sweep).collect()
 }
 
 fn hub_model(row: &Row) -> Result<Option<HubModel>, Error> {
@@ -113,7 +143,7 @@ async fn trials(connection: &mut Connection<'_>) -> Result<Vec<TrialRecord>, Err
     statement(
         "select
              sweep, trial_index, epoch, phase, worker, slot, lease_request, outcome, failures,
-             losses, alone, checkpoint_step, checkpoint_hash
+             losses, alone, checkpoint_step, checkpoint_hash, origin, retry_of, seed
          from trials
          order by sweep, trial_index",
     )
@@ -137,7 +167,14 @@ fn trial(row: &Row) -> Result<TrialRecord, Error> {
         losses: row.small("losses")?,
         alone: row.try_get("alone")?,
         checkpoint: step.zip(hash).map(|(step, hash)| CheckpointRef { step, hash }),
+        added: added(row)?,
     })
+}
+
+fn added(row: &Row) -> Result<Option<Added>, Error> {
+    let Some(origin) = row.maybe_unsigned("origin")? else { return Ok(None) };
+    let retry_of = row.maybe_unsigned("retry_of")?;
+    Ok(Some(Added { origin, seed: row.unsigned("seed")?, retry_of }))
 }
 
 fn phase(row: &Row) -> Result<Phase, Error> {
@@ -215,7 +252,15 @@ async fn workers(connection: &mut Connection<'_>) -> Result<Vec<WorkerRecord>, E
 }
 
 async fn last_cursor(connection: &mut Connection<'_>) -> Result<u64, Error> {
-    let row =
-        statement("select coalesce(max(cursor), 0) as last from log").fetch_one(connection).await?;
+    let row = statement(
+        "select coalesce(max(cursor), 0) as last
+         from (
+             select max(cursor) as cursor from log
+             union all
+             select max(last_cursor) as cursor from deleted_sweeps
+         ) cursors",
+    )
+    .fetch_one(connection)
+    .await?;
     row.unsigned("last")
 }

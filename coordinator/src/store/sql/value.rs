@@ -78,6 +78,18 @@ impl Row {
         u32::try_from(value).map_err(|e| wrong(column, e))
     }
 
+    /// The same, if it is not null.
+    pub(in crate::store) fn maybe_small(&self, column: &str) -> Result<Option<u32>, sqlx::Error> {
+        let value: Option<i64> = self.try_get(column)?;
+        value.map(|v| u32::try_from(v).map_err(|e| wrong(column, e))).transpose()
+    }
+
+    /// A number of 32 bits that may be negative, if it is not null.
+    pub(in crate::store) fn maybe_signed(&self, column: &str) -> Result<Option<i32>, sqlx::Error> {
+        let value: Option<i64> = self.try_get(column)?;
+        value.map(|v| i32::try_from(v).map_err(|e| wrong(column, e))).transpose()
+    }
+
     /// A text with a meaning.
     pub(in crate::store) fn parsed<T: FromStr<Err: StdError + Send + Sync + 'static>>(
         &self,

@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 use crate::store::sql::{Pool, load, read};
 use crate::store::{
     Answer, AttemptRow, CommitError, EvaluationKey, EvaluationRow, LeaderboardRow, LoadError, Page,
-    QueryError, QueryRows, ReadError, Store, SweepFilter, SweepSummary, TrialRow,
+    QueryError, QueryRows, ReadError, Store, SweepContents, SweepFilter, SweepSummary, TrialRow,
 };
 
 /// See the [module](crate::store::sqlite).
@@ -75,6 +75,10 @@ impl Store for SqliteStore {
 
     fn sweep(&self, sweep: SweepId) -> Answer<'_, Option<SweepSummary>, ReadError> {
         Box::pin(read::sweep::one(&self.reads, sweep))
+    }
+
+    fn contents(&self, sweep: SweepId) -> Answer<'_, SweepContents, ReadError> {
+        Box::pin(read::sweep::contents(&self.reads, sweep))
     }
 
     fn spec(&self, sweep: SweepId) -> Answer<'_, Option<String>, ReadError> {

@@ -16,7 +16,7 @@ pub(super) struct Bench {
     pub(super) scheduler: Scheduler,
     pub(super) store: Model,
     pub(super) now: u64,
-    requests: u128,
+    pub(super) requests: u128,
 }
 
 impl Bench {
@@ -64,7 +64,7 @@ impl Bench {
         id
     }
 
-    fn exchange(
+    pub(super) fn exchange(
         &mut self,
         worker: WorkerId,
         reports: Vec<Report>,
@@ -78,11 +78,11 @@ impl Bench {
         }
     }
 
-    fn lease(&mut self, worker: WorkerId, slot: u32) -> Grant {
+    pub(super) fn lease(&mut self, worker: WorkerId, slot: u32) -> Grant {
         self.exchange(worker, vec![], vec![slot]).1.pop().expect("a lease")
     }
 
-    fn heartbeat(&mut self, worker: WorkerId, lease: LeaseKey, step: u64) -> Vec<Stop> {
+    pub(super) fn heartbeat(&mut self, worker: WorkerId, lease: LeaseKey, step: u64) -> Vec<Stop> {
         let progress =
             LeaseProgress { lease, step, loss: Number::from(1.0), steps_per_second: 2.0 };
         match self.send(Event::Heartbeat { worker, leases: vec![progress] }).unwrap() {
@@ -110,7 +110,7 @@ pub(super) fn success(lease: LeaseKey) -> Report {
     Report { lease, evaluations: vec![], last_step: 100, end }
 }
 
-fn failure(lease: LeaseKey, class: FailureClass) -> Report {
+pub(super) fn failure(lease: LeaseKey, class: FailureClass) -> Report {
     let end = ReportEnd::Failed { class, message: "why".into() };
     Report { lease, evaluations: vec![], last_step: 10, end }
 }
@@ -344,11 +344,12 @@ fn a_success_that_is_not_recorded_is_not_accepted() {
 fn a_success_after_the_last_loss_is_not_accepted() {
     let mut bench = Bench::new();
     bench.submit("[limits]\nmax_parallel = 1\n");
-    let w = bench.register(1, 1, vec![]);
+    let mut w = bench.register(1, 1, vec![]);
     let mut lease = bench.lease(w, 0).lease;
-    for _ in 1..Config::default().max_losses {
+    for n in 1..Config::default().max_losses {
         bench.now += 30_000;
         bench.send(Event::Tick).unwrap();
+        w = bench.register(1 + u128::from(n), 1, vec![]);
         lease = bench.lease(w, 0).lease;
     }
     bench.now += 30_000;

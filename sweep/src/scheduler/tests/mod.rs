@@ -1,5 +1,7 @@
 //! Tests of the scheduler: single behaviours, and random worlds against a model of the store.
 
 mod behaviour;
+mod control;
 mod model;
+mod share;
 mod world;

@@ -67,6 +67,8 @@ pub(super) struct Model {
     pub(super) outcomes: BTreeMap<TrialId, OutcomeRecord>,
     pub(super) attempts: BTreeMap<LeaseKey, Option<AttemptEnd>>,
     pub(super) workers: BTreeMap<WorkerId, WorkerRecord>,
+    pub(super) requests: BTreeMap<RequestId, SweepId>,
+    pub(super) deleted: BTreeMap<SweepId, RequestId>,
     pub(super) stale: usize,
     pub(super) last_cursor: u64,
 }
@@ -98,6 +100,30 @@ impl Model {
                 let sweep = self.sweeps.get_mut(sweep).unwrap();
                 sweep.status = *status;
                 sweep.finished = *finished;
+            }
+            Write::SweepTotal { sweep, total } => {
+                let sweep = self.sweeps.get_mut(sweep).unwrap();
+                assert!(*total > sweep.total);
+                sweep.total = *total;
+            }
+            Write::Controls { sweep, controls } => {
+                self.sweeps.get_mut(sweep).unwrap().controls = Some(*controls);
+            }
+            Write::Used { sweep, used } => {
+                let sweep = self.sweeps.get_mut(sweep).unwrap();
+                assert!(*used > sweep.used);
+                sweep.used = *used;
+            }
+            Write::Request { request_id, sweep, .. } => {
+                assert!(self.requests.insert(*request_id, *sweep).is_none());
+            }
+            Write::DeleteSweep { sweep, .. } => {
+                let gone = self.sweeps.remove(sweep).unwrap();
+                self.trials.retain(|id, _| id.sweep != *sweep);
+                self.outcomes.retain(|id, _| id.sweep != *sweep);
+                self.attempts.retain(|lease, _| lease.trial.sweep != *sweep);
+                self.requests.retain(|_, of| of != sweep);
+                self.deleted.insert(*sweep, gone.request_id);
             }
             Write::NewTrial { record, .. } => {
                 assert!(self.trials.insert(record.id, record.clone()).is_none());
@@ -147,6 +173,8 @@ impl Model {
                 .filter_map(|o| o.worker.map(|worker| (o.id, worker)))
                 .collect(),
             workers: self.workers.values().cloned().collect(),
+            requests: self.requests.iter().map(|(&request, &sweep)| (request, sweep)).collect(),
+            deleted: self.deleted.iter().map(|(&sweep, &request)| (sweep, request)).collect(),
             last_cursor: self.last_cursor,
         }
     }

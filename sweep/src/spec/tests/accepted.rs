@@ -14,7 +14,10 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(spec.method, Method::Dept);
     assert_eq!(spec.objective.metric, MetricKind::Accuracy);
     assert_eq!(spec.objective.goal, Goal::Maximize);
-    assert_eq!(spec.limits, Limits { max_attempts: 3, max_parallel: None });
+    assert_eq!(
+        spec.limits,
+        Limits { max_attempts: 3, max_parallel: None, priority: 0, weight: 1, budget: None }
+    );
     let train = &spec.train;
     assert_eq!((train.steps, train.warmup_steps, train.eval_every), (2000, 200, 1000));
     assert_eq!((train.batch_size, train.eval_batch_size, train.max_length), (32, 32, 128));
@@ -132,12 +135,24 @@ goal = "minimize"
 [limits]
 max_attempts = 5
 max_parallel = 16
+priority = -2
+weight = 3
+budget_gpu_hours = 40
 "#;
     let spec = parse(text).unwrap();
     assert_eq!(spec.total(), 8);
     assert_eq!(spec.objective.metric, MetricKind::Accuracy);
     assert_eq!(spec.task.columns["text"], "body");
-    assert_eq!(spec.limits, Limits { max_attempts: 5, max_parallel: Some(16) });
+    assert_eq!(
+        spec.limits,
+        Limits {
+            max_attempts: 5,
+            max_parallel: Some(16),
+            priority: -2,
+            weight: 3,
+            budget: Some(144_000_000)
+        }
+    );
     let last = spec.settings(7).unwrap();
     assert_eq!((last.rank, last.train.max_length, last.train.warmup_steps), (32, 128, 9));
 }

@@ -106,8 +106,8 @@ fn what_is_planned_is_refused_by_name() {
          hint: use precision = \"fp32\" or precision = \"bf16\"",
     );
     expect(
-        &[("[train]", "[limits]\nbudget_gpu_hours = 40\n[train]")],
-        "s.toml:19:1: 'budget_gpu_hours' in [limits] is not supported in this version\n  \
+        &[("[train]", "[limits]\ntrial_hours = 40\n[train]")],
+        "s.toml:19:1: 'trial_hours' in [limits] is not supported in this version\n  \
          hint: remove it; bound the sweep by its grid and its steps",
     );
     expect(

@@ -3,8 +3,6 @@
 
 use deptune_coordinator::runtime::Error;
 use deptune_sweep::id::SweepId;
-use deptune_sweep::outcome::SweepStatus;
-use deptune_sweep::record::Phase;
 use deptune_sweep::scheduler::{Reply, Write};
 
 use super::{Invariant, Ledger, Scan, Seen};
@@ -21,11 +19,24 @@ impl Invariant for Conservation {
     fn see(&mut self, ledger: &Ledger, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
             Seen::Write(Write::NewTrial { record, .. }, _) => {
-                let rows = ledger.sweeps.get(&record.id.sweep).map(|sweep| sweep.rows);
-                if rows != Some(record.id.index) && !matches!(record.phase, Phase::Ended { .. }) {
-                    return Err(format!("trial {} gets a row after {rows:?} others", record.id));
+                let Some(line) = ledger.sweeps.get(&record.id.sweep) else {
+                    return Err(format!("trial {} of no sweep", record.id));
+                };
+                let index = record.id.index;
+                match record.added {
+                    Some(_) if index != line.grid + line.added => {
+                        let (grid, added) = (line.grid, line.added);
+                        Err(format!("trial {} is added after {grid} and {added}", record.id))
+                    }
+                    None if index >= line.grid => {
+                        Err(format!("trial {} is not one of the grid's", record.id))
+                    }
+                    // In their order, but for those that were cancelled before their turn.
+                    None if index < line.record.next_index => {
+                        Err(format!("trial {} gets a row a second time", record.id))
+                    }
+                    _ => Ok(()),
                 }
-                Ok(())
             }
             Seen::Committed(commit) => {
                 let touched = commit.writes.iter().filter_map(|write| match write {
@@ -43,11 +54,13 @@ impl Invariant for Conservation {
             }
             Seen::Answered(Ask::Cancel(sweep), Ok::<_, Error>(Reply::Sweep(_)), _)
             | Seen::CancelAcknowledged(sweep) => match ledger.sweeps.get(sweep) {
-                Some(line) if line.ended == line.record.total => Ok(()),
+                // Some of its trials may have been run again since.
+                Some(line) if line.ended == line.record.total || line.reopened => Ok(()),
                 Some(line) => Err(format!(
                     "sweep {sweep} is said to be cancelled with {} of {} trials ended",
                     line.ended, line.record.total
                 )),
+                None if ledger.deleted.contains_key(sweep) => Ok(()),
                 None => Err(format!("sweep {sweep} is said to be cancelled and is not there")),
             },
             Seen::Scan(scan) => all(ledger, scan),
@@ -58,13 +71,17 @@ impl Invariant for Conservation {
 
 fn check(ledger: &Ledger, sweep: SweepId) -> Result<(), String> {
     let Some(line) = ledger.sweeps.get(&sweep) else {
+        if ledger.deleted.contains_key(&sweep) {
+            return Ok(());
+        }
         return Err(format!("sweep {sweep} has trials and no row"));
     };
     let (total, next) = (line.record.total, line.record.next_index);
-    if line.rows != next || line.rows > total {
-        return Err(format!("sweep {sweep} has {} rows, {next} by its index", line.rows));
+    if line.rows < next || line.rows > line.grid || line.grid + line.added != total {
+        let (rows, added) = (line.rows, line.added);
+        return Err(format!("sweep {sweep} has {rows} rows, {next} by its index, {added} added"));
     }
-    let over = line.record.status != SweepStatus::Running;
+    let over = line.record.status.is_over();
     if over != (line.ended == total) {
         let status = line.record.status;
         return Err(format!("sweep {sweep} is {status} with {} of {total} ended", line.ended));

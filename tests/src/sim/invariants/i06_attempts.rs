@@ -1,11 +1,12 @@
 //! I6: no more failures and losses than the limits allow, none for a trial that was handed back,
-//! no lease before a failure's wait is over (whoever restarted meanwhile), and none beyond
-//! `max_parallel`.
+//! no lease before a failure's wait is over (whoever restarted meanwhile), none beyond
+//! `max_parallel` and none while the sweep is paused; what a sweep used is counted once, and nothing
+//! is leased beyond its budget.
 
 use std::collections::BTreeMap;
 
-use deptune_sweep::id::TrialId;
-use deptune_sweep::outcome::FailureClass;
+use deptune_sweep::id::{SweepId, TrialId};
+use deptune_sweep::outcome::{FailureClass, SweepStatus};
 use deptune_sweep::record::{AttemptEnd, Phase, TrialRecord};
 use deptune_sweep::scheduler::{Config, Write};
 
@@ -15,6 +16,38 @@ use super::{Commit, Invariant, Ledger, Seen};
 pub(super) struct Attempts {
     /// How the last attempt of a trial ended, and when.
     ended: BTreeMap<TrialId, (AttemptEnd, Option<FailureClass>, u64)>,
+    /// What sweeps used, by the world's clock.
+    usage: BTreeMap<SweepId, Usage>,
+}
+
+/// Slot time of a sweep, in milliseconds of the world.
+#[derive(Debug, Default)]
+struct Usage {
+    /// Of the attempts that have ended.
+    over: u64,
+    /// When each of the others began.
+    open: BTreeMap<TrialId, u64>,
+    /// The sum of those times.
+    began: u64,
+}
+
+impl Usage {
+    fn begin(&mut self, trial: TrialId, at: u64) {
+        self.end(trial, at);
+        self.open.insert(trial, at);
+        self.began += at;
+    }
+
+    fn end(&mut self, trial: TrialId, at: u64) {
+        if let Some(began) = self.open.remove(&trial) {
+            self.began -= began;
+            self.over += at.saturating_sub(began);
+        }
+    }
+
+    fn until(&self, at: u64) -> u64 {
+        self.over + (self.open.len() as u64 * at).saturating_sub(self.began)
+    }
 }
 
 impl Invariant for Attempts {
@@ -26,6 +59,26 @@ impl Invariant for Attempts {
         match seen {
             Seen::Write(Write::AttemptEnded { lease, end, class, .. }, commit) => {
                 self.ended.insert(lease.trial, (*end, *class, commit.decided));
+                let usage = self.usage.entry(lease.trial.sweep).or_default();
+                usage.end(lease.trial, commit.decided);
+                Ok(())
+            }
+            Seen::Write(Write::AttemptStarted(record), commit) => {
+                let usage = self.usage.entry(record.id.sweep).or_default();
+                usage.begin(record.id, commit.decided);
+                Ok(())
+            }
+            Seen::Write(Write::Used { sweep, used }, commit) => {
+                let usage = self.usage.entry(*sweep).or_default();
+                // The coordinator's clock may run fast.
+                let most = usage.until(commit.decided) * 106 / 100 + 100;
+                if *used > most {
+                    return Err(format!("sweep {sweep} used {used} ms, at most {most} went by"));
+                }
+                Ok(())
+            }
+            Seen::Write(Write::DeleteSweep { sweep, .. }, _) => {
+                self.usage.remove(sweep);
                 Ok(())
             }
             Seen::Write(Write::Trial(record), commit) => self.written(ledger, record, commit),
@@ -91,10 +144,17 @@ fn wait(class: FailureClass, failures: u32) -> u64 {
 
 fn parallel(ledger: &Ledger, record: &TrialRecord) -> Result<(), String> {
     let Some(sweep) = ledger.sweeps.get(&record.id.sweep) else { return Ok(()) };
-    let leases = matches!(record.phase, Phase::Leased { .. });
-    match sweep.max_parallel {
-        Some(most) if leases && sweep.leased >= most => {
-            Err(format!("trial {} is one too many: {most} may run", record.id))
+    let Phase::Leased { .. } = record.phase else { return Ok(()) };
+    let id = record.id;
+    if sweep.record.status != SweepStatus::Running {
+        return Err(format!("trial {id} is leased, its sweep is {}", sweep.record.status));
+    }
+    if let Some(most) = sweep.controls.max_parallel.filter(|most| sweep.leased >= *most) {
+        return Err(format!("trial {id} is one too many: {most} may run"));
+    }
+    match sweep.controls.budget {
+        Some(budget) if sweep.record.used >= budget => {
+            Err(format!("trial {id} is leased beyond the budget of {budget} ms"))
         }
         _ => Ok(()),
     }

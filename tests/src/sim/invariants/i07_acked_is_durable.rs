@@ -34,6 +34,14 @@ impl Invariant for AckedIsDurable {
                     found => Err(format!("request {request} is sweep {sweep}, stored {found:?}")),
                 }
             }
+            Seen::Answered(Ask::Control(request, sweep), Ok(_), _)
+            | Seen::ControlAcknowledged(request, sweep) => {
+                let known = ledger.requests.get(request) == Some(sweep);
+                if known || ledger.deleted.contains_key(sweep) {
+                    return Ok(());
+                }
+                Err(format!("request {request} about sweep {sweep} is not stored"))
+            }
             Seen::Answered(Ask::Exchange { reports, .. }, Ok(Reply::Exchanged { acks, .. }), _) => {
                 let accepted = reports.iter().zip(acks).filter(|(_, ack)| **ack == Ack::Accepted);
                 for ((lease, succeeded), _) in accepted {
@@ -41,7 +49,8 @@ impl Invariant for AckedIsDurable {
                     let outcome = line.and_then(|line| line.outcome.as_ref());
                     let stored = outcome
                         .is_some_and(|o| o.epoch == lease.epoch && o.outcome == Outcome::Succeeded);
-                    if *succeeded && !stored {
+                    let deleted = ledger.deleted.contains_key(&lease.trial.sweep);
+                    if *succeeded && !stored && !deleted {
                         let (trial, epoch) = (lease.trial, lease.epoch);
                         return Err(format!("the success of {trial} at {epoch} is not stored"));
                     }

@@ -20,6 +20,9 @@ impl Invariant for SameRequest {
 
     fn see(&mut self, ledger: &Ledger, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
+            Seen::Write(Write::Sweep(record), _) if ledger.deleted.contains_key(&record.id) => {
+                Err(format!("the id of the deleted sweep {} is given again", record.id))
+            }
             Seen::Write(Write::Sweep(record), _) => match ledger.submitted(record.request_id) {
                 Some(first) => {
                     let (request, second) = (record.request_id, record.id);
@@ -27,6 +30,11 @@ impl Invariant for SameRequest {
                 }
                 None => Ok(()),
             },
+            Seen::Write(Write::Request { request_id, .. }, _)
+                if ledger.requests.contains_key(request_id) =>
+            {
+                Err(format!("request {request_id} has a second effect"))
+            }
             Seen::Answered(Ask::Submit(request), Ok(Reply::Sweep(sweep)), _) => {
                 let before = *self.answered.entry(*request).or_insert(*sweep);
                 if before == *sweep {

@@ -40,7 +40,14 @@ impl Invariant for LogReplays {
                     LogEntry::Requeued { .. } => Told::Pending,
                     LogEntry::Ended { outcome, .. } => Told::Ended(*outcome),
                     LogEntry::Finished { status: SweepStatus::Cancelled } => {
-                        self.cancelled.insert(record.sweep);
+                        self.cancel(record.sweep);
+                        return Ok(());
+                    }
+                    LogEntry::Added { first, count, .. } => {
+                        for index in *first..*first + *count {
+                            let trial = TrialId { sweep: record.sweep, index };
+                            self.trials.insert(trial, Told::Pending);
+                        }
                         return Ok(());
                     }
                     _ => return Ok(()),
@@ -61,12 +68,23 @@ impl Invariant for LogReplays {
 }
 
 impl LogReplays {
+    /// Whoever has not ended when a sweep is cancelled is cancelled with it.
+    fn cancel(&mut self, sweep: SweepId) {
+        self.cancelled.insert(sweep);
+        let from = TrialId { sweep, index: 0 };
+        let to = TrialId { sweep, index: u64::MAX };
+        for (_, told) in self.trials.range_mut(from..=to) {
+            if !matches!(told, Told::Ended(_)) {
+                *told = Told::Ended(Outcome::Cancelled);
+            }
+        }
+    }
+
     fn check(&self, line: &super::super::ledger::TrialLine) -> Result<(), String> {
         let id = line.record.id;
         let replayed = match self.trials.get(&id) {
-            Some(Told::Ended(outcome)) => Some(Told::Ended(*outcome)),
-            // Whoever has not ended when a sweep is cancelled is cancelled with it.
-            _ if self.cancelled.contains(&id.sweep) => Some(Told::Ended(Outcome::Cancelled)),
+            // It had no lease before its sweep was cancelled.
+            None if self.cancelled.contains(&id.sweep) => Some(Told::Ended(Outcome::Cancelled)),
             told => told.copied(),
         };
         let stored = match line.record.phase {

@@ -13,12 +13,13 @@ mod i09_same_request;
 mod i10_restore;
 mod i11_log_replays;
 mod i12_one_leader;
+mod i13_nothing_starves;
 mod i17_bounded;
 
 use std::collections::BTreeSet;
 
 use deptune_coordinator::runtime::Error;
-use deptune_sweep::id::{ArtifactHash, SweepId};
+use deptune_sweep::id::{ArtifactHash, RequestId, SweepId};
 use deptune_sweep::record::TrialRecord;
 use deptune_sweep::scheduler::{Ack, LeaseKey, Now, Reply, Report, Scheduler, StopReason, Write};
 use deptune_worker::protocol::{Answer, Call, CallError, CallKind};
@@ -84,6 +85,8 @@ pub(crate) enum Seen<'a> {
     Died(usize),
     /// A client was told that a sweep is cancelled.
     CancelAcknowledged(SweepId),
+    /// A client was told that its change of a sweep is done.
+    ControlAcknowledged(RequestId, SweepId),
     /// Requests wait for a coordinator.
     Queue(usize),
     /// A look at everything.
@@ -133,6 +136,7 @@ impl Default for Checks {
                 Box::<i09_same_request::SameRequest>::default(),
                 Box::<i10_restore::Restore>::default(),
                 Box::<i11_log_replays::LogReplays>::default(),
+                Box::<i13_nothing_starves::NothingStarves>::default(),
                 Box::<i17_bounded::Bounded>::default(),
             ],
         }
@@ -237,6 +241,15 @@ impl Checks {
     /// A client was told that a sweep is cancelled.
     pub(crate) fn cancel_acknowledged(&mut self, sweep: SweepId) -> Result<(), Broken> {
         self.see(&Seen::CancelAcknowledged(sweep))
+    }
+
+    /// A client was told that its change of a sweep is done.
+    pub(crate) fn control_acknowledged(
+        &mut self,
+        request: RequestId,
+        sweep: SweepId,
+    ) -> Result<(), Broken> {
+        self.see(&Seen::ControlAcknowledged(request, sweep))
     }
 
     /// Requests wait for a coordinator.

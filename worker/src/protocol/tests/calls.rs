@@ -220,3 +220,26 @@ fn the_same_seed_gives_the_same_agent() {
     };
     assert_eq!(trace(), trace());
 }
+
+#[test]
+fn leases_that_could_not_be_written_down_are_written_again() {
+    let noted = |a: &Action| match a {
+        Action::SaveLeases { leases, .. } => Some(leases.clone()),
+        _ => None,
+    };
+    let mut play = Play::new(1);
+    play.register();
+    let ask = play.exchange();
+    play.take();
+    play.answer_exchange(ask.0, vec![], vec![assignment(0, 0)]);
+    assert_eq!(play.one("the leases written down", noted), [lease(0)]);
+    play.event(Event::LeasesSaved { durable: false });
+    play.none("leases written down at once", |a| noted(a).is_some());
+    play.now = play.agent.wake().unwrap().max(play.now + 5_000);
+    play.event(Event::Tick);
+    assert_eq!(play.one("the leases written down", noted), [lease(0)]);
+    play.event(Event::LeasesSaved { durable: true });
+    play.now += 60_000;
+    play.event(Event::Tick);
+    play.none("leases written down once more", |a| noted(a).is_some());
+}

@@ -104,8 +104,8 @@ impl Linear {
 
 /// RMS norm without mean and bias: x / sqrt(mean(x²) + eps) * weight.
 pub(crate) struct RmsNorm {
-    weight: Tensor,
-    epsilon: f64,
+    pub(crate) weight: Tensor,
+    pub(crate) epsilon: f64,
 }
 
 impl RmsNorm {

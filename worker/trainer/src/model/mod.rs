@@ -7,7 +7,7 @@
 mod decoder;
 pub(crate) mod layers;
 mod pass;
-mod t5;
+pub(crate) mod t5;
 
 use std::path::{Path, PathBuf};
 
@@ -179,6 +179,19 @@ impl Model {
     /// Positions that prompt, text and answer share; none where any number will do (T5).
     pub fn max_positions(&self) -> Option<usize> {
         self.config.max_positions().map(|positions| positions as usize)
+    }
+
+    /// The T5, if the model is one.
+    pub(crate) fn t5(&self) -> Option<&T5> {
+        match &self.body {
+            Body::T5(t5) => Some(t5),
+            Body::Decoder(_) => None,
+        }
+    }
+
+    /// The word embedding, [vocabulary, d].
+    pub(crate) fn embedding(&self) -> &Tensor {
+        &self.embedding
     }
 
     /// Whether text and answer are one sequence (GPT-2, Llama), not two (T5).

@@ -1,5 +1,6 @@
 //! Making a pack: its parameters at their start values, and the model they belong to.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -129,6 +130,7 @@ impl Pack {
             modules: dimensions.modules,
             prompt_mask,
             seeds,
+            engine: OnceCell::new(),
             step: 0,
         })
     }

@@ -9,7 +9,9 @@ mod error;
 mod forward;
 mod settings;
 mod state;
+mod written;
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use tch::{Kind, TchError, Tensor, no_grad};
@@ -17,11 +19,12 @@ use tch::{Kind, TchError, Tensor, no_grad};
 pub(crate) use error::Doing;
 pub use error::Error;
 pub use forward::Encoded;
-pub use settings::{Member, Settings};
+pub use settings::{Backward, Member, Settings};
 pub use state::TrialState;
 
 use crate::batch::{Batch, BatchError, Example};
 use crate::dropout::Masks;
+use crate::engine::Engine;
 use crate::method::{Adapter, Layout, Method, Module};
 use crate::model::Model;
 use crate::optim::{Optim, Update, finite};
@@ -100,6 +103,8 @@ pub struct Pack {
     prompt_mask: Option<Tensor>,
     /// One seed when all trials share it, else one per trial.
     seeds: Vec<u64>,
+    /// The written-out way back, where there is one.
+    engine: OnceCell<Option<Engine>>,
     step: u64,
 }
 
@@ -173,7 +178,10 @@ impl Pack {
         for batch in micro_batches {
             batch.check(&self.limits(0))?;
         }
-        self.accumulate(micro_batches)
+        match self.engine()? {
+            Some(engine) => self.written(engine, micro_batches),
+            None => self.accumulate(micro_batches),
+        }
     }
 
     fn accumulate(&self, micro_batches: &[Batch]) -> Result<Gradients, Error> {

@@ -51,6 +51,18 @@ impl Member {
     }
 }
 
+/// How gradients are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backward {
+    /// By the written-out way back, where there is one for model, methods and device (DePT and
+    /// prompt tuning of T5 on processors), else as [`Backward::Recorded`].
+    #[default]
+    Written,
+    /// By libtorch, which records every operation: slower, and it needs more memory. Gives the
+    /// same up to rounding.
+    Recorded,
+}
+
 /// What the trials of a pack have in common. The default is the reference's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
@@ -79,6 +91,8 @@ pub struct Settings {
     /// Most groups of similar length that a micro-batch is cut into, 1 or more. Any number
     /// gives the same result up to rounding.
     pub groups: usize,
+    /// How gradients are found.
+    pub backward: Backward,
 }
 
 impl Default for Settings {
@@ -95,6 +109,7 @@ impl Default for Settings {
             padding: Padding::Longest { multiple: 4 },
             recipe: Recipe::Default,
             groups: 1,
+            backward: Backward::Written,
         }
     }
 }

@@ -218,6 +218,7 @@ pub(crate) fn common(settings: &spec::Settings, dropout: f64) -> pack::Settings 
         optimizer: train.optimizer,
         scheduler: train.scheduler,
         weight_decay: train.weight_decay,
+        backward: pack::Backward::Written,
     }
 }
 

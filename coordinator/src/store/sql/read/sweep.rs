@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use deptune_sweep::child::TrialResult;
 use deptune_sweep::id::{ArtifactHash, SweepId};
 use deptune_sweep::outcome::SweepStatus;
+use deptune_sweep::record::Controls;
 use futures::TryStreamExt;
 use sqlx::Error;
 
@@ -12,7 +13,7 @@ use super::{failed, one_more, page};
 use crate::store::sql::database::{Pool, Row};
 use crate::store::sql::statement::statement;
 use crate::store::sql::value::{int, wrong};
-use crate::store::{Page, ReadError, SweepFilter, SweepSummary};
+use crate::store::{Page, ReadError, SweepContents, SweepFilter, SweepSummary};
 
 pub(in crate::store) async fn find(pool: &Pool, text: &str) -> Result<Option<SweepId>, ReadError> {
     let failed = failed("a sweep's id");
@@ -33,7 +34,8 @@ pub(in crate::store) async fn one(
 ) -> Result<Option<SweepSummary>, ReadError> {
     let failed = failed("a sweep");
     let row = statement(
-        "select p.*, s.submitted as submitted_ms, s.finished as finished_ms
+        "select p.*, s.submitted as submitted_ms, s.finished as finished_ms, s.budget_ms,
+             s.used_ms
          from sweep_progress p
          join sweeps s on s.id = p.sweep
          where p.sweep = $1",
@@ -53,10 +55,11 @@ pub(in crate::store) async fn list(
 ) -> Result<Page<SweepSummary>, ReadError> {
     let failed = failed("sweeps");
     let rows = statement(
-        "select p.*, s.submitted as submitted_ms, s.finished as finished_ms
+        "select p.*, s.submitted as submitted_ms, s.finished as finished_ms, s.budget_ms,
+             s.used_ms
          from sweeps s
          join sweep_progress p on p.sweep = s.id
-         where s.id < $1 and ($2 is null or s.status = $2) and ($3 is null or s.spec_hash = $3)
+         where s.id < $1 and ($2 is null or p.status = $2) and ($3 is null or s.spec_hash = $3)
          order by s.id desc
          limit $4",
     )
@@ -90,7 +93,39 @@ fn summary(row: &Row) -> Result<SweepSummary, Error> {
         submitted: row.try_get("submitted_ms")?,
         finished: row.try_get("finished_ms")?,
         spec_hash: row.parsed("spec_hash")?,
+        controls: Controls {
+            priority: row.maybe_signed("priority")?.unwrap_or(0),
+            weight: row.small("weight")?,
+            max_parallel: row.maybe_small("max_parallel")?,
+            budget: row.maybe_unsigned("budget_ms")?,
+        },
+        used: row.unsigned("used_ms")?,
     })
+}
+
+pub(in crate::store) async fn contents(
+    pool: &Pool,
+    sweep: SweepId,
+) -> Result<SweepContents, ReadError> {
+    let failed = failed("what there is of a sweep");
+    let row = statement(
+        "select
+             (select count(*) from attempts where sweep = $1) as attempts,
+             (select count(*) from evaluations where sweep = $1) as evaluations,
+             (select count(*) from log where sweep = $1) as log_entries",
+    )
+    .bind(int(sweep.0))
+    .fetch_one(pool)
+    .await
+    .map_err(&failed)?;
+    let read = || {
+        Ok(SweepContents {
+            attempts: row.unsigned("attempts")?,
+            evaluations: row.unsigned("evaluations")?,
+            log_entries: row.unsigned("log_entries")?,
+        })
+    };
+    read().map_err(&failed)
 }
 
 pub(in crate::store) async fn spec(

@@ -21,7 +21,7 @@ pub(in crate::store) async fn list(
         "select
              t.sweep, t.trial_index, t.epoch, t.phase, t.configuration, t.method, t.prompt_length,
              t.rank, nullif(t.prompt_lr, 0) as prompt_lr, t.lowrank_lr, t.learning_rate, t.source,
-             t.seed, t.outcome, o.failure_class,
+             t.seed, t.retry_of, t.outcome, o.failure_class,
              coalesce(o.message, '') as message, o.result, o.adapter, w.name as worker,
              (
                  select count(*) from attempts a
@@ -66,6 +66,10 @@ fn trial(row: &Row) -> Result<TrialRow, Error> {
         learning_rate: row.try_get("learning_rate")?,
         source: row.try_get("source")?,
         seed: row.unsigned("seed")?,
+        retry_of: row
+            .maybe_unsigned("retry_of")?
+            .map(|index| Ok::<_, Error>(TrialId { sweep: SweepId(row.unsigned("sweep")?), index }))
+            .transpose()?,
         outcome: row.maybe_parsed("outcome")?,
         class: row.maybe_parsed("failure_class")?,
         message: row.try_get("message")?,

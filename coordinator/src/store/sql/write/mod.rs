@@ -1,6 +1,7 @@
 //! One function per kind of write. Each checks that it changed the row that it meant.
 
 mod attempt;
+mod delete;
 mod evaluation;
 mod outcome;
 mod sweep;
@@ -30,6 +31,13 @@ pub(in crate::store) async fn one(
         Write::SweepStatus { sweep, status, finished } => {
             sweep::status(connection, *sweep, *status, *finished).await
         }
+        Write::SweepTotal { sweep, total } => sweep::total(connection, *sweep, *total).await,
+        Write::Controls { sweep, controls } => sweep::controls(connection, *sweep, *controls).await,
+        Write::Used { sweep, used } => sweep::used(connection, *sweep, *used).await,
+        Write::Request { request_id, sweep, at } => {
+            sweep::request(connection, *request_id, *sweep, *at).await
+        }
+        Write::DeleteSweep { sweep, at } => delete::sweep(connection, *sweep, *at).await,
         Write::NewTrial { record, configuration, settings } => {
             trial::insert(connection, record, *configuration, settings).await
         }

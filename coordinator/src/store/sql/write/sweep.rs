@@ -1,8 +1,8 @@
 //! Writes about sweeps.
 
-use deptune_sweep::id::SweepId;
+use deptune_sweep::id::{RequestId, SweepId};
 use deptune_sweep::outcome::SweepStatus;
-use deptune_sweep::record::{SweepRecord, WallMillis};
+use deptune_sweep::record::{Controls, SweepRecord, WallMillis};
 
 use super::refused;
 use crate::store::CommitError;
@@ -24,9 +24,10 @@ pub(super) async fn insert(
         "insert into sweeps (
              id, request_id, name, spec_hash, spec, format, model_config, model_dir,
              model_uploaded, total, next_index, status, submitted, finished, metric_name, goal,
-             varied_settings, model_repo, model_commit
+             varied_settings, model_repo, model_commit, paused, priority, weight, max_parallel,
+             budget_ms, used_ms
          ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-                   $19)",
+                   $19, $20, $21, $22, $23, $24, $25)",
     )
     .bind(int(record.id.0))
     .bind(record.request_id.to_string())
@@ -39,7 +40,7 @@ pub(super) async fn insert(
     .bind(submission.model_uploaded)
     .bind(int(record.total))
     .bind(int(record.next_index))
-    .bind(record.status.as_str())
+    .bind(stored(record.status))
     .bind(record.submitted)
     .bind(record.finished)
     .bind(spec.objective.metric.name())
@@ -47,6 +48,12 @@ pub(super) async fn insert(
     .bind(varied_settings(&spec))
     .bind(submission.model_hub.as_ref().map(|model| &model.repo))
     .bind(submission.model_hub.as_ref().map(|model| &model.commit))
+    .bind(record.status == SweepStatus::Paused)
+    .bind(record.controls.map(|c| i64::from(c.priority)))
+    .bind(record.controls.map(|c| c.weight))
+    .bind(record.controls.and_then(|c| c.max_parallel))
+    .bind(record.controls.and_then(|c| c.budget).map(int))
+    .bind(int(record.used))
     .execute(connection)
     .await
     .map_err(refused(WHAT))?;
@@ -104,17 +111,94 @@ pub(super) async fn status(
     finished: Option<WallMillis>,
 ) -> Result<(), CommitError> {
     const WHAT: &str = "a sweep's status";
-    let result = statement("update sweeps set status = $2, finished = $3 where id = $1")
+    let result =
+        statement("update sweeps set status = $2, finished = $3, paused = $4 where id = $1")
+            .bind(int(sweep.0))
+            .bind(stored(status))
+            .bind(finished)
+            .bind(status == SweepStatus::Paused)
+            .execute(connection)
+            .await
+            .map_err(refused(WHAT))?;
+    changed(result, WHAT, sweep)
+}
+
+/// A paused sweep runs, as far as its status goes, and is marked besides.
+fn stored(status: SweepStatus) -> &'static str {
+    match status {
+        SweepStatus::Paused => SweepStatus::Running.as_str(),
+        status => status.as_str(),
+    }
+}
+
+pub(super) async fn total(
+    connection: &mut Connection<'_>,
+    sweep: SweepId,
+    total: u64,
+) -> Result<(), CommitError> {
+    const WHAT: &str = "a sweep's number of trials";
+    let result = statement("update sweeps set total = $2 where id = $1 and total <= $2")
         .bind(int(sweep.0))
-        .bind(status.as_str())
-        .bind(finished)
+        .bind(int(total))
         .execute(connection)
         .await
         .map_err(refused(WHAT))?;
     changed(result, WHAT, sweep)
 }
 
-fn changed(rows: u64, what: &'static str, sweep: SweepId) -> Result<(), CommitError> {
+pub(super) async fn controls(
+    connection: &mut Connection<'_>,
+    sweep: SweepId,
+    controls: Controls,
+) -> Result<(), CommitError> {
+    const WHAT: &str = "what a sweep may use";
+    let result = statement(
+        "update sweeps set priority = $2, weight = $3, max_parallel = $4, budget_ms = $5
+         where id = $1",
+    )
+    .bind(int(sweep.0))
+    .bind(i64::from(controls.priority))
+    .bind(controls.weight)
+    .bind(controls.max_parallel)
+    .bind(controls.budget.map(int))
+    .execute(connection)
+    .await
+    .map_err(refused(WHAT))?;
+    changed(result, WHAT, sweep)
+}
+
+pub(super) async fn used(
+    connection: &mut Connection<'_>,
+    sweep: SweepId,
+    used: u64,
+) -> Result<(), CommitError> {
+    const WHAT: &str = "what a sweep used";
+    let result = statement("update sweeps set used_ms = $2 where id = $1 and used_ms <= $2")
+        .bind(int(sweep.0))
+        .bind(int(used))
+        .execute(connection)
+        .await
+        .map_err(refused(WHAT))?;
+    changed(result, WHAT, sweep)
+}
+
+pub(super) async fn request(
+    connection: &mut Connection<'_>,
+    request_id: RequestId,
+    sweep: SweepId,
+    at: WallMillis,
+) -> Result<(), CommitError> {
+    statement("insert into requests (id, sweep, at) values ($1, $2, $3)")
+        .bind(request_id.to_string())
+        .bind(int(sweep.0))
+        .bind(at)
+        .execute(connection)
+        .await
+        .map_err(refused("a request"))?;
+    Ok(())
+}
+
+pub(super) fn changed(rows: u64, what: &'static str, sweep: SweepId) -> Result<(), CommitError> {
     if rows == 0 {
         let why = format!("sweep {sweep} is not there, or further on");
         return Err(CommitError::Inconsistent { what, why });

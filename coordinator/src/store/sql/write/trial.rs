@@ -61,11 +61,12 @@ pub(super) async fn insert(
              eval_every, eval_batch_size, max_grad_norm, dropout, precision, epoch, phase, worker,
              slot, lease_request, outcome, failures, losses, alone, checkpoint_step,
              checkpoint_hash, learning_rate, lora_alpha, init, init_text, source, warm_start,
-             optimizer, scheduler, weight_decay, patience, decoding, k_shot
+             optimizer, scheduler, weight_decay, patience, decoding, k_shot, origin,
+             retry_of
          ) values (
              $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
              $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36,
-             $37, $38, $39, $40, $41, $42, $43
+             $37, $38, $39, $40, $41, $42, $43, $44, $45
          ) on conflict (sweep, trial_index) do nothing",
     )
     .bind(int(record.id.sweep.0))
@@ -111,6 +112,8 @@ pub(super) async fn insert(
     .bind(train.patience)
     .bind(train.decoding.as_str())
     .bind(settings.task.k_shot)
+    .bind(record.added.map(|added| int(added.origin)))
+    .bind(record.added.and_then(|added| added.retry_of).map(int))
     .execute(connection)
     .await
     .map_err(refused(WHAT))?;

@@ -11,11 +11,11 @@ use crate::weights::{Weights, WeightsError};
 
 /// Self-attention sublayer with its norm and residual connection.
 pub(crate) struct SelfAttention {
-    norm: RmsNorm,
-    qkv: Linear,
-    out: Linear,
-    heads: i64,
-    d_kv: i64,
+    pub(crate) norm: RmsNorm,
+    pub(crate) qkv: Linear,
+    pub(crate) out: Linear,
+    pub(crate) heads: i64,
+    pub(crate) d_kv: i64,
 }
 
 impl SelfAttention {
@@ -85,15 +85,15 @@ impl SelfAttention {
 /// decoder token and encoder position, but saves 2·H·d_kv·d per encoder position: a gain below
 /// some 70 decoder tokens (T5-base), and labels have two to twenty.
 pub(crate) struct CrossAttention {
-    norm: RmsNorm,
-    query: Linear,
+    pub(crate) norm: RmsNorm,
+    pub(crate) query: Linear,
     /// W_k as [H, d_kv, d].
-    key: Tensor,
+    pub(crate) key: Tensor,
     /// W_v as [H, d, d_kv].
-    value: Tensor,
+    pub(crate) value: Tensor,
     /// Name of the map with W_v.
     value_name: String,
-    out: Linear,
+    pub(crate) out: Linear,
     heads: i64,
     d_kv: i64,
 }

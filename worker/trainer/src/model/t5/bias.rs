@@ -14,7 +14,7 @@ pub(crate) struct Buckets {
 
 impl Buckets {
     /// The bucket of a key at `key - query = offset`.
-    fn bucket(&self, offset: i64) -> i64 {
+    pub(crate) fn bucket(&self, offset: i64) -> i64 {
         let mut count = self.count as i64;
         let (base, distance) = if self.bidirectional {
             count /= 2;

@@ -14,11 +14,11 @@ use crate::model::layers::{Cache, Place, RmsNorm, causal};
 use crate::weights::{Weights, WeightsError};
 
 pub(crate) struct Decoder {
-    blocks: Vec<(SelfAttention, CrossAttention, FeedForward)>,
-    norm: RmsNorm,
+    pub(crate) blocks: Vec<(SelfAttention, CrossAttention, FeedForward)>,
+    pub(crate) norm: RmsNorm,
     /// Relative bias [buckets, H] of block 0, shared by all blocks.
-    table: Tensor,
-    buckets: Buckets,
+    pub(crate) table: Tensor,
+    pub(crate) buckets: Buckets,
 }
 
 /// The tokens decoded so far: their number, and keys and values per block.

@@ -13,11 +13,11 @@ use crate::model::layers::{Place, RmsNorm};
 use crate::weights::{Weights, WeightsError};
 
 pub(crate) struct Encoder {
-    blocks: Vec<(SelfAttention, FeedForward)>,
-    norm: RmsNorm,
+    pub(crate) blocks: Vec<(SelfAttention, FeedForward)>,
+    pub(crate) norm: RmsNorm,
     /// Relative bias [buckets, H] of block 0, shared by all blocks.
-    table: Tensor,
-    buckets: Buckets,
+    pub(crate) table: Tensor,
+    pub(crate) buckets: Buckets,
 }
 
 impl Encoder {

@@ -10,11 +10,11 @@ use crate::weights::{Weights, WeightsError};
 
 /// The feed-forward sublayer with its norm and residual connection.
 pub(crate) struct FeedForward {
-    norm: RmsNorm,
+    pub(crate) norm: RmsNorm,
     /// `wi`, or `wi_0` (through gelu) and `wi_1` one after the other.
-    inner: Linear,
-    gated: bool,
-    outer: Linear,
+    pub(crate) inner: Linear,
+    pub(crate) gated: bool,
+    pub(crate) outer: Linear,
 }
 
 impl FeedForward {

@@ -1,10 +1,10 @@
 //! T5, v1.0 and v1.1: an encoder for prompt and text, a decoder for the answer.
 
-mod attention;
-mod bias;
-mod decoder;
-mod encoder;
-mod feed_forward;
+pub(crate) mod attention;
+pub(crate) mod bias;
+pub(crate) mod decoder;
+pub(crate) mod encoder;
+pub(crate) mod feed_forward;
 
 use deptune_sweep::model::T5Config;
 use tch::{TchError, Tensor};
@@ -20,12 +20,12 @@ use crate::weights::{Weights, WeightsError};
 
 /// Encoder, decoder and head; the word embedding is the model's.
 pub(crate) struct T5 {
-    encoder: encoder::Encoder,
-    decoder: decoder::Decoder,
+    pub(crate) encoder: encoder::Encoder,
+    pub(crate) decoder: decoder::Decoder,
     /// [vocabulary, d]; the embedding itself when tied.
-    head: Linear,
+    pub(crate) head: Linear,
     /// Factor on the decoder's output, if there is one: d^-0.5.
-    factor: Option<f64>,
+    pub(crate) factor: Option<f64>,
 }
 
 impl T5 {

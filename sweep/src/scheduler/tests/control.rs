@@ -1,0 +1,238 @@
+//! What people do to sweeps and trials.
+
+use super::behaviour::{Bench, failure, success};
+use super::model::{request, submission};
+use crate::id::{RequestId, SweepId, TrialId};
+use crate::outcome::{FailureClass, Outcome, SweepStatus};
+use crate::scheduler::{Ack, Changes, Control, Event, Now, Refusal, Reply, Stop, StopReason};
+
+impl Bench {
+    fn control(&mut self, sweep: SweepId, control: Control) -> Result<Reply, Refusal> {
+        self.requests += 1;
+        self.control_as(request(self.requests), sweep, control)
+    }
+
+    fn control_as(
+        &mut self,
+        request_id: RequestId,
+        sweep: SweepId,
+        control: Control,
+    ) -> Result<Reply, Refusal> {
+        let reply = self.send(Event::Control { request_id, sweep, control });
+        let now = Now { monotonic: self.now, wall: 0 };
+        assert_eq!(self.scheduler.audit(now), Ok(()));
+        reply
+    }
+
+    fn status(&self, sweep: SweepId) -> SweepStatus {
+        self.store.sweeps[&sweep].status
+    }
+
+    /// Ends all trials that a worker can get, these failing for good.
+    fn run_all(&mut self, failing: &[u64]) {
+        let w = self.register(77, 1, vec![]);
+        while let Some(grant) = self.exchange(w, vec![], vec![0]).1.pop() {
+            let lease = grant.lease;
+            let report = if failing.contains(&lease.trial.index) {
+                failure(lease, FailureClass::Diverged)
+            } else {
+                success(lease)
+            };
+            assert_eq!(self.exchange(w, vec![report], vec![]).0, [Ack::Accepted]);
+        }
+    }
+}
+
+#[test]
+fn a_paused_sweep_leases_nothing_until_it_is_resumed() {
+    let mut bench = Bench::new();
+    let sweep = bench.submit("");
+    let w = bench.register(1, 2, vec![]);
+    let held = bench.lease(w, 0).lease;
+    bench.control(sweep, Control::Pause).unwrap();
+    assert!(bench.exchange(w, vec![], vec![1]).1.is_empty());
+    bench.restart();
+    assert!(bench.exchange(w, vec![], vec![1]).1.is_empty());
+    // What runs goes on to its end.
+    assert!(bench.heartbeat(w, held, 5).is_empty());
+    assert_eq!(bench.exchange(w, vec![success(held)], vec![0]), (vec![Ack::Accepted], vec![]));
+    bench.control(sweep, Control::Resume).unwrap();
+    assert_eq!(bench.exchange(w, vec![], vec![0, 1]).1.len(), 2);
+    bench.run_all(&[]);
+    bench.send(Event::Leave { worker: w }).unwrap();
+    bench.run_all(&[]);
+    assert_eq!(bench.status(sweep), SweepStatus::Finished);
+    let refused = bench.control(sweep, Control::Pause);
+    assert!(matches!(refused, Err(Refusal::NotNow { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_repeated_request_has_one_effect() {
+    let mut bench = Bench::new();
+    let sweep = bench.submit("");
+    let pause = request(500);
+    bench.control_as(pause, sweep, Control::Pause).unwrap();
+    bench.control(sweep, Control::Resume).unwrap();
+    bench.control_as(pause, sweep, Control::Pause).unwrap();
+    assert_eq!(bench.status(sweep), SweepStatus::Running);
+    bench.restart();
+    bench.control_as(pause, sweep, Control::Pause).unwrap();
+    assert_eq!(bench.status(sweep), SweepStatus::Running, "also after a restart");
+    let other = bench.submit("");
+    let reused = bench.control_as(pause, other, Control::Pause);
+    assert_eq!(reused, Err(Refusal::RequestReused(pause)));
+}
+
+#[test]
+fn a_retry_is_a_new_trial_and_the_old_outcome_stays() {
+    let mut bench = Bench::new();
+    let sweep = bench.submit("");
+    bench.run_all(&[3, 7]);
+    assert_eq!(bench.status(sweep), SweepStatus::Finished);
+    let retry = request(500);
+    bench.control_as(retry, sweep, Control::Retry(vec![])).unwrap();
+    bench.control_as(retry, sweep, Control::Retry(vec![])).unwrap();
+    assert_eq!((bench.status(sweep), bench.store.sweeps[&sweep].total), (SweepStatus::Running, 14));
+    bench.restart();
+    let w = bench.register(1, 1, vec![]);
+    let grant = bench.lease(w, 0);
+    assert_eq!((grant.lease.trial.index, grant.settings.seed), (12, 1));
+    bench.exchange(w, vec![success(grant.lease)], vec![]);
+    bench.run_all(&[]);
+    assert_eq!(bench.status(sweep), SweepStatus::Finished);
+    let of = |index| &bench.store.outcomes[&TrialId { sweep, index }];
+    assert_eq!(of(3).outcome, Outcome::Failed);
+    assert_eq!((of(12).outcome, of(13).outcome), (Outcome::Succeeded, Outcome::Succeeded));
+    let added = bench.store.trials[&TrialId { sweep, index: 13 }].added.unwrap();
+    assert_eq!((added.origin, added.retry_of), (7, Some(7)));
+    for (index, why) in [(0, "it succeeded"), (3, "done before")] {
+        let Err(refusal) = bench.control(sweep, Control::Retry(vec![index])) else { panic!() };
+        assert!(refusal.to_string().contains(why), "{refusal}");
+    }
+    let unknown = bench.control(sweep, Control::Retry(vec![14]));
+    assert!(matches!(unknown, Err(Refusal::UnknownTrial(_))), "{unknown:?}");
+}
+
+#[test]
+fn more_seeds_are_more_trials_of_the_same_configurations() {
+    let mut bench = Bench::new();
+    let sweep = bench.submit("");
+    bench.control(sweep, Control::AddSeeds(vec![3, 9, 9])).unwrap();
+    assert_eq!(bench.store.sweeps[&sweep].total, 16, "seed 3 was there, 9 is new");
+    bench.restart();
+    bench.run_all(&[]);
+    assert_eq!((bench.status(sweep), bench.store.outcomes.len()), (SweepStatus::Finished, 16));
+    let seeds = (12..16).map(|index| bench.store.trials[&TrialId { sweep, index }].added.unwrap());
+    assert!(seeds.eq((0..4).map(|c| crate::record::Added {
+        origin: 3 * c,
+        seed: 9,
+        retry_of: None
+    })));
+}
+
+#[test]
+fn one_trial_is_cancelled_whether_it_runs_or_never_ran() {
+    let mut bench = Bench::new();
+    let sweep = bench.submit("");
+    let w = bench.register(1, 1, vec![]);
+    let held = bench.lease(w, 0).lease;
+    for index in [0, 1, 5] {
+        bench.control(sweep, Control::CancelTrial(index)).unwrap();
+    }
+    bench.restart();
+    let now = Now { monotonic: bench.now, wall: 0 };
+    assert_eq!(bench.scheduler.audit(now), Ok(()));
+    let stops = bench.heartbeat(w, held, 3);
+    assert_eq!(stops, [Stop { lease: held, reason: StopReason::Cancelled }]);
+    assert_eq!(bench.lease(w, 0).lease.trial.index, 2, "1 was cancelled before its turn");
+    bench.send(Event::Leave { worker: w }).unwrap();
+    bench.run_all(&[]);
+    let cancelled = bench.store.outcomes.values().filter(|o| o.outcome == Outcome::Cancelled);
+    assert_eq!(cancelled.map(|o| o.id.index).collect::<Vec<_>>(), [0, 1, 5]);
+    assert_eq!((bench.store.outcomes.len(), bench.status(sweep)), (12, SweepStatus::Finished));
+}
+
+#[test]
+fn a_deleted_sweep_is_gone_and_its_id_is_not_given_again() {
+    let mut bench = Bench::new();
+    let sweep = bench.submit("");
+    let w = bench.register(1, 1, vec![]);
+    let held = bench.lease(w, 0).lease;
+    let running = bench.control(sweep, Control::Delete);
+    assert!(matches!(running, Err(Refusal::NotNow { .. })), "{running:?}");
+    bench.send(Event::Cancel { sweep }).unwrap();
+    bench.control(sweep, Control::Delete).unwrap();
+    assert!(bench.store.sweeps.is_empty() && bench.store.trials.is_empty());
+    bench.restart();
+    assert_eq!(bench.control(sweep, Control::Delete), Ok(Reply::Sweep(sweep)));
+    assert_eq!(bench.control(sweep, Control::Pause), Err(Refusal::Deleted(sweep)));
+    let again = submission("");
+    let spec = Box::new(again.parse().unwrap());
+    let again = Event::Submit { request_id: request(1), submission: again, spec };
+    assert_eq!(bench.send(again), Err(Refusal::Deleted(sweep)));
+    assert!(bench.submit("") > sweep);
+    let (acks, _) = bench.exchange(w, vec![success(held)], vec![]);
+    assert!(matches!(acks[..], [Ack::Rejected { .. }]), "{acks:?}");
+}
+
+#[test]
+fn limits_change_while_a_sweep_runs_and_stay_changed() {
+    let mut bench = Bench::new();
+    let sweep = bench.submit("[limits]\nmax_parallel = 1\n");
+    let w = bench.register(1, 4, vec![]);
+    assert_eq!(bench.exchange(w, vec![], vec![0, 1, 2]).1.len(), 1);
+    let change = Changes { max_parallel: Some(Some(3)), ..Changes::default() };
+    bench.control(sweep, Control::Change(change)).unwrap();
+    bench.restart();
+    assert_eq!(bench.exchange(w, vec![], vec![1, 2, 3]).1.len(), 2);
+    let wrong = Changes { weight: Some(0), ..Changes::default() };
+    let refused = bench.control(sweep, Control::Change(wrong));
+    assert!(matches!(refused, Err(Refusal::OutOfRange { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_budget_ends_the_sweep_and_an_attempt_counts_once() {
+    let mut bench = Bench::new();
+    // A hundredth of an hour: 36 seconds.
+    let sweep = bench.submit("[limits]\nbudget_gpu_hours = 0.01\n");
+    let w = bench.register(1, 2, vec![]);
+    let mut held: Vec<_> = bench.exchange(w, vec![], vec![0, 1]).1;
+    for _ in 0..3 {
+        bench.now += 4_000;
+        assert!(bench.heartbeat(w, held[0].lease, 5).is_empty());
+    }
+    // 12 s counted for each slot by its end.
+    bench.exchange(w, vec![failure(held[0].lease, FailureClass::Crashed)], vec![]);
+    bench.exchange(w, vec![success(held[1].lease)], vec![]);
+    assert_eq!(bench.store.sweeps[&sweep].used, 24_000);
+    bench.restart();
+    held = bench.exchange(w, vec![], vec![0]).1;
+    bench.now += 11_900;
+    bench.send(Event::Tick).unwrap();
+    assert_eq!(bench.status(sweep), SweepStatus::Running);
+    bench.now += 100;
+    bench.send(Event::Tick).unwrap();
+    assert_eq!(bench.status(sweep), SweepStatus::Cancelled);
+    assert_eq!(bench.store.sweeps[&sweep].used, 36_000);
+    let stops = bench.heartbeat(w, held[0].lease, 9);
+    assert_eq!(stops, [Stop { lease: held[0].lease, reason: StopReason::Cancelled }]);
+    let said = &bench.store.outcomes[&held[0].lease.trial].message;
+    assert!(said.contains("budget of 0.01 GPU-hours"), "{said}");
+}
+
+#[test]
+fn a_result_that_was_cut_off_counts_although_its_slot_was_filled_again() {
+    let mut bench = Bench::new();
+    bench.submit("");
+    let w = bench.register(1, 1, vec![]);
+    let finished = bench.lease(w, 0).lease;
+    bench.now += 30_000;
+    bench.send(Event::Tick).unwrap();
+    // The worker is back. Its result is not delivered yet, so its slot asks for more.
+    let next = bench.lease(w, 0).lease;
+    assert_ne!(next.trial, finished.trial);
+    assert!(bench.heartbeat(w, finished, 100).is_empty());
+    let (acks, _) = bench.exchange(w, vec![success(finished)], vec![]);
+    assert_eq!(acks, [Ack::Accepted]);
+    assert_eq!(bench.store.outcomes.len(), 1);
+}

@@ -1,0 +1,57 @@
+//! The trials of a sweep that wait to be leased again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Found by index, and by when their wait ends.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Monotonic time before which each is not leased.
+    from: BTreeMap<u64, u64>,
+    /// Those whose wait is over.
+    ready: BTreeSet<u64>,
+    /// The others, by the end of their wait.
+    later: BTreeSet<(u64, u64)>,
+}
+
+impl Waiting {
+    /// A trial waits until `from`.
+    pub(super) fn insert(&mut self, index: u64, from: u64) {
+        self.remove(index);
+        self.from.insert(index, from);
+        self.later.insert((from, index));
+    }
+
+    /// It does not wait any more.
+    pub(super) fn remove(&mut self, index: u64) {
+        if let Some(from) = self.from.remove(&index) {
+            self.ready.remove(&index);
+            self.later.remove(&(from, index));
+        }
+    }
+
+    /// Until when it waits; `None`: it does not.
+    pub(super) fn get(&self, index: u64) -> Option<u64> {
+        self.from.get(&index).copied()
+    }
+
+    /// All of them, by index.
+    pub(super) fn indexes(&self) -> impl Iterator<Item = u64> {
+        self.from.keys().copied()
+    }
+
+    /// Those whose wait is over, by index.
+    pub(super) fn ready(&mut self, now: u64) -> impl Iterator<Item = u64> {
+        while let Some(&(from, index)) = self.later.first()
+            && from <= now
+        {
+            self.later.pop_first();
+            self.ready.insert(index);
+        }
+        self.ready.iter().copied()
+    }
+
+    /// Whether some wait is over.
+    pub(super) fn has_ready(&self, now: u64) -> bool {
+        !self.ready.is_empty() || self.later.first().is_some_and(|&(from, _)| from <= now)
+    }
+}
