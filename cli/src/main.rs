@@ -5,6 +5,8 @@ mod args;
 mod bench;
 mod client;
 mod cmd;
+#[cfg(debug_assertions)]
+mod crash;
 mod download;
 mod duration;
 mod follow;
@@ -30,6 +32,8 @@ use clap::Parser;
 use output::error::Error;
 
 fn main() -> ExitCode {
+    #[cfg(debug_assertions)]
+    crash::arm();
     let cli = args::Cli::parse();
     let color = cli.globals.color.on_stderr();
     let result = tokio::runtime::Builder::new_multi_thread()

@@ -8,6 +8,7 @@
 
 pub mod answer;
 pub mod child;
+pub mod crash;
 pub mod hub;
 pub mod id;
 pub mod metric;

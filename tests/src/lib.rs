@@ -16,22 +16,26 @@
 mod database;
 mod finished;
 mod hub_server;
+mod oracle;
 mod postgres;
 mod process;
 mod program;
 mod project;
 mod proxy;
 pub mod sim;
+mod store;
 mod wait;
 mod world;
 
 pub use database::Database;
 pub use finished::Finished;
 pub use hub_server::{Access, HubServer, Seen};
+pub use oracle::expected_metrics;
 pub use postgres::{PASSWORD, Postgres, PostgresDatabase};
 pub use process::Process;
 pub use program::{fake_trainer, program, trainer};
 pub use project::{Project, copy_dir, quickstart};
 pub use proxy::Proxy;
+pub use store::{Store, assert_whole};
 pub use wait::{PATIENCE, until};
 pub use world::{Coordinator, World};

@@ -13,8 +13,8 @@
 use std::time::{Duration, Instant};
 
 use deptune_tests::{
-    Coordinator, PASSWORD, Postgres, PostgresDatabase, Process, World, fake_trainer, quickstart,
-    until,
+    Coordinator, PASSWORD, Postgres, PostgresDatabase, Process, World, assert_whole, fake_trainer,
+    quickstart, until,
 };
 use nix::sys::signal::Signal;
 
@@ -83,23 +83,8 @@ impl<'s> Scene<'s> {
         eprintln!("{what}: a lease from the other coordinator after {:?}", since.elapsed());
     }
 
-    /// Every trial once, and tables that agree with each other.
     fn assert_whole(&self) {
-        let outcomes = "select count(*), count(distinct trial_index), min(outcome), max(outcome)
-                        from outcomes";
-        let expected = format!("{TRIALS}|{TRIALS}|succeeded|succeeded");
-        assert_eq!(self.database.psql(outcomes), expected);
-        let broken = "select count(*) from trials t
-                      left join outcomes o on o.sweep = t.sweep and o.trial_index = t.trial_index
-                      where t.phase <> 'ended' or t.outcome is distinct from o.outcome
-                          or t.epoch <> o.epoch";
-        assert_eq!(self.number(broken), 0);
-        let repeated = "select count(*) from attempts a
-                        join outcomes o on o.sweep = a.sweep and o.trial_index = a.trial_index
-                        where a.epoch > o.epoch or a.started > o.at";
-        assert_eq!(self.number(repeated), 0, "attempts of trials that had ended");
-        let open = "select count(*) from attempts where ending is null";
-        assert_eq!(self.number(open), 0);
+        assert_whole(|sql| self.number(sql), TRIALS);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use deptune_sweep::crash::{Point, point};
 use deptune_sweep::scheduler::{Config, Event, Reply, RestoreError, Scheduler};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -149,10 +150,12 @@ impl Owner {
         if commits && matches!(settled.next, Next::GoOn) {
             self.fence.passed(now.monotonic);
         }
+        point(Point::BeforeReply);
         for (reply, answer) in settled.answers {
             // A caller that has gone misses its answer; the request id lets it ask again.
             let _ = reply.send(answer);
         }
+        point(Point::AfterReply);
         if let Some(cursor) = settled.cursor {
             self.cursor.send_replace(cursor);
         }

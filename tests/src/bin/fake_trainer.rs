@@ -15,6 +15,7 @@
 //! | `once=PATH` | the fault happens once: whoever creates PATH fails |
 //! | `pids=PATH` | appends its process id, and a grandchild's |
 //! | `pad=BYTES` | checkpoints are larger by that many bytes |
+//! | `rename=before\|after` | killed before or after a checkpoint of step `at` gets its name; with `once` |
 //! | `journal=PATH` | appends `TRIAL STEP PID` for every step made |
 
 use std::fs::{File, OpenOptions};
@@ -166,6 +167,23 @@ impl Fault {
     }
 }
 
+/// When a checkpoint's writer dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rename {
+    Before,
+    After,
+}
+
+impl Rename {
+    fn parse(name: &str) -> Result<Rename> {
+        Ok(match name {
+            "before" => Rename::Before,
+            "after" => Rename::After,
+            _ => bail!("a checkpoint is renamed before or after, not '{name}'"),
+        })
+    }
+}
+
 #[derive(Debug, Default)]
 struct Orders {
     step: Duration,
@@ -175,6 +193,7 @@ struct Orders {
     index: Option<u64>,
     every: Option<u64>,
     once: Option<PathBuf>,
+    rename: Option<Rename>,
     pids: Option<PathBuf>,
     journal: Option<PathBuf>,
     pad: usize,
@@ -210,6 +229,7 @@ impl Orders {
                 "index" => self.index = Some(value.parse()?),
                 "every" => self.every = Some(value.parse()?),
                 "once" => self.once = path(),
+                "rename" => self.rename = Some(Rename::parse(value)?),
                 "pids" => self.pids = path(),
                 "journal" => self.journal = path(),
                 "pad" => self.pad = value.parse()?,
@@ -221,7 +241,12 @@ impl Orders {
 
     /// The fault that this trial has at this step.
     fn fault(&self, trial: TrialId, step: u64) -> Option<Fault> {
-        let fault = self.fault.filter(|_| step == self.at)?;
+        self.due(self.fault, trial, step)
+    }
+
+    /// What is to happen, if this is the trial and the step.
+    fn due<T>(&self, what: Option<T>, trial: TrialId, step: u64) -> Option<T> {
+        let fault = what.filter(|_| step == self.at)?;
         if self.index.is_some_and(|index| index != trial.index)
             || self.every.is_some_and(|every| !trial.index.is_multiple_of(every.max(1)))
         {
@@ -356,14 +381,15 @@ impl Trial<'_> {
     fn checkpoint(&self, scratch: &Path, orders: &Orders) -> Result<()> {
         let (trial, step) = (self.member.trial, self.state.step);
         let path = scratch.join(format!("checkpoint-{trial}-{step}.safetensors"));
-        write_checkpoint(&path, &self.state, orders.pad)?;
+        let dies = orders.due(orders.rename, trial, step);
+        write_checkpoint(&path, &self.state, orders.pad, dies)?;
         say(&Message::Checkpoint { trial, step, path })
     }
 
     fn finish(&self, scratch: &Path) -> Result<()> {
         let trial = self.member.trial;
         let adapter = scratch.join(format!("adapter-{trial}.safetensors"));
-        write_checkpoint(&adapter, &State { seconds: 0.0, ..self.state.clone() }, 0)?;
+        write_checkpoint(&adapter, &State { seconds: 0.0, ..self.state.clone() }, 0, None)?;
         let settings = &self.member.settings;
         let (metric, best_step) = self.state.best.unwrap_or((CONSTANT, 0));
         let test = (!settings.task.test.is_empty())
@@ -498,7 +524,7 @@ fn append(path: &Path, text: &str) -> Result<()> {
 
 /// A safetensors file with one number; the state travels in the header's metadata. `pad` bytes
 /// follow.
-fn write_checkpoint(path: &Path, state: &State, pad: usize) -> Result<()> {
+fn write_checkpoint(path: &Path, state: &State, pad: usize, dies: Option<Rename>) -> Result<()> {
     let header = serde_json::json!({
         "__metadata__": { "state": serde_json::to_string(state)? },
         "step": { "dtype": "F32", "shape": [1], "data_offsets": [0, 4] },
@@ -513,7 +539,13 @@ fn write_checkpoint(path: &Path, state: &State, pad: usize) -> Result<()> {
     let mut file = File::create(&temporary)?;
     file.write_all(&content)?;
     file.sync_all()?;
+    if dies == Some(Rename::Before) {
+        raise(Signal::SIGKILL)?;
+    }
     std::fs::rename(&temporary, path)?;
+    if dies == Some(Rename::After) {
+        raise(Signal::SIGKILL)?;
+    }
     Ok(())
 }
 

@@ -26,6 +26,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use deptune_sweep::child::Evaluation;
+use deptune_sweep::crash::{Point, point};
 use deptune_sweep::scheduler::{LeaseKey, Report};
 
 use crate::Error;
@@ -202,7 +203,10 @@ impl Outbox {
     /// # Errors
     /// When the disk refuses.
     pub fn save_report(&self, report: &Report) -> Result<(), KeepError> {
-        write_json(&self.report(report.lease), &ReportFile::new(report))
+        point(Point::BeforeOutbox);
+        write_json(&self.report(report.lease), &ReportFile::new(report))?;
+        point(Point::AfterOutbox);
+        Ok(())
     }
 
     /// Deletes a checkpoint.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use deptune_proto::v1;
 use deptune_proto::v1::report_ack::Verdict;
+use deptune_sweep::crash::{Point, point};
 use deptune_sweep::id::{Epoch, RequestId};
 use deptune_sweep::scheduler::{Ack, Stop, StopReason};
 
@@ -72,14 +73,21 @@ async fn answer(shared: &Shared, call: Call) -> Result<Answer, CallError> {
             Ok(Answer::Registered { heartbeat: response.heartbeat_ms })
         }
         Call::Exchange { worker, request_id, reports, free_slots } => {
-            let deadline = if reports.is_empty() { PATIENT } else { LONG };
+            let reporting = !reports.is_empty();
+            let deadline = if reporting { LONG } else { PATIENT };
             let request = v1::CompleteAndLeaseRequest {
                 worker_id: worker.to_string(),
                 request_id: request_id.to_string(),
                 reports: reports.into_iter().map(Into::into).collect(),
                 free_slots,
             };
+            if reporting {
+                point(Point::BeforeReport);
+            }
             let response = send!(shared.complete_and_lease(request), deadline);
+            if reporting {
+                point(Point::AfterReport);
+            }
             exchanged(request_id, response)
         }
         Call::Heartbeat { worker, leases } => {

@@ -1,5 +1,6 @@
 //! The one place that writes, and the load that waits for what it wrote.
 
+use deptune_sweep::crash::{Point, point};
 use deptune_sweep::scheduler::{Snapshot, Write};
 use sqlx::postgres::PgConnection;
 
@@ -36,11 +37,13 @@ async fn transact(
     ours: i64,
     writes: &[Write],
 ) -> Result<(), CommitError> {
+    point(Point::BeforeBegin);
     // Read committed: the row is read as it is once its lock is ours.
     sqlx::query("begin isolation level read committed, read write")
         .execute(&mut *connection)
         .await
         .map_err(refused("a transaction"))?;
+    point(Point::AfterBegin);
     let current: i64 = sqlx::query_scalar(GENERATION)
         .fetch_one(&mut *connection)
         .await
@@ -49,9 +52,13 @@ async fn transact(
         return Err(CommitError::Deposed { ours, current });
     }
     for write in writes {
+        point(Point::BeforeWrite);
         write::one(&mut Connection::Postgres(&mut *connection), write).await?;
+        point(Point::AfterWrite);
     }
+    point(Point::BeforeCommit);
     sqlx::query("commit").execute(connection).await.map_err(uncommitted)?;
+    point(Point::AfterCommit);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The one place that writes: all of a step's writes in one transaction.
 
+use deptune_sweep::crash::{Point, point};
 use deptune_sweep::scheduler::Write;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnection;
@@ -34,11 +35,13 @@ async fn transact(
     ours: i64,
     writes: &[Write],
 ) -> Result<(), CommitError> {
+    point(Point::BeforeBegin);
     // Immediate: the write lock is ours before the generation is read.
     sqlx::query("begin immediate")
         .execute(&mut *connection)
         .await
         .map_err(refused("a transaction"))?;
+    point(Point::AfterBegin);
     let current: i64 = sqlx::query_scalar("select generation from coordinator")
         .fetch_one(&mut *connection)
         .await
@@ -47,8 +50,12 @@ async fn transact(
         return Err(CommitError::Deposed { ours, current });
     }
     for write in writes {
+        point(Point::BeforeWrite);
         write::one(&mut Connection::Sqlite(&mut *connection), write).await?;
+        point(Point::AfterWrite);
     }
+    point(Point::BeforeCommit);
     sqlx::query("commit").execute(connection).await.map_err(uncommitted)?;
+    point(Point::AfterCommit);
     Ok(())
 }
