@@ -22,6 +22,7 @@ mod reads;
 mod results;
 mod sample;
 mod sqlite;
+mod upgrade;
 
 /// Makes a test of each function for each store.
 macro_rules! over_each_store {

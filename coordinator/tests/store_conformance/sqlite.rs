@@ -4,4 +4,3 @@ mod opening;
 mod outside;
 mod query;
 mod trouble;
-mod upgrade;
