@@ -69,29 +69,31 @@ impl Scene {
         Scene { world, address, coordinator: process, workers }
     }
 
+    /// Kills one after the other a coordinator, a worker at work and a child; nothing while there
+    /// is none at work.
     fn kill_one(&mut self, dice: &mut Dice, kills: &mut Kills) {
-        let n = usize::try_from(dice.below(WORKERS as u64)).unwrap();
-        match dice.below(3) {
-            0 => {
-                self.coordinator.kill();
-                kills.coordinators += 1;
-                self.coordinator = self.world.serve_at(&self.address, &[]).process;
-            }
-            1 => {
-                kills.at_work += u32::from(!self.workers[n].children().is_empty());
-                self.workers[n].kill();
-                kills.workers += 1;
-                self.workers[n] = worker(&self.world, n);
-            }
-            _ => {
-                let children = self.workers[n].children();
-                let Some(child) = children.first() else { return };
-                // It may have ended by itself since.
-                if kill(Pid::from_raw(i32::try_from(*child).unwrap()), Signal::SIGKILL).is_ok() {
-                    kills.children += 1;
-                    kills.at_work += 1;
-                }
-            }
+        if kills.all().is_multiple_of(3) {
+            self.coordinator.kill();
+            kills.coordinators += 1;
+            self.coordinator = self.world.serve_at(&self.address, &[]).process;
+            return;
+        }
+        let first = usize::try_from(dice.below(WORKERS as u64)).unwrap();
+        let busy = (0..WORKERS).map(|n| (first + n) % WORKERS).find_map(|n| {
+            let child = self.workers[n].children().first().copied()?;
+            Some((n, child))
+        });
+        let Some((n, child)) = busy else { return };
+        kills.at_work += 1;
+        if kills.all() % 3 == 1 {
+            self.workers[n].kill();
+            kills.workers += 1;
+            self.workers[n] = worker(&self.world, n);
+        } else if kill(Pid::from_raw(i32::try_from(child).unwrap()), Signal::SIGKILL).is_ok() {
+            kills.children += 1;
+        } else {
+            // It ended by itself since.
+            kills.at_work -= 1;
         }
     }
 }
