@@ -7,13 +7,13 @@ peak bytes per trial beyond what the arm held before its first update.
 import argparse
 import json
 import os
-import random
+import re
 import statistics
-import subprocess
 import sys
 import time
 
 import arms
+from harness import Arm, interleave, machine
 
 here = os.path.dirname(os.path.abspath(__file__))
 parser = argparse.ArgumentParser(description=__doc__)
@@ -27,7 +27,7 @@ parser.add_argument("--rank", type=int, default=40)
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--rounds", type=int, default=5)
 parser.add_argument("--seconds", type=float, default=3.0, help="of one arm in one round")
-parser.add_argument("--only", help="arms whose names contain this")
+parser.add_argument("--only", help="a regular expression: arms whose whole names match")
 parser.add_argument("--cpu-time", action="store_true",
                     help="count processor seconds: for machines that others use too; with one thread")
 parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -68,42 +68,7 @@ commands[f"ours bf16 K={packs[-1]}, no dropout"] = [
     *ours, "--bf16", "--pack", str(packs[-1]), "--dropout", "0"]
 commands["ours bf16 K=1, recorded"] = [*ours, "--bf16", "--recorded"]
 if args.only:
-    commands = {name: command for name, command in commands.items() if args.only in name}
-
-
-class Arm:
-    def __init__(self, name, command):
-        self.name, self.runs, self.peak = name, [], 0
-        environment = dict(os.environ, OMP_NUM_THREADS=str(args.threads))
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env=environment)
-        self.line()
-        # Twice: the first update is slower, the second tells how many fit into a round.
-        self.ask(1)
-        answer = self.ask(2)
-        self.count = max(1, round(args.seconds / (answer["seconds"] / 2)))
-
-    def line(self):
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"error: the arm '{self.name}' ended")
-        return json.loads(line)
-
-    def ask(self, count):
-        self.process.stdin.write(f"{count}\n")
-        self.process.stdin.flush()
-        answer = self.line()
-        self.peak = max(self.peak, answer["peak_bytes"])
-        return answer
-
-    def round(self):
-        answer = self.ask(self.count)
-        seconds = answer["cpu_seconds" if args.cpu_time else "seconds"]
-        self.runs.append((answer["steps"] / seconds, answer["tokens"] / seconds))
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+    commands = {name: command for name, command in commands.items() if re.fullmatch(args.only, name)}
 
 
 def flops_per_token_and_row():
@@ -128,26 +93,16 @@ def flops_of_step():
 
 
 order = list(commands.items())
-found = [Arm(name, command) for name, command in order]
-started, loads = time.time(), []
-for number in range(args.rounds):
-    random.Random(number).shuffle(found)
-    for arm in found:
-        arm.round()
-    loads.append(os.getloadavg()[0])
+clock = "cpu_seconds" if args.cpu_time else "seconds"
+found = [Arm(name, command, args.threads, clock, args.seconds) for name, command in order]
+started = time.time()
+loads = interleave(found, args.rounds)
 found = {arm.name: arm for arm in found}
-for arm in found.values():
-    arm.close()
-
-with open("/proc/cpuinfo") as file:
-    info = file.read()
-name = next(line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name"))
-flags = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {flag} " in info]
-print(f"processor: {name}; {', '.join(flags)}; {args.threads} threads; {args.device}")
+print(f"processor: {machine()}; {args.threads} threads; {args.device}")
 clock = "processor" if args.cpu_time else "wall-clock"
 print(f"{args.rounds} rounds of {len(found)} arms in {time.time() - started:.0f} s, {clock} seconds; "
       f"load average {min(loads):.1f} to {max(loads):.1f}")
-median = lambda arm, what: statistics.median(run[what] for run in arm.runs)
+median = Arm.median
 ceilings = {}
 for kind in ("fp32", "bf16"):
     if f"ceiling {kind}" in found:

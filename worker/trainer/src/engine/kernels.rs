@@ -8,6 +8,29 @@ use crate::dropout::{Bits, Law};
 /// Numbers that are summed side by side. Rows are a multiple of it.
 pub(super) const LANES: usize = 16;
 
+// Eight numbers at a time are loaded, computed and stored one after the other: where loads and
+// stores alternate, the compiler cannot tell that they do not overlap, and uses no vectors.
+
+#[inline(always)]
+fn load<E: Element>(from: &[E; 8]) -> [f32; 8] {
+    std::array::from_fn(|i| from[i].get())
+}
+
+#[inline(always)]
+fn store<E: Element>(to: &mut [E; 8], values: [f32; 8]) {
+    *to = values.map(E::of);
+}
+
+#[inline(always)]
+fn times(x: [f32; 8], y: [f32; 8]) -> [f32; 8] {
+    std::array::from_fn(|i| x[i] * y[i])
+}
+
+#[inline(always)]
+fn plus(x: [f32; 8], y: [f32; 8]) -> [f32; 8] {
+    std::array::from_fn(|i| x[i] + y[i])
+}
+
 /// Dropout of one place: none outside of training.
 #[derive(Clone, Copy)]
 pub(super) struct Drop<'a> {
@@ -23,8 +46,7 @@ pub(super) fn drop_rows(x: &mut [f32], width: usize, drop: Option<Drop<'_>>) {
         || {
             for (place, row) in x.chunks_exact_mut(width).enumerate() {
                 for (x, &byte) in row.as_chunks_mut::<8>().0.iter_mut().zip(bits.run(place)) {
-                    let factors = law.factors()[usize::from(byte)];
-                    (0..8).for_each(|i| x[i] *= factors[i]);
+                    *x = times(*x, law.factors()[usize::from(byte)]);
                 }
             }
         },
@@ -45,13 +67,11 @@ pub(super) fn add_dropped<E: Element>(
             for (place, (x, out)) in rows.enumerate() {
                 let (x, out) = (x.as_chunks_mut::<8>().0, out.as_chunks::<8>().0);
                 match drop {
-                    None => x.iter_mut().zip(out).for_each(|(x, out)| {
-                        (0..8).for_each(|i| x[i] += out[i].get());
-                    }),
+                    None => x.iter_mut().zip(out).for_each(|(x, out)| *x = plus(*x, load(out))),
                     Some(Drop { law, bits }) => {
                         for ((x, out), &byte) in x.iter_mut().zip(out).zip(bits.run(place)) {
                             let factors = law.factors()[usize::from(byte)];
-                            (0..8).for_each(|i| x[i] += out[i].get() * factors[i]);
+                            *x = plus(*x, times(load(out), factors));
                         }
                     }
                 }
@@ -69,13 +89,10 @@ pub(super) fn dropped<E: Element>(x: &[f32], width: usize, drop: Option<Drop<'_>
             for (place, (out, x)) in rows.enumerate() {
                 let (out, x) = (out.as_chunks_mut::<8>().0, x.as_chunks::<8>().0);
                 match drop {
-                    None => out.iter_mut().zip(x).for_each(|(out, x)| {
-                        (0..8).for_each(|i| out[i] = E::of(x[i]));
-                    }),
+                    None => out.iter_mut().zip(x).for_each(|(out, x)| store(out, *x)),
                     Some(Drop { law, bits }) => {
                         for ((out, x), &byte) in out.iter_mut().zip(x).zip(bits.run(place)) {
-                            let factors = law.factors()[usize::from(byte)];
-                            (0..8).for_each(|i| out[i] = E::of(x[i] * factors[i]));
+                            store(out, times(*x, law.factors()[usize::from(byte)]));
                         }
                     }
                 }
@@ -113,11 +130,11 @@ pub(super) fn norm<E: Element>(
                 let outs = unit.as_chunks_mut::<LANES>().0.iter_mut();
                 let outs = outs.zip(scaled.as_chunks_mut::<LANES>().0);
                 for ((x, weight), (unit, scaled)) in x.iter().zip(weight).zip(outs) {
-                    for i in 0..LANES {
-                        let value = x[i] * *factor;
-                        unit[i] = E::of(value);
-                        scaled[i] = E::of(value * weight[i]);
-                    }
+                    let values = x.map(|x| x * *factor);
+                    let scaled_values: [f32; LANES] =
+                        std::array::from_fn(|i| values[i] * weight[i]);
+                    *unit = values.map(E::of);
+                    *scaled = scaled_values.map(E::of);
                 }
             }
         },
@@ -148,10 +165,10 @@ pub(super) fn norm_back<E: Element, G: Element>(
                 let mean = sum(sums) / width as f32;
                 let dx = dx.as_chunks_mut::<LANES>().0.iter_mut();
                 for (((grad, unit), weight), dx) in grad.iter().zip(unit).zip(weight).zip(dx) {
-                    for i in 0..LANES {
-                        let g = grad[i].get() * weight[i];
-                        dx[i] += factor * (g - unit[i].get() * mean);
-                    }
+                    let change: [f32; LANES] = std::array::from_fn(|i| {
+                        factor * (grad[i].get() * weight[i] - unit[i].get() * mean)
+                    });
+                    *dx = std::array::from_fn(|i| dx[i] + change[i]);
                 }
             }
         },
@@ -186,14 +203,14 @@ pub(super) fn relu<E: Element>(
                     None => {
                         for (u, active) in u.iter_mut().zip(active) {
                             *active = E::positive(u);
-                            (0..8).for_each(|i| u[i] = E::of(relu_of(u[i].get())));
+                            store(u, load(u).map(relu_of));
                         }
                     }
                     Some(Drop { law, bits }) => {
                         for ((u, active), &byte) in u.iter_mut().zip(active).zip(bits.run(place)) {
                             *active = E::positive(u) & byte;
                             let factors = law.factors()[usize::from(byte)];
-                            (0..8).for_each(|i| u[i] = E::of(relu_of(u[i].get()) * factors[i]));
+                            store(u, times(load(u).map(relu_of), factors));
                         }
                     }
                 }
@@ -214,8 +231,7 @@ pub(super) fn relu_back<E: Element>(grad: &mut [E], active: &[u8], law: &Law) {
         #[inline(always)]
         || {
             for (grad, &byte) in grad.as_chunks_mut::<8>().0.iter_mut().zip(active) {
-                let factors = law.factors()[usize::from(byte)];
-                (0..8).for_each(|i| grad[i] = E::of(grad[i].get() * factors[i]));
+                store(grad, times(load(grad), law.factors()[usize::from(byte)]));
             }
         },
     );
@@ -343,19 +359,17 @@ pub(super) fn softmax<E: Element>(
     let outs = weights.as_chunks_mut::<8>().0.iter_mut().zip(kept.as_chunks_mut::<8>().0);
     for (at, (value, (weight, kept))) in scratch.as_chunks::<8>().0.iter().zip(outs).enumerate() {
         match mask {
-            None => (0..8).for_each(|i| {
-                weight[i] = E::of(value[i] * factor);
-                kept[i] = weight[i];
-            }),
+            None => {
+                store(weight, value.map(|value| value * factor));
+                *kept = *weight;
+            }
             Some((law, bits)) => {
                 // Beyond the keys there may be no bits, and there the weights are 0.
                 let byte = bits.get(at).copied().unwrap_or(0);
                 let factors = law.factors()[usize::from(byte)];
-                (0..8).for_each(|i| {
-                    let value = value[i] * factor;
-                    weight[i] = E::of(value);
-                    kept[i] = E::of(value * factors[i]);
-                });
+                let value = value.map(|value| value * factor);
+                store(weight, value);
+                store(kept, times(value, factors));
             }
         }
     }
@@ -379,17 +393,15 @@ pub(super) fn softmax_back<E: Element>(
             None => [1.0; 8],
             Some((law, bits)) => law.factors()[usize::from(bits.get(at).copied().unwrap_or(0))],
         };
-        for i in 0..8 {
-            let weight = weight[i].get();
-            kept[i] = E::of(weight * factors[i]);
-            let g = grad[i].get() * factors[i];
-            sums[i] += g * weight;
-            grad[i] = E::of(g);
-        }
+        let weight = load(weight);
+        let g = times(load(grad), factors);
+        sums = plus(sums, times(g, weight));
+        store(kept, times(weight, factors));
+        store(grad, g);
     }
     let dot = (sums[0] + sums[4]) + (sums[1] + sums[5]) + (sums[2] + sums[6]) + (sums[3] + sums[7]);
     for (grad, weight) in grad.iter_mut().zip(weights) {
-        (0..8).for_each(|i| grad[i] = E::of(weight[i].get() * (grad[i].get() - dot)));
+        store(grad, times(load(weight), load(grad).map(|g| g - dot)));
     }
 }
 

@@ -33,7 +33,8 @@ use crate::schedule::Schedule;
 /// What one update did to one trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrialStep {
-    /// Training loss before the update: mean over micro-batches of token means.
+    /// Training loss before the update: mean over micro-batches of token means. May be NaN for a
+    /// trial that stands still, since it need not be computed.
     pub loss: f64,
     /// Joint L2 norm of the gradients before clipping.
     pub grad_norm: f64,
