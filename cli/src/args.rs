@@ -85,6 +85,7 @@ pub(crate) enum Command {
     Best(cmd::best::Args),
     Curves(cmd::curves::Args),
     Logs(cmd::logs::Args),
+    Explain(cmd::explain::Args),
     Pause(cmd::pause::Args),
     Resume(cmd::resume::Args),
     Change(cmd::change::Args),

@@ -11,6 +11,7 @@ pub(crate) mod curves;
 pub(crate) mod delete;
 pub(crate) mod doctor;
 pub(crate) mod eval;
+pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod list;
 pub(crate) mod logs;
@@ -93,6 +94,7 @@ async fn carry_out(globals: &Globals, command: Command) -> Result<Exit, Error> {
         Command::Best(args) => best::run(globals, &args).await,
         Command::Curves(args) => curves::run(globals, &args).await,
         Command::Logs(args) => logs::run(globals, &args).await,
+        Command::Explain(args) => explain::run(globals, &args).await,
         Command::Pause(args) => pause::run(globals, &args).await,
         Command::Resume(args) => resume::run(globals, &args).await,
         Command::Change(args) => change::run(globals, &args).await,

@@ -195,21 +195,31 @@ async fn sweep(
     watch::conclude(globals, &client, &sweep).await
 }
 
-/// The latest running sweep of exactly this submission.
+/// The latest sweep of exactly this submission that has not ended.
 async fn unfinished(client: &Client, parcel: &Parcel) -> Result<Option<v1::Sweep>, Error> {
-    let request = v1::ListSweepsRequest {
-        page_size: 1,
-        page_token: String::new(),
-        status: v1::SweepStatus::Running.into(),
-        spec_hash: parcel.submission.hash().as_str().to_owned(),
-    };
-    let answer = client
-        .call("list the sweeps", || {
-            let (mut sweeps, request) = (client.sweeps(), request.clone());
-            async move { sweeps.list_sweeps(request).await }
-        })
-        .await?;
-    Ok(answer.into_inner().sweeps.into_iter().next())
+    for status in [v1::SweepStatus::Running, v1::SweepStatus::Paused] {
+        let request = v1::ListSweepsRequest {
+            page_size: 1,
+            page_token: String::new(),
+            status: status.into(),
+            spec_hash: parcel.submission.hash().as_str().to_owned(),
+        };
+        let answer = client
+            .call("list the sweeps", || {
+                let (mut sweeps, request) = (client.sweeps(), request.clone());
+                async move { sweeps.list_sweeps(request).await }
+            })
+            .await?;
+        let found = answer.into_inner().sweeps.into_iter().next();
+        if let Some(sweep) = &found {
+            if status == v1::SweepStatus::Paused {
+                let id = sweep.id;
+                say(&format!("sweep {id} is paused; 'deptune resume {id}' lets it go on"));
+            }
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 /// The worker of this process.

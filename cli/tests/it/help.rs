@@ -17,6 +17,7 @@ const COMMANDS: &[&[&str]] = &[
     &["best"],
     &["curves"],
     &["logs"],
+    &["explain"],
     &["pause"],
     &["resume"],
     &["change"],

@@ -1,8 +1,8 @@
 //! What people do to sweeps that are there.
 
 use deptune_proto::convert::Command;
-use deptune_sweep::id::RequestId;
-use deptune_sweep::scheduler::{Control, Event};
+use deptune_sweep::id::{RequestId, TrialId};
+use deptune_sweep::scheduler::{Control, Event, Explanation};
 use uuid::Uuid;
 
 use super::error::Error;
@@ -21,6 +21,12 @@ impl Api {
             self.handle.request(Event::Control { request_id, sweep, control }).await?;
         }
         self.summary(sweep).await
+    }
+
+    /// Why a trial stands where it stands.
+    pub(crate) async fn explain(&self, trial: TrialId) -> Result<Explanation, Error> {
+        let found = self.handle.look(move |scheduler| scheduler.explain(trial)).await?;
+        found.ok_or(Error::UnknownTrial(trial))
     }
 
     /// Deletes a sweep, or only says what there is of it. Its files go with the next clean-up.

@@ -156,6 +156,18 @@ impl SweepService for Sweeps {
         }))
     }
 
+    async fn explain_trial(
+        &self,
+        request: Request<v1::ExplainTrialRequest>,
+    ) -> Result<Response<v1::ExplainTrialResponse>, Status> {
+        let trial = required_trial(request.into_inner().trial)?;
+        let explanation = self.0.explain(trial).await?;
+        Ok(Response::new(v1::ExplainTrialResponse {
+            reason: explanation.reason().to_owned(),
+            explanation: explanation.to_string(),
+        }))
+    }
+
     async fn watch_sweep(
         &self,
         request: Request<v1::WatchSweepRequest>,

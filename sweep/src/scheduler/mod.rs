@@ -21,6 +21,7 @@
 
 mod audit;
 mod event;
+mod explain;
 mod on_added;
 mod on_cancel;
 mod on_control;
@@ -44,6 +45,7 @@ pub use event::{
     Ack, Changes, Control, Effect, Event, Grant, LeaseKey, LeaseProgress, Now, Refusal, Reply,
     Report, ReportEnd, Step, Stop, StopReason, TrialProgress, Write,
 };
+pub use explain::Explanation;
 pub use state::{Config, RestoreError, Scheduler, Snapshot};
 pub use view::{RunningTrial, SweepProgress};
 
@@ -51,6 +53,7 @@ impl Scheduler {
     /// Takes one event and says what to store and what to answer.
     #[must_use]
     pub fn step(&mut self, event: Event, now: Now) -> Step {
+        self.now = now.monotonic;
         let mut step = Step::default();
         let reply = match event {
             Event::Submit { request_id, submission, spec } => {

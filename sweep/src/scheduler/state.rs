@@ -54,6 +54,8 @@ pub struct Scheduler {
     /// Expiry of every live lease, soonest first.
     pub(super) expiries: BTreeSet<(u64, TrialId)>,
     pub(super) next_cursor: u64,
+    /// Monotonic time of the latest event.
+    pub(super) now: u64,
 }
 
 /// A sweep in memory.
@@ -214,6 +216,7 @@ impl Scheduler {
             workers: BTreeMap::new(),
             expiries: BTreeSet::new(),
             next_cursor: 1,
+            now: 0,
         }
     }
 
@@ -229,6 +232,7 @@ impl Scheduler {
         now: Now,
     ) -> Result<Scheduler, RestoreError> {
         let mut scheduler = Scheduler::new(config);
+        scheduler.now = now.monotonic;
         scheduler.next_cursor = snapshot.last_cursor.saturating_add(1);
         for record in snapshot.workers {
             scheduler

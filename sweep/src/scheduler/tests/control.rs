@@ -4,7 +4,9 @@ use super::behaviour::{Bench, failure, success};
 use super::model::{request, submission};
 use crate::id::{RequestId, SweepId, TrialId};
 use crate::outcome::{FailureClass, Outcome, SweepStatus};
-use crate::scheduler::{Ack, Changes, Control, Event, Now, Refusal, Reply, Stop, StopReason};
+use crate::scheduler::{
+    Ack, Changes, Control, Event, Explanation, Now, Refusal, Reply, Stop, StopReason,
+};
 
 impl Bench {
     fn control(&mut self, sweep: SweepId, control: Control) -> Result<Reply, Refusal> {
@@ -235,4 +237,29 @@ fn a_result_that_was_cut_off_counts_although_its_slot_was_filled_again() {
     let (acks, _) = bench.exchange(w, vec![success(finished)], vec![]);
     assert_eq!(acks, [Ack::Accepted]);
     assert_eq!(bench.store.outcomes.len(), 1);
+}
+
+#[test]
+fn why_a_trial_waits_is_explained() {
+    let mut bench = Bench::new();
+    let sweep = bench.submit("");
+    let why = |bench: &Bench, index| bench.scheduler.explain(TrialId { sweep, index });
+    assert_eq!(why(&bench, 3), Some(Explanation::NoWorker));
+    assert_eq!(why(&bench, 12), None);
+    let w = bench.register(1, 2, vec![]);
+    assert_eq!(why(&bench, 3), Some(Explanation::Soon { before: 3 }));
+    let held = bench.exchange(w, vec![], vec![0, 1]).1;
+    assert_eq!(why(&bench, 1), Some(Explanation::Running { worker: "w1".into(), slot: 1 }));
+    assert_eq!(why(&bench, 3), Some(Explanation::NoFreeSlot { slots: 2, before: 1 }));
+    bench.exchange(w, vec![failure(held[0].lease, FailureClass::Crashed)], vec![]);
+    let backoff = Explanation::Backoff { failures: 1, max_attempts: 3, left: 1_000 };
+    assert_eq!(why(&bench, 0), Some(backoff));
+    bench.exchange(w, vec![success(held[1].lease)], vec![]);
+    assert_eq!(why(&bench, 1), Some(Explanation::Ended(Outcome::Succeeded)));
+    let change = Changes { max_parallel: Some(Some(1)), ..Changes::default() };
+    bench.control(sweep, Control::Change(change)).unwrap();
+    bench.lease(w, 0);
+    assert_eq!(why(&bench, 7), Some(Explanation::MaxParallel(1)));
+    bench.control(sweep, Control::Pause).unwrap();
+    assert_eq!(why(&bench, 7), Some(Explanation::Paused));
 }
