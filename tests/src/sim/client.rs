@@ -156,7 +156,7 @@ impl World {
             4 => Control::Resume,
             5 | 6 => Control::Change(change(rng)),
             7 | 8 => Control::Retry(Vec::new()),
-            9 => Control::AddSeeds(vec![rng.within(1, 12)]),
+            9 => Control::AddSeeds(vec![rng.within(1, 2 * self.profile.trials.1)]),
             10 => Control::CancelTrial(rng.below(self.profile.trials.1)),
             _ => Control::Delete,
         };
