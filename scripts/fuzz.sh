@@ -1,9 +1,18 @@
 #!/usr/bin/env bash
-# Fuzzes every reader of outside bytes for a while and merges what was learnt into fuzz/corpus.
+# Fuzzes every reader of outside bytes for a while, merges what was learnt into fuzz/corpus and adds
+# a line per target to fuzz/ledger.tsv.
 #   scripts/fuzz.sh [SECONDS per target] [TARGET…]
+#   scripts/fuzz.sh total                             sums of the ledger
 # Needs cargo-fuzz (cargo install --locked cargo-fuzz); works on stable Rust.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+ledger=fuzz/ledger.tsv
+if [ "${1:-}" = total ]; then
+    awk -F '\t' 'NR > 1 { n[$2] += $3; cpu[$2] += $4; edges[$2] = $5; found[$2] += $6 }
+        END { for (t in n) printf "| %s | %.1f M | %.0f | %d | %d |\n", t, n[t] / 1e6, cpu[t], edges[t], found[t] }' \
+        "$ledger" | sort
+    exit
+fi
 seconds=${1:-3600}
 shift || true
 targets=("$@")
@@ -12,23 +21,34 @@ if ((${#targets[@]} == 0)); then
 fi
 cargo fuzz --version >/dev/null
 
+# Processor seconds of the program alone, without its build.
+TIMEFORMAT=%U
 failed=()
 for target in "${targets[@]}"; do
     features=()
     [ "$target" != checkpoint ] || features=(--features trainer)
     found=fuzz/found/$target
+    log=$found.log
     mkdir -p "$found" "fuzz/corpus/$target"
     echo "=== $target: $seconds s"
+    cargo fuzz build --sanitizer none "${features[@]}" "$target"
     # Memory is bounded far below a machine's, so that input which asks for more is a finding.
-    cargo fuzz run --sanitizer none "${features[@]}" "$target" "$found" "fuzz/corpus/$target" -- \
-        -max_total_time="$seconds" -rss_limit_mb=2048 -malloc_limit_mb=512 -timeout=10 \
-        -max_len=16384 -print_final_stats=1 -verbosity=0 2>&1 |
-        tee "fuzz/found/$target.log" | grep -E 'stat::|ERROR|panicked|SUMMARY' || true
-    grep -q 'stat::number_of_executed_units' "fuzz/found/$target.log" || failed+=("$target")
-    if grep -qE 'ERROR|panicked' "fuzz/found/$target.log"; then failed+=("$target"); fi
-    # The smallest set of inputs with the same coverage.
-    cargo fuzz run --sanitizer none "${features[@]}" "$target" -- -merge=1 \
-        "fuzz/corpus/$target" "$found" >>"fuzz/found/$target.log" 2>&1 || failed+=("$target merge")
+    cpu=$({ time cargo fuzz run --sanitizer none "${features[@]}" "$target" "$found" \
+        "fuzz/corpus/$target" -- -max_total_time="$seconds" -rss_limit_mb=2048 \
+        -malloc_limit_mb=512 -timeout=60 -max_len=16384 -print_final_stats=1 >"$log" 2>&1 || true; } 2>&1)
+    grep -aE 'stat::|ERROR|panicked|SUMMARY' "$log" || true
+    executions=$(grep -aoP 'number_of_executed_units: *\K[0-9]+' "$log" || echo 0)
+    edges=$(grep -aoP 'cov: \K[0-9]+' "$log" | tail -n 1 || true)
+    findings=0
+    if ((executions == 0)) || grep -aqE 'ERROR|panicked' "$log"; then
+        findings=1
+        failed+=("$target")
+    fi
+    printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$(date -u +%F)" "$target" "$executions" "$cpu" "${edges:-0}" \
+        "$findings" >>"$ledger"
+    # As few inputs as reach what the corpus does not.
+    cargo fuzz run --sanitizer none "${features[@]}" "$target" -- -set_cover_merge=1 -use_counters=0 \
+        "fuzz/corpus/$target" "$found" >>"$log" 2>&1 || failed+=("$target merge")
 done
 if ((${#failed[@]})); then
     printf 'failed: %s\n' "${failed[@]}"

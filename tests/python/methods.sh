@@ -21,5 +21,5 @@ fi
 "$python" "$here/methods.py" make "$work/traces"
 (cd "$here/../.." &&
     DEPTUNE_METHODS=$work/traces DEPTUNE_METHODS_OUT=$work/traces \
-        cargo test --locked -p deptune-trainer --test methods)
+        cargo test --locked --workspace --test methods)
 "$python" "$here/methods.py" load "$work/traces"

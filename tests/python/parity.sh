@@ -20,5 +20,5 @@ fi
 echo "models of seed $seed"
 for times in 1 3; do
     "$python" "$here/parity.py" "$work/times$times" --seed "$seed" --times "$times"
-    (cd "$here/../.." && DEPTUNE_PARITY=$work/times$times cargo test --locked -p deptune-trainer --test parity)
+    (cd "$here/../.." && DEPTUNE_PARITY=$work/times$times cargo test --locked --workspace --test parity)
 done
