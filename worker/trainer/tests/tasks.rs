@@ -1,5 +1,5 @@
 //! Every built-in task that real files are at hand for, trained for 50 steps: the loss is finite
-//! and falls, and every validation row is evaluated. The two halves of the steps see the same 200
+//! and falls, and every validation row is evaluated. The two halves of the steps see the same 40
 //! rows, so that their losses can be compared. The files lie in the folder that `DEPTUNE_DATA`
 //! names; the model is the quickstart's.
 
@@ -34,7 +34,7 @@ name = "{task}"
 path = "model"
 [task]
 name = "{task}"
-{}{}train_limit = 200
+{}{}train_limit = 40
 test_limit = 8
 [method]
 kind = "dept"
