@@ -145,13 +145,17 @@ def artifacts(server):
     assert pieces[0].size == len(DATA)
 
 
-def submit(server):
-    call = lambda name, *requests: server.call("deptune.v1.SweepService", name, *requests)
-    request = {
-        "request_id": str(uuid.uuid4()), "spec": SPEC, "format": "toml",
+def submission(spec):
+    return {
+        "request_id": str(uuid.uuid4()), "spec": spec, "format": "toml",
         "model_config": json.dumps(MODEL_CONFIG),
         "data": [{"split": "train", "name": "train.jsonl", "hash": HASH, "size": len(DATA)}],
     }
+
+
+def submit(server):
+    call = lambda name, *requests: server.call("deptune.v1.SweepService", name, *requests)
+    request = submission(SPEC)
     sweep = call("SubmitSweep", request).sweep
     assert call("SubmitSweep", request).sweep.id == sweep.id
     assert sweep.trials == 2
@@ -224,6 +228,31 @@ def results(server, sweep, trial):
     assert list(rows[0].columns) == ["n"] and rows[0].rows[0].values[0].integer == 2
 
 
+def control(server):
+    def call(name, **request):
+        request = {"request_id": str(uuid.uuid4()), **request}
+        return server.call("deptune.v1.SweepService", name, request)
+
+    spec = SPEC.replace('"reflected"', '"controlled"')
+    sweep = call("SubmitSweep", **submission(spec)).sweep
+    name, trial = str(sweep.id), {"sweep": sweep.id, "index": 0}
+    explain = lambda: server.call("deptune.v1.SweepService", "ExplainTrial", {"trial": trial})
+    assert call("PauseSweep", sweep=name).sweep.status == 4
+    assert explain().reason == "paused"
+    assert call("ResumeSweep", sweep=name).sweep.status == sweep.status
+    assert explain().reason == "no_worker" and explain().explanation
+    changed = call("ChangeSweep", sweep=name, priority=-3, weight=5, add_seeds=[44]).sweep
+    assert (changed.priority, changed.weight, changed.trials) == (-3, 5, 3)
+    assert call("CancelTrial", trial=trial).sweep.cancelled == 1
+    again = {"request_id": str(uuid.uuid4()), "sweep": name, "trials": [0]}
+    assert [call("RetryTrials", **again).sweep.trials for _ in range(2)] == [4, 4]
+    assert call("DeleteSweep", sweep=name, preview=True).sweep.trials == 4
+    assert call("CancelSweep", sweep=name).sweep.pending == 0
+    assert call("DeleteSweep", sweep=name).sweep.trials == 4
+    left = server.call("deptune.v1.SweepService", "ListSweeps", {}).sweeps
+    assert sweep.id not in [one.id for one in left]
+
+
 def health_and_reflection(server):
     for service in ["", "deptune.v1.SweepService"]:
         assert server.call("grpc.health.v1.Health", "Check", {"service": service}).status == 1
@@ -263,6 +292,7 @@ def main():
         sweep = submit(server)
         trial = work(server, sweep)
         results(server, sweep, trial)
+        control(server)
         health_and_reflection(server)
         refusals(server, found["address"])
         every = set()
