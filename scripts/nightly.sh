@@ -18,8 +18,8 @@ part build cargo build --locked --workspace --bins --tests
 part tests cargo test --locked --workspace
 part long-tests cargo test --locked --workspace -- --ignored
 # With other clients' times held to a second while somebody misbehaves.
-part limits env DEPTUNE_TIMES=strict cargo test --locked -p deptune-coordinator --test limits
-part stack env DEPTUNE_SEEDS=1000 cargo test --locked -p deptune-tests --test stack
+part limits env DEPTUNE_TIMES=strict cargo test --locked --workspace --test limits
+part stack env DEPTUNE_SEEDS=1000 cargo test --locked --workspace --test stack
 
 # Simulated worlds; deliberate bugs that they must notice.
 part worlds cargo run --locked --release -p deptune-tests --bin sim -- --seeds 1000 --small

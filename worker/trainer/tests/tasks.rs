@@ -1,10 +1,10 @@
-//! Every built-in task that real files are at hand for, trained for 50 steps: the loss is finite
-//! and falls, and every validation row is evaluated. The two halves of the steps see the same 40
-//! rows, so that their losses can be compared. The files lie in the folder that `DEPTUNE_DATA`
-//! names; the model is the quickstart's.
+//! Every built-in task that real files are at hand for: after 50 steps the loss of the validation
+//! part, all of whose rows are evaluated, is finite and lower than before the first. The files lie
+//! in the folder that `DEPTUNE_DATA` names; the model is the quickstart's.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test")]
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -21,7 +21,8 @@ fn quickstart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart")
 }
 
-fn job(data: &Path, task: &str, files: &Files, scratch: &Path) -> Job {
+/// A trial of some steps.
+fn job(data: &Path, task: &str, files: &Files, scratch: &Path, training: &str) -> Job {
     let listed = |split: &str| {
         let names =
             files.iter().filter(|(of, _)| *of == split).map(|(_, name)| format!("{name:?}"));
@@ -34,26 +35,24 @@ name = "{task}"
 path = "model"
 [task]
 name = "{task}"
-{}{}train_limit = 40
+{}{}train_limit = 1600
 test_limit = 8
 [method]
 kind = "dept"
 [space]
-prompt_lr = 0.3
+prompt_lr = 1.0
 lowrank_lr = 5e-3
-prompt_length = 8
+prompt_length = 20
 rank = 8
 seeds = 42
 [train]
-steps = 50
+{training}
 batch_size = 8
 max_length = 64
-warmup_steps = 5
-eval_every = 25
 eval_batch_size = 64
 "#,
         listed("train"),
-        listed("validation")
+        listed("validation"),
     );
     let config = std::fs::read_to_string(quickstart().join("model/config.json")).unwrap();
     let config = ModelConfig::parse("config.json", &config).unwrap();
@@ -77,17 +76,11 @@ eval_batch_size = 64
     }
 }
 
-/// Trains a task; `rows` are those of its validation part.
-fn learns(task: &str, files: &Files, rows: std::ops::RangeInclusive<u64>) {
-    let Some(data) = std::env::var_os("DEPTUNE_DATA").map(PathBuf::from) else {
-        println!("SKIPPED: DEPTUNE_DATA is not set, {task} was not trained");
-        return;
-    };
-    let scratch = tempfile::tempdir().unwrap();
+/// The first loss of the validation part, all of whose rows (`rows` of them) are evaluated.
+fn loss(job: &Job, rows: &RangeInclusive<u64>) -> f64 {
     let mut lines = Vec::new();
-    let job = job(&data, task, files, scratch.path());
     let stop = AtomicBool::new(false);
-    deptune_trainer::run::run(&job, &mut Emitter::new(&mut lines), &stop).unwrap();
+    deptune_trainer::run::run(job, &mut Emitter::new(&mut lines), &stop).unwrap();
     let messages: Vec<Message> = lines
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
@@ -96,19 +89,32 @@ fn learns(task: &str, files: &Files, rows: std::ops::RangeInclusive<u64>) {
     let mut losses = Vec::new();
     for message in &messages {
         match message {
-            Message::Failed { message, .. } => panic!("{task}: {message}"),
+            Message::Failed { message, .. } => panic!("{message}"),
             Message::Eval { evaluation, .. } if evaluation.split == "validation" => {
-                assert!(evaluation.loss.finite().is_some(), "{task}: {evaluation:?}");
-                assert!(rows.contains(&evaluation.rows), "{task}: {evaluation:?}");
-                losses.push(evaluation.train_loss.unwrap().finite().unwrap());
+                assert!(rows.contains(&evaluation.rows), "{evaluation:?}");
+                losses.push(evaluation.loss.finite().unwrap());
             }
             _ => {}
         }
     }
-    let [first, second] = losses[..] else { panic!("{task}: {losses:?}") };
-    println!("{task}: loss {first:.4} in steps 1 to 25, {second:.4} in steps 26 to 50");
-    assert!(second < first, "{task}: {first} then {second}");
-    assert!(messages.iter().any(|message| matches!(message, Message::Done { .. })), "{task}");
+    assert!(messages.iter().any(|message| matches!(message, Message::Done { .. })));
+    losses[0]
+}
+
+/// Trains a task; `rows` are those of its validation part.
+fn learns(task: &str, files: &Files, rows: RangeInclusive<u64>) {
+    let Some(data) = std::env::var_os("DEPTUNE_DATA").map(PathBuf::from) else {
+        println!("SKIPPED: DEPTUNE_DATA is not set, {task} was not trained");
+        return;
+    };
+    let scratch = tempfile::tempdir().unwrap();
+    let job = |training| job(&data, task, files, scratch.path(), training);
+    // The first update of a warm-up has the rate 0, so that the evaluation after it is that of
+    // the start values.
+    let before = loss(&job("steps = 2\nwarmup_steps = 1\neval_every = 1"), &rows);
+    let after = loss(&job("steps = 50\nwarmup_steps = 5\neval_every = 50"), &rows);
+    println!("{task}: loss {before:.4} before the first step, {after:.4} after 50");
+    assert!(after < before, "{task}: {before} then {after}");
 }
 
 /// A test per task.
