@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{connect, request_id};
 use crate::args::Globals;
+use crate::client::Client;
 use crate::output::error::{Error, Exit};
 use crate::output::{self, json as wire, number};
 
@@ -25,23 +26,28 @@ pub(crate) struct Args {
     yes: bool,
 }
 
+const DOING: &str = "delete the sweep";
+
+async fn ask(client: &Client, sweep: String, preview: bool) -> Result<DeleteSweepResponse, Error> {
+    let request = DeleteSweepRequest { request_id: request_id(), sweep, preview };
+    let answer = client.call(DOING, || {
+        let (mut sweeps, request) = (client.sweeps(), request.clone());
+        async move { sweeps.delete_sweep(request).await }
+    });
+    Ok(answer.await?.into_inner())
+}
+
 /// Deletes it.
 pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
-    const DOING: &str = "delete the sweep";
     let client = connect(globals).await?;
-    let request = DeleteSweepRequest {
-        request_id: request_id(),
-        sweep: args.sweep.clone(),
-        preview: !args.yes,
-    };
-    let answer: DeleteSweepResponse = client
-        .call(DOING, || {
-            let (mut sweeps, request) = (client.sweeps(), request.clone());
-            async move { sweeps.delete_sweep(request).await }
-        })
-        .await?
-        .into_inner();
-    let sweep = answer.sweep.ok_or(Error::Answer { doing: DOING, what: "sweep" })?;
+    let mut answer = ask(&client, args.sweep.clone(), true).await?;
+    let mut sweep = answer.sweep.take().ok_or(Error::Answer { doing: DOING, what: "sweep" })?;
+    if args.yes {
+        // By number: a call that is repeated because its answer was lost must not find another
+        // sweep of the same name.
+        answer = ask(&client, sweep.id.to_string(), false).await?;
+        sweep = answer.sweep.take().ok_or(Error::Answer { doing: DOING, what: "sweep" })?;
+    }
     if globals.json {
         output::json_line(&json!({
             "deleted": args.yes,
