@@ -1,6 +1,7 @@
 //! From options to a serving coordinator, and to its end.
 
 mod address_file;
+mod belonging;
 mod candidate;
 mod listen;
 mod options;

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tonic::transport::server::Connected;
 
-use super::{AddressFile, Options, Post, ServeError, listen, routes};
+use super::{AddressFile, Options, Post, ServeError, belonging, listen, routes};
 use crate::api::Api;
 use crate::artifact::{Artifacts, Collector, Logs, Retention};
 use crate::auth::Token;
@@ -60,7 +60,20 @@ impl Service {
             logs: api.logs.clone(),
             grace: options.keep_unused,
         };
-        tokio::spawn(collector.run(ending.drain.clone()));
+        match belonging::belongs(&options.data_dir, database) {
+            Ok(true) => drop(tokio::spawn(collector.run(ending.drain.clone()))),
+            Ok(false) => tracing::warn!(
+                data_dir = %options.data_dir.display(),
+                database,
+                "the files of this data directory belong to another database, which its file \
+                 'database' names; none of them is removed"
+            ),
+            Err(error) => tracing::warn!(
+                %error,
+                "it is not known which database the files of the data directory belong to; none \
+                 of them is removed"
+            ),
+        }
         let (feeders, drain) = (api.feeders.clone(), options.drain);
         Ok(Service { ending, owner, server, feeders, drain, file: Some((file, written)) })
     }
