@@ -165,7 +165,9 @@ impl Worker {
         let (jobs, queue) = mpsc::channel::<Job>();
         let (ready, started) = mpsc::channel();
         let run = move || {
-            // Products within a thread are that thread's alone.
+            // Products within a thread are that thread's alone. A thread's first question about
+            // its number sets it to the process's, so it is asked before.
+            let _ = tch::get_num_threads();
             tch::set_num_threads(1);
             // Nobody waits any more: there is nobody to tell.
             let _ = ready.send(());
