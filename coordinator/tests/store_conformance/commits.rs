@@ -1,6 +1,6 @@
 //! What a commit keeps, and what it refuses.
 
-use deptune_coordinator::store::{CommitError, Store};
+use deptune_coordinator::store::{CommitError, Store, SweepContents};
 use deptune_sweep::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId};
 use deptune_sweep::outcome::{FailureClass, Outcome, SweepStatus};
 use deptune_sweep::record::{AttemptEnd, CheckpointRef, LogEntry, Phase, TrialRecord};
@@ -248,4 +248,37 @@ pub(crate) async fn rows_that_contradict_the_store_are_refused(bench: Bench) {
         at: 8,
     });
     store.commit(&writes).await.unwrap();
+}
+
+pub(crate) async fn a_sweep_of_many_trials_is_deleted_whole(bench: Bench) {
+    let store = bench.open().await;
+    let mut writes = vec![worker(1)];
+    for id in [1, 2] {
+        let mut record = sweep_record(id, "large", "");
+        record.total = 1203;
+        writes.push(Write::Sweep(Box::new(record)));
+    }
+    for index in 0..1203 {
+        writes.push(new_trial_like_the_first(trial_id(1, index)));
+    }
+    writes.extend(first_lease(trial_id(2, 0)));
+    let log = |cursor, sweep| logged(cursor, sweep, None, LogEntry::Submitted { trials: 1203 });
+    writes.push(Write::Log(log(1, 1)));
+    writes.push(Write::Log(log(2, 2)));
+    store.commit(&writes).await.unwrap();
+    assert_eq!(store.trials(SweepId(1), Some(1201), 0).await.unwrap().items.len(), 1);
+    store.commit(&[Write::DeleteSweep { sweep: SweepId(1), at: 7 }]).await.unwrap();
+    assert_eq!(store.contents(SweepId(1)).await.unwrap(), SweepContents::default());
+    assert!(store.sweep(SweepId(1)).await.unwrap().is_none());
+    let other = store.contents(SweepId(2)).await.unwrap();
+    assert_eq!((other.attempts, other.log_entries), (1, 1));
+}
+
+/// A new trial of any index, with the settings of the first.
+fn new_trial_like_the_first(id: TrialId) -> Write {
+    let Write::NewTrial { settings, configuration, .. } = new_trial(leased(trial_id(1, 0), 1))
+    else {
+        unreachable!("it makes a new trial")
+    };
+    Write::NewTrial { record: leased(id, 1), settings, configuration }
 }

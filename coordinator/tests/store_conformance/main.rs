@@ -57,6 +57,7 @@ over_each_store!(
     commits::an_earlier_coordinator_is_refused,
     commits::a_commit_is_all_or_nothing,
     commits::rows_that_contradict_the_store_are_refused,
+    commits::a_sweep_of_many_trials_is_deleted_whole,
     reads::sweeps_are_found_and_listed,
     reads::pages_neither_repeat_nor_hide,
     reads::an_evaluation_again_replaces_the_first,

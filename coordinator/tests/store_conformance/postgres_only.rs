@@ -193,10 +193,76 @@ async fn one_leads_until_it_resigns_or_is_not_heard() {
     assert!(matches!(one.campaign(&identity()).await.unwrap(), Campaign::Lost(_)));
 
     // The second is not heard until its lease is over.
-    database.psql("update coordinator set leads_until = clock_timestamp() - interval '1 second'");
+    database.psql("update lease set leads_until = clock_timestamp() - interval '1 second'");
     assert!(matches!(one.campaign(&identity()).await.unwrap(), Campaign::Won(_)));
     assert!(matches!(second.commit(&[]).await, Err(CommitError::Deposed { .. })));
     assert_eq!(first.load().await.unwrap().workers.len(), 1);
+}
+
+/// Has every insert of a worker take this long.
+fn slow_down(database: &crate::postgres::PostgresDatabase<'_>, seconds: f64) {
+    database.psql(&format!(
+        "create function wait() returns trigger language plpgsql as
+             $$ begin perform pg_sleep({seconds}); return new; end $$;
+         create trigger wait before insert on workers for each row execute function wait()"
+    ));
+}
+
+#[tokio::test]
+async fn a_commit_longer_than_the_lease_does_not_depose_the_leader() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let lease = Duration::from_millis(1500);
+    let address = || database.url.parse::<Address>().unwrap();
+    let one = PostgresDatabase::open(address(), lease).await.unwrap();
+    let two = PostgresDatabase::open(address(), lease).await.unwrap();
+    let Campaign::Won(leader) = one.campaign(&identity()).await.unwrap() else { panic!("lost") };
+    slow_down(&database, 5.0);
+    let commits = async { leader.commit(&[worker(1)]).await };
+    let renews = async {
+        // The trigger's sleep is on, and with it the lock of the coordinator's row.
+        for _ in 0..14 {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            let renewed = tokio::time::timeout(lease, leader.renew()).await;
+            assert!(renewed.expect("it does not wait for the commit").unwrap(), "it leads on");
+            let campaign = two.campaign(&other()).await.unwrap();
+            assert!(matches!(campaign, Campaign::Lost(_)), "another one has taken over");
+        }
+        Instant::now()
+    };
+    let commits = async { (commits.await, Instant::now()) };
+    let ((committed, ended), renewed) = tokio::join!(commits, renews);
+    committed.unwrap();
+    assert!(renewed < ended, "the commit lasted through all renewals");
+    leader.commit(&[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_takeover_waits_for_the_last_commit_and_refuses_the_next() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let lease = Duration::from_millis(400);
+    let address = || database.url.parse::<Address>().unwrap();
+    let one = PostgresDatabase::open(address(), lease).await.unwrap();
+    let two = PostgresDatabase::open(address(), lease).await.unwrap();
+    let Campaign::Won(leader) = one.campaign(&identity()).await.unwrap() else { panic!("lost") };
+    slow_down(&database, 3.0);
+    let commits = async { (leader.commit(&[worker(1)]).await, Instant::now()) };
+    let takes = async {
+        // The leader has begun, and its lease, which it does not renew, is over.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        (two.campaign(&other()).await.unwrap(), Instant::now())
+    };
+    let ((committed, ended), (campaign, taken)) = tokio::join!(commits, takes);
+    committed.unwrap();
+    let Campaign::Won(second) = campaign else { panic!("nobody leads") };
+    // Both instants are taken after the answers: by a little the later answer may come first.
+    assert!(taken + Duration::from_millis(500) > ended, "the commit was in nobody's way");
+    let refused = leader.commit(&[worker(2)]).await;
+    assert!(matches!(refused, Err(CommitError::Deposed { ours: 1, current: 2 })), "{refused:?}");
+    assert!(!leader.renew().await.unwrap());
+    assert!(second.renew().await.unwrap(), "its lease counts from the end of the wait");
+    assert_eq!(second.load().await.unwrap().workers.len(), 1);
 }
 
 #[tokio::test]

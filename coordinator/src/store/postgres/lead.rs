@@ -2,10 +2,15 @@
 //! change of the leader.
 //!
 //! The lease says when another coordinator *may* take over; safety does not hang on it. Whoever
-//! takes over raises the generation under the row's lock, which every commit holds while it checks
-//! the generation, so that of two that believe to lead only the later one can write.
+//! takes over raises the generation under the lock of the coordinator's row, which every commit
+//! holds while it checks the generation, so that of two that believe to lead only the later one can
+//! write. The lease has a row of its own: a commit, however long, does not keep the leader from
+//! renewing it. Who needs both rows locks the coordinator's first.
 
 use std::time::Duration;
+
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
 
 use super::open::{connected, writing};
 use super::{PostgresDatabase, PostgresStore};
@@ -46,21 +51,16 @@ impl PostgresDatabase {
         let mut connection = connected(&mut campaigner, &options)
             .await
             .map_err(failed("connect to ask who leads"))?;
-        let won: Option<i64> = sqlx::query_scalar(
-            "update coordinator
-             set generation = generation + 1, pid = $1, host = $2, address = $3, opened = $4,
-                 leads_until = clock_timestamp() + make_interval(secs => $5)
-             where id = 1 and (leads_until is null or leads_until < clock_timestamp())
-             returning generation",
+        let free: bool = sqlx::query_scalar(
+            "select leads_until is null or leads_until < clock_timestamp() from lease",
         )
-        .bind(i64::from(identity.pid))
-        .bind(&identity.host)
-        .bind(&identity.address)
-        .bind(jiff::Timestamp::now().as_millisecond())
-        .bind(self.lease.as_secs_f64())
-        .fetch_optional(&mut connection)
+        .fetch_one(&mut connection)
         .await
-        .map_err(failed("take the lead"))?;
+        .map_err(failed("read the lease"))?;
+        let won = match free {
+            true => self.take(&mut connection, identity).await.map_err(failed("take the lead"))?,
+            false => None,
+        };
         let outcome = match won {
             Some(generation) => Campaign::Won(Box::new(self.store(generation))),
             None => {
@@ -78,6 +78,48 @@ impl PostgresDatabase {
         };
         *campaigner = Some(connection);
         Ok(outcome)
+    }
+
+    /// Takes a lease that is over, unless it is renewed after all while a last commit of its
+    /// holder is waited for.
+    async fn take(
+        &self,
+        connection: &mut PgConnection,
+        identity: &Identity,
+    ) -> Result<Option<i64>, sqlx::Error> {
+        let mut taking =
+            connection.begin_with("begin isolation level read committed, read write").await?;
+        sqlx::query("select 1 from coordinator where id = 1 for update")
+            .execute(&mut *taking)
+            .await?;
+        let won: Option<i64> = sqlx::query_scalar(
+            "update lease
+             set generation = generation + 1,
+                 leads_until = clock_timestamp() + make_interval(secs => $1)
+             where id = 1 and (leads_until is null or leads_until < clock_timestamp())
+             returning generation",
+        )
+        .bind(self.lease.as_secs_f64())
+        .fetch_optional(&mut *taking)
+        .await?;
+        let Some(generation) = won else {
+            taking.rollback().await?;
+            return Ok(None);
+        };
+        sqlx::query(
+            "update coordinator
+             set generation = $1, pid = $2, host = $3, address = $4, opened = $5
+             where id = 1",
+        )
+        .bind(generation)
+        .bind(i64::from(identity.pid))
+        .bind(&identity.host)
+        .bind(&identity.address)
+        .bind(jiff::Timestamp::now().as_millisecond())
+        .execute(&mut *taking)
+        .await?;
+        taking.commit().await?;
+        Ok(Some(generation))
     }
 }
 
@@ -109,7 +151,7 @@ impl PostgresStore {
         let mut keeper = self.keeper.lock().await;
         let mut connection = connected(&mut keeper, &self.writing).await.map_err(failed)?;
         let renewed = sqlx::query(
-            "update coordinator set leads_until = clock_timestamp() + make_interval(secs => $2)
+            "update lease set leads_until = clock_timestamp() + make_interval(secs => $2)
              where id = 1 and generation = $1",
         )
         .bind(self.generation)

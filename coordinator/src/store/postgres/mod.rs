@@ -54,7 +54,8 @@ pub struct PostgresStore {
     /// abandoned half-way or its outcome is unknown, the connection is gone, and the next commit
     /// opens another.
     writer: Mutex<Option<PgConnection>>,
-    /// The connection that renews the lease, which must not wait behind a commit.
+    /// The connection that renews the lease, which must not wait behind a commit: neither for this
+    /// connection nor for a row.
     keeper: Mutex<Option<PgConnection>>,
     /// For the service's reads.
     reads: Pool,

@@ -10,17 +10,28 @@ use crate::store::sql::database::Connection;
 use crate::store::sql::statement::statement;
 use crate::store::sql::value::int;
 
-/// In this order no row refers to one that is gone. Trials and their outcomes refer to each other;
-/// the trials' reference is checked at the transaction's end.
-const ROWS: [&str; 11] = [
-    "delete from evaluation_classes where sweep = $1",
-    "delete from evaluation_metrics where sweep = $1",
-    "delete from evaluations where sweep = $1",
-    "delete from stale_reports where sweep = $1",
-    "delete from attempts where sweep = $1",
-    "delete from outcomes where sweep = $1",
-    "delete from trials where sweep = $1",
-    "delete from log where sweep = $1",
+/// Trials whose rows go in one statement, so that each ends well within the time that a statement
+/// may take, however large the sweep is.
+const TRIALS: i64 = 500;
+
+/// Rows of trials `$2` to `$3`. In this order no row refers to one that is gone. Trials and their
+/// outcomes refer to each other; the trials' reference is checked at the transaction's end.
+const OF_TRIALS: [&str; 7] = [
+    "delete from evaluation_classes where sweep = $1 and trial_index between $2 and $3",
+    "delete from evaluation_metrics where sweep = $1 and trial_index between $2 and $3",
+    "delete from evaluations where sweep = $1 and trial_index between $2 and $3",
+    "delete from stale_reports where sweep = $1 and trial_index between $2 and $3",
+    "delete from attempts where sweep = $1 and trial_index between $2 and $3",
+    "delete from outcomes where sweep = $1 and trial_index between $2 and $3",
+    "delete from trials where sweep = $1 and trial_index between $2 and $3",
+];
+
+/// Some of the log; to be repeated until none is left.
+const OF_LOG: &str = "delete from log where cursor in (
+    select cursor from log where sweep = $1 order by cursor limit 10000
+)";
+
+const OF_SWEEP: [&str; 3] = [
     "delete from requests where sweep = $1",
     "delete from sweep_files where sweep = $1",
     "delete from sweeps where id = $1",
@@ -43,7 +54,29 @@ pub(super) async fn sweep(
     .await
     .map_err(refused(WHAT))?;
     changed(result, WHAT, sweep)?;
-    for rows in ROWS {
+    let last: Option<i64> = statement("select max(trial_index) as last from trials where sweep = $1")
+        .bind(int(sweep.0))
+        .fetch_one(&mut *connection)
+        .await
+        .and_then(|row| row.try_get("last"))
+        .map_err(refused(WHAT))?;
+    let mut first = 0;
+    while last.is_some_and(|last| first <= last) {
+        let end = first.saturating_add(TRIALS - 1);
+        for rows in OF_TRIALS {
+            statement(rows)
+                .bind(int(sweep.0))
+                .bind(first)
+                .bind(end)
+                .execute(connection)
+                .await
+                .map_err(refused(WHAT))?;
+        }
+        first = end.saturating_add(1);
+    }
+    let rest = statement(OF_LOG).bind(int(sweep.0));
+    while rest.clone().execute(connection).await.map_err(refused(WHAT))? > 0 {}
+    for rows in OF_SWEEP {
         statement(rows).bind(int(sweep.0)).execute(connection).await.map_err(refused(WHAT))?;
     }
     Ok(())
