@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use deptune_sweep::crash::{Point, at_points};
 use nix::sys::signal::{Signal, raise};
 
+use crate::output::say;
+
 /// The place's name and how often it was still to be reached.
 static ARMED: OnceLock<(String, AtomicU64)> = OnceLock::new();
 
@@ -27,6 +29,8 @@ pub(crate) fn arm() {
 fn reached(point: Point) {
     let Some((name, left)) = ARMED.get() else { return };
     if name == point.as_str() && left.fetch_sub(1, Ordering::SeqCst) == 1 {
+        // So that a test tells this end from any other.
+        say(&format!("killed at {name}"));
         // There is nothing to do when it fails: the test says that the process lives.
         let _ = raise(Signal::SIGKILL);
     }

@@ -12,7 +12,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nix::unistd::{Uid, User, chown};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid, User, chown};
 
 /// The password of the server's only user: one that would be seen if it were shown anywhere.
 pub const PASSWORD: &str = "canary-s3cret";
@@ -42,6 +43,18 @@ struct Own {
     /// Whom it runs as, where the tests run as root, which Postgres refuses.
     user: Option<User>,
     watch: Child,
+}
+
+/// The processes of a server that is stopped; they go on when this is dropped.
+#[derive(Debug)]
+pub struct Frozen(Vec<Pid>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for process in self.0.iter().rev() {
+            let _ = kill(*process, Signal::SIGCONT);
+        }
+    }
 }
 
 /// A database of a test's own, dropped with it.
@@ -120,9 +133,42 @@ impl Postgres {
     /// Ends the server at once, as a crash of its machine would (but for the disk), and starts it
     /// again. Only for a server of the caller's own.
     pub fn crash_and_restart(&self) {
+        self.crash();
+        self.restart();
+    }
+
+    /// Ends the server at once. Only for a server of the caller's own.
+    pub fn crash(&self) {
         let own = self.own.as_ref().expect("a server of our own");
         assert!(own.pg_ctl(&["-m", "immediate", "stop"]).status.success());
+    }
+
+    /// Starts it again.
+    pub fn restart(&self) {
+        let own = self.own.as_ref().expect("a server of our own");
         assert!(own.pg_ctl(&["-w", "start"]).status.success(), "{}", own.log());
+    }
+
+    /// Stops the server and all of its sessions, as a machine that hangs would: connections are
+    /// accepted, and nothing is answered, until what this returns is dropped. Only for a server of
+    /// the caller's own.
+    #[must_use]
+    pub fn freeze(&self) -> Frozen {
+        let own = self.own.as_ref().expect("a server of our own");
+        let file = fs::read_to_string(own.data().join("postmaster.pid")).unwrap();
+        let first: i32 = file.lines().next().unwrap().trim().parse().unwrap();
+        let mut frozen = Frozen(vec![Pid::from_raw(first)]);
+        // The first one first, so that no other is added.
+        kill(frozen.0[0], Signal::SIGSTOP).unwrap();
+        let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
+        for child in children.split_whitespace() {
+            let child = Pid::from_raw(child.parse().unwrap());
+            // It may have ended meanwhile.
+            if kill(child, Signal::SIGSTOP).is_ok() {
+                frozen.0.push(child);
+            }
+        }
+        frozen
     }
 
     /// Ends every session of a database, as an administrator would.
@@ -193,7 +239,8 @@ impl Own {
         let own = [
             format!("port={}", self.port),
             "listen_addresses='127.0.0.1'".to_owned(),
-            format!("unix_socket_directories='{}'", self.dir.display()),
+            // A socket's path has room for little more than a hundred bytes; a test's may be longer.
+            "unix_socket_directories=''".to_owned(),
             "max_connections=300".to_owned(),
             // The machine of a test does not lose power.
             "fsync=off".to_owned(),

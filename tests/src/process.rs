@@ -69,6 +69,12 @@ impl Process {
         self.status.is_none()
     }
 
+    /// The signal that ended it, if one did.
+    pub fn ended_by(&mut self) -> Option<Signal> {
+        let signal = if self.is_running() { None } else { self.status?.signal() };
+        signal.and_then(|number| Signal::try_from(number).ok())
+    }
+
     /// Ends it at once, as `kill -9` does.
     pub fn kill(&mut self) {
         if self.is_running() {

@@ -16,6 +16,7 @@ use deptune_tests::{
     Coordinator, Process, Project, Store, World, assert_whole, expected_metrics, fake_trainer,
     quickstart, until,
 };
+use nix::sys::signal::Signal;
 
 /// Far longer than one of it takes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -33,8 +34,12 @@ fn worker(world: &World, orders: &str) -> Process {
     world.worker_with(&orders, "node", &fake_trainer(), &[&quickstart()], &["--slots", "2"])
 }
 
-fn until_killed(what: &str, process: &mut Process) {
-    until(&format!("{what} is reached"), PATIENCE, || (!process.is_running()).then_some(()));
+/// Waits until the process has killed itself at this place; any other end fails the test.
+fn until_killed(point: &str, process: &mut Process) {
+    until(&format!("{point} is reached"), PATIENCE, || (!process.is_running()).then_some(()));
+    let said = process.stderr();
+    assert_eq!(process.ended_by(), Some(Signal::SIGKILL), "{point}: it ended otherwise\n{said}");
+    assert!(said.contains(&format!("killed at {point}")), "{point}: killed elsewhere\n{said}");
 }
 
 /// How often a place is passed before the kill: amid the sweep.

@@ -62,7 +62,10 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
     options.keep_unused = args.keep_unused;
     options.scheduler.lease_ttl =
         u64::try_from(args.lease_ttl.as_millis()).unwrap_or(u64::MAX).max(1_000);
-    let mut coordinator = Coordinator::start(options).await?;
+    // The database may not answer.
+    let starting = stop.run_until_cancelled(Coordinator::start(options)).await;
+    let Some(started) = starting else { return Ok(Exit::Done) };
+    let mut coordinator = started?;
     say(&format!("listening on {}", coordinator.address));
     say(&format!("token file {}", coordinator.token_file.display()));
     say(&format!("database {}", coordinator.database));

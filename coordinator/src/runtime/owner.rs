@@ -121,7 +121,10 @@ impl Owner {
                 Next::Recover(error) => {
                     tracing::error!(error = &error as &dyn std::error::Error, "commit failed");
                     self.batch.learn(false);
-                    scheduler = self.recover().await?;
+                    // There is nothing more to do for one that has to end; who waits hears that.
+                    let recovered = ending.close.run_until_cancelled(self.recover()).await;
+                    let Some(recovered) = recovered else { return Ok(()) };
+                    scheduler = recovered?;
                 }
             }
         }

@@ -18,7 +18,7 @@ use crate::store::{Campaign, PostgresDatabase, PostgresStore};
 const CAMPAIGN_EVERY: Duration = Duration::from_millis(500);
 /// Renewals within one lease.
 const RENEWALS: u32 = 4;
-/// Time for the requests under way when the role changes.
+/// Time for the requests under way when the role changes, and for giving up the lead.
 const CHANGE: Duration = Duration::from_secs(1);
 /// Longest wait for the database's answer to one try.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -139,10 +139,17 @@ impl Candidate {
         let ended = self.serve(&store, &lost).await;
         keeper.abort();
         // The service's end wrote its last; the next one need not wait for the lease.
-        if !lost.is_cancelled()
-            && let Err(error) = store.resign().await
-        {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the lead runs out by itself");
+        if !lost.is_cancelled() {
+            match timeout(CHANGE, store.resign()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "the lead runs out by itself");
+                }
+                Err(_) => {
+                    tracing::warn!("the lead runs out by itself: the database does not answer");
+                }
+            }
         }
         ended
     }

@@ -140,17 +140,12 @@ impl Service {
         if let Some(ended) = early {
             return ended;
         }
-        let owner = &mut self.owner;
-        let ended = match leave {
-            Leave::InPeace(_) => owner.await,
-            // It may wait for a database that does not answer.
-            Leave::AtOnce(limit) => match tokio::time::timeout(limit, &mut *owner).await {
-                Ok(ended) => ended,
-                Err(_) => {
-                    owner.abort();
-                    return Ok(());
-                }
-            },
+        // It may wait for a database that does not answer, or amid a commit that takes long: what
+        // that would write was acknowledged to nobody.
+        let Ok(ended) = tokio::time::timeout(limit, &mut self.owner).await else {
+            tracing::warn!("the last requests were not carried out: the store did not answer");
+            self.owner.abort();
+            return Ok(());
         };
         flat(ended, Fatal::Died).map_err(ServeError::Owner)
     }
@@ -183,7 +178,8 @@ async fn begin(
 /// How a service is told to end.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Leave {
-    /// Requests under way may take this long, and what was asked for is carried out.
+    /// Requests under way may take this long, and as long again the store, so that what was asked
+    /// for is carried out.
     InPeace(Duration),
     /// Another coordinator leads, or may: what takes longer than this is cut off.
     AtOnce(Duration),

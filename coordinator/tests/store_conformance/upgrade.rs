@@ -118,6 +118,26 @@ async fn a_postgres_database_of_every_earlier_schema_is_kept() {
     }
 }
 
+#[tokio::test]
+async fn a_first_start_that_was_killed_between_migrations_is_resumed() {
+    for last in 0..=latest("sqlite") {
+        let bench = Bench::sqlite();
+        let options = SqliteConnectOptions::new().filename(bench.path()).create_if_missing(true);
+        let mut connection = options.connect().await.unwrap();
+        up_to("sqlite", last).await.run(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        assert!(bench.open().await.load().await.unwrap().sweeps.is_empty(), "sqlite, {last}");
+    }
+    for last in 0..=latest("postgres") {
+        let Some(bench) = Bench::postgres() else { return };
+        let Bench::Postgres(database) = &bench else { unreachable!("it is one") };
+        let mut connection = PgConnection::connect(&database.url).await.unwrap();
+        up_to("postgres", last).await.run(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        assert!(bench.open().await.load().await.unwrap().sweeps.is_empty(), "postgres, {last}");
+    }
+}
+
 async fn holds_its_rows(store: &dyn Store) {
     let trials = store.trials(SweepId(1), None, 0).await.unwrap().items;
     let rates: Vec<_> = trials

@@ -135,7 +135,7 @@ impl PostgresStore {
     /// # Errors
     /// When the database cannot be asked.
     pub async fn renew(&self) -> Result<bool, LeadError> {
-        self.set_lease(self.lease.as_secs_f64(), "renew the lead").await
+        self.set_lease(Some(self.lease.as_secs_f64()), "renew the lead").await
     }
 
     /// Lets another coordinator take over at once. Does nothing when one has.
@@ -143,10 +143,11 @@ impl PostgresStore {
     /// # Errors
     /// When the database cannot be asked; then the lease runs out.
     pub async fn resign(&self) -> Result<(), LeadError> {
-        self.set_lease(-1.0, "give up the lead").await.map(drop)
+        self.set_lease(None, "give up the lead").await.map(drop)
     }
 
-    async fn set_lease(&self, seconds: f64, what: &'static str) -> Result<bool, LeadError> {
+    /// Seconds from now; `None`: nobody leads.
+    async fn set_lease(&self, seconds: Option<f64>, what: &'static str) -> Result<bool, LeadError> {
         let failed = |source| LeadError { what, database: self.address.to_string(), source };
         let mut keeper = self.keeper.lock().await;
         let mut connection = connected(&mut keeper, &self.writing).await.map_err(failed)?;

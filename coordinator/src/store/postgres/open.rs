@@ -88,20 +88,22 @@ pub(super) fn writing(address: &Address) -> PgConnectOptions {
     bounded(address, "30s").options([("synchronous_commit", "on")])
 }
 
-/// Refuses a database with tables of something else.
+/// Refuses a database with tables of something else. Ours has the tables of the first migration,
+/// or none at all; a first start that was ended between two migrations is gone on with.
 async fn inspect(connection: &mut PgConnection, address: &Address) -> Result<(), OpenError> {
     let found: (i64, i64) = sqlx::query_as(
         "select
-             count(*) filter (where table_name in ('coordinator', 'trials', 'student_t')),
+             count(*) filter (where table_name in ('coordinator', 'sweeps', 'trials', 'outcomes')),
              count(*)
          from information_schema.tables
-         where table_schema = current_schema() and table_name <> '_sqlx_migrations'",
+         where table_schema = current_schema() and table_type = 'BASE TABLE'
+             and table_name <> '_sqlx_migrations'",
     )
     .fetch_one(connection)
     .await
     .map_err(sql("read", address))?;
     match found {
-        (3, _) | (0, 0) => Ok(()),
+        (4, _) | (0, 0) => Ok(()),
         _ => Err(OpenError::Foreign { database: address.to_string() }),
     }
 }

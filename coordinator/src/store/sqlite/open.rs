@@ -118,10 +118,13 @@ async fn inspect(path: &Path) -> Result<(), OpenError> {
         .fetch_one(&mut connection)
         .await
         .map_err(sql("read", path))?;
-    let objects: i64 = sqlx::query_scalar("select count(*) from sqlite_master")
-        .fetch_one(&mut connection)
-        .await
-        .map_err(sql("read", path))?;
+    // The list of migrations is there before the first one, which a kill may have prevented.
+    let objects: i64 = sqlx::query_scalar(
+        "select count(*) from sqlite_master where tbl_name <> '_sqlx_migrations'",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .map_err(sql("read", path))?;
     if objects > 0 && application != APPLICATION_ID {
         return Err(OpenError::Foreign { database: shown(path) });
     }

@@ -54,12 +54,13 @@ pub(super) async fn sweep(
     .await
     .map_err(refused(WHAT))?;
     changed(result, WHAT, sweep)?;
-    let last: Option<i64> = statement("select max(trial_index) as last from trials where sweep = $1")
-        .bind(int(sweep.0))
-        .fetch_one(&mut *connection)
-        .await
-        .and_then(|row| row.try_get("last"))
-        .map_err(refused(WHAT))?;
+    let last: Option<i64> =
+        statement("select max(trial_index) as last from trials where sweep = $1")
+            .bind(int(sweep.0))
+            .fetch_one(&mut *connection)
+            .await
+            .and_then(|row| row.try_get("last"))
+            .map_err(refused(WHAT))?;
     let mut first = 0;
     while last.is_some_and(|last| first <= last) {
         let end = first.saturating_add(TRIALS - 1);
