@@ -62,6 +62,10 @@ pub(crate) struct Client {
     token_file: Option<PathBuf>,
 }
 
+/// Which coordinator a call goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct At(usize);
+
 /// One coordinator.
 struct Server {
     address: String,
@@ -135,7 +139,12 @@ impl Client {
 
     fn server(&self) -> &Server {
         // There is at least one, and the number is always one of them.
-        &self.servers[self.current.load(Ordering::Relaxed) % self.servers.len()]
+        &self.servers[self.at().0 % self.servers.len()]
+    }
+
+    /// The coordinator that the next call goes to; to be asked before the call is made.
+    pub(crate) fn at(&self) -> At {
+        At(self.current.load(Ordering::Relaxed))
     }
 
     /// The service for sweeps.
@@ -158,13 +167,15 @@ impl Client {
         &self.server().address
     }
 
-    /// After a call that reached no leader: the next address, or the leader's if it is one of ours.
-    /// An address that we were not given gets no token.
-    pub(crate) fn turn(&self, status: &Status) {
+    /// After a call that reached no leader: the next address, or the leader's if it is one of ours,
+    /// unless another call has left that coordinator already: of several that fail at once only one
+    /// turns. An address that we were not given gets no token.
+    pub(crate) fn turn(&self, At(from): At, status: &Status) {
         let leader = status::leader(status);
         let named = self.servers.iter().position(|server| Some(&server.address) == leader.as_ref());
-        let next = (self.current.load(Ordering::Relaxed) + 1) % self.servers.len();
-        self.current.store(named.unwrap_or(next), Ordering::Relaxed);
+        let next = named.unwrap_or((from + 1) % self.servers.len());
+        // Where it fails, somebody else has turned.
+        let _ = self.current.compare_exchange(from, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// The patience for one call whose repetition is harmless.
@@ -188,12 +199,13 @@ impl Client {
     {
         let mut tries = self.tries();
         loop {
+            let at = self.at();
             let answer = tokio::time::timeout(CALL_TIMEOUT, attempt())
                 .await
                 .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
             match answer {
                 Ok(value) => return Ok(value),
-                Err(status) if tries.again(&status).await => {}
+                Err(status) if tries.again(at, &status).await => {}
                 Err(status) => return Err(self.refused(doing, status)),
             }
         }
@@ -221,9 +233,9 @@ pub(crate) struct Tries<'c> {
 }
 
 impl Tries<'_> {
-    /// Whether to try again after this answer; waits before it says so, and turns to another
-    /// coordinator where there is one.
-    pub(crate) async fn again(&mut self, status: &Status) -> bool {
+    /// Whether to try again after this answer of the coordinator that was asked; waits before it says
+    /// so, and turns to another one where there is one.
+    pub(crate) async fn again(&mut self, at: At, status: &Status) -> bool {
         self.left = self.left.saturating_sub(1);
         let patient = match self.until {
             None => self.left > 0,
@@ -233,7 +245,7 @@ impl Tries<'_> {
             return false;
         }
         tracing::debug!(%status, "trying again");
-        self.client.turn(status);
+        self.client.turn(at, status);
         tokio::time::sleep(self.wait).await;
         self.wait = (self.wait * 2).min(LONGEST_WAIT);
         true
@@ -274,4 +286,32 @@ fn read_token(file: &std::path::Path) -> Result<MetadataValue<Ascii>, Error> {
         .ok_or_else(|| Error::NoToken { path: file.to_owned() })?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_calls_that_fail_at_once_only_one_turns() {
+        let server = |address: &str| {
+            let channel = endpoint(address, true).unwrap().connect_lazy();
+            Server::new(address, channel, &Bearer(None))
+        };
+        let client = Client {
+            servers: ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(server).into(),
+            current: Arc::new(AtomicUsize::new(0)),
+            token_file: None,
+        };
+        let gone = Status::unavailable("gone");
+        let asked = client.at();
+        for _ in 0..3 {
+            client.turn(asked, &gone);
+            assert_eq!(client.address(), "127.0.0.1:2");
+        }
+        client.turn(client.at(), &gone);
+        assert_eq!(client.address(), "127.0.0.1:3");
+        client.turn(client.at(), &gone);
+        assert_eq!(client.address(), "127.0.0.1:1", "all in turns");
+    }
 }

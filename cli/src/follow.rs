@@ -60,6 +60,7 @@ async fn follow_with(
     loop {
         let before = cursor;
         let request = WatchSweepRequest { sweep: sweep.to_owned(), cursor };
+        let at = client.at();
         let broken = match client.sweeps().watch_sweep(request).await {
             Ok(answer) => {
                 let mut stream = answer.into_inner();
@@ -102,7 +103,7 @@ async fn follow_with(
         if now.duration_since(*lost_since.get_or_insert(now)) > GIVE_UP {
             return Err(client.refused("watch the sweep", status));
         }
-        client.turn(&status);
+        client.turn(at, &status);
         wait =
             if cursor > before { Duration::from_millis(200) } else { (wait * 2).min(LONGEST_WAIT) };
         tokio::time::sleep(wait).await;

@@ -6,7 +6,7 @@ use deptune_sweep::hub::{DatasetFile, DatasetName, HubModel, ModelName};
 use deptune_sweep::model::{CONFIG_FILE, ModelConfig};
 use deptune_sweep::spec::{
     self, Diagnostic, Diagnostics, Format, MAX_SPEC_BYTES, Spec, model_path, model_revision,
-    task_section,
+    name_problem, task_section,
 };
 use deptune_sweep::task::{Split, TaskSpec};
 
@@ -133,7 +133,10 @@ impl Draft {
             }
         };
         let spec = match Spec::parse(&text, format, model.as_ref().map(|(_, config)| config)) {
-            Ok(spec) => Some(spec),
+            Ok(spec) => {
+                problems.extend(name_problem(&text, format, &spec.name));
+                Some(spec)
+            }
             Err(Diagnostics(found)) => {
                 problems.extend(found);
                 None

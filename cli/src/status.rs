@@ -68,6 +68,9 @@ pub(crate) fn hint(address: &str, token: Option<&Path>, status: &Status) -> Opti
     let by_reason = match reason(status).as_deref() {
         Some("UNKNOWN_SWEEP") => Some("'deptune list' shows the sweeps"),
         Some("UNKNOWN_TRIAL") => Some("'deptune show SWEEP' shows the sweep's trials"),
+        Some("BUDGET_SPENT") => Some(
+            "'deptune change SWEEP --budget-gpu-hours HOURS' raises it; 0 takes the bound away",
+        ),
         Some("REQUEST_REUSED") => Some("leave --request-id out, or give a new one"),
         Some("ARTIFACT_MISSING" | "HASH_MISMATCH") => Some("submit again"),
         Some("UNKNOWN_ARTIFACT") => Some("the coordinator no longer has it, or never had"),

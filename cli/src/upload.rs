@@ -91,6 +91,7 @@ async fn send_one(
     loop {
         let (sender, receiver) = mpsc::channel(4);
         let reading = tokio::spawn(read(file.clone(), kind.to_owned(), sender, progress.clone()));
+        let at = client.at();
         let answer = client.artifacts().put_artifact(ReceiverStream::new(receiver)).await;
         let (read, sent) = reading
             .await
@@ -99,7 +100,7 @@ async fn send_one(
         read?;
         match answer {
             Ok(_) => return Ok(()),
-            Err(status) if tries.again(&status).await => progress.back(sent),
+            Err(status) if tries.again(at, &status).await => progress.back(sent),
             Err(status) => return Err(client.refused("upload a file", status)),
         }
     }

@@ -19,6 +19,33 @@ impl fmt::Display for SweepId {
     }
 }
 
+/// A text that is no sweep's number.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no number of a sweep")]
+pub struct NoSweepId(pub String);
+
+impl FromStr for SweepId {
+    type Err = NoSweepId;
+
+    /// Digits and nothing else.
+    fn from_str(text: &str) -> Result<Self, NoSweepId> {
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        let number = text.parse().ok().filter(|_| digits);
+        number.map(SweepId).ok_or_else(|| NoSweepId(text.chars().take(64).collect()))
+    }
+}
+
+/// Whether a name could be taken for the number of a sweep, or of a trial: digits, or digits, a dot
+/// and digits.
+#[must_use]
+pub fn reads_as_number(name: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match name.split_once('.') {
+        Some((sweep, index)) => digits(sweep) && digits(index),
+        None => digits(name),
+    }
+}
+
 /// A trial: its sweep and its index within the sweep's enumeration. Written `sweep.index`, as in
 /// `3.17`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,7 +74,7 @@ impl FromStr for TrialId {
         let wrong = || NoTrialId(text.chars().take(64).collect());
         let (sweep, index) = text.split_once('.').ok_or_else(wrong)?;
         Ok(TrialId {
-            sweep: SweepId(sweep.parse().map_err(|_| wrong())?),
+            sweep: sweep.parse().map_err(|_| wrong())?,
             index: index.parse().map_err(|_| wrong())?,
         })
     }
@@ -176,6 +203,20 @@ mod tests {
         assert_eq!("3.17".parse(), Ok(id));
         assert!("3".parse::<TrialId>().is_err());
         assert!("3.-1".parse::<TrialId>().is_err());
+    }
+
+    #[test]
+    fn a_sweep_s_number_has_digits_only_and_a_name_never_reads_as_one() {
+        assert_eq!("12".parse(), Ok(SweepId(12)));
+        for text in ["", "+3", "-3", "3 ", "3.0", "x", "99999999999999999999"] {
+            assert!(text.parse::<SweepId>().is_err(), "{text}");
+        }
+        for name in ["7", "007", "7.12", "99999999999999999999"] {
+            assert!(reads_as_number(name), "{name}");
+        }
+        for name in ["", "7b", "7.", ".7", "1.2.3", "-7", "rte-7"] {
+            assert!(!reads_as_number(name), "{name}");
+        }
     }
 
     #[test]

@@ -64,8 +64,37 @@ impl Controls {
     pub const MAX_PRIORITY: i32 = 1000;
     /// Largest weight.
     pub const MAX_WEIGHT: u32 = 1000;
+    /// Largest bound on the trials leased at the same time.
+    pub const MAX_PARALLEL: u32 = 1_000_000;
     /// Largest budget, in milliseconds: a million hours.
     pub const MAX_BUDGET: u64 = 1_000_000 * 3_600_000;
+}
+
+/// A request that changed a sweep: the same again has the same answer and no second effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// Which.
+    pub id: RequestId,
+    /// About which sweep. The record outlives it.
+    pub sweep: SweepId,
+    /// Hash of what was asked for; `None` in rows of earlier versions, of which any request with
+    /// the same id is taken for the same.
+    pub content: Option<ArtifactHash>,
+    /// What was answered, where nobody could look it up later: to a deletion. Opaque here.
+    pub answer: Option<String>,
+    /// When it was carried out.
+    pub at: WallMillis,
+}
+
+/// A sweep that was deleted. Neither its id nor the request that submitted it is used again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedRecord {
+    /// Which.
+    pub id: SweepId,
+    /// The request that had submitted it.
+    pub request_id: RequestId,
+    /// Hash of what was submitted; `None` in rows of earlier versions.
+    pub spec_hash: Option<ArtifactHash>,
 }
 
 /// Why a trial exists that the spec's grid does not have.

@@ -149,8 +149,9 @@ fn settings(sweep: &v1::Sweep, trial: &v1::Trial) -> Result<(String, Settings), 
         missing("spec that this version understands")
     })?;
     // A trial that was added to the grid has the settings of its configuration, and its own seed.
-    let first = trial.configuration * spec.space.seeds.len() as u64;
-    let mut settings = spec.settings(first).ok_or(missing("such trial"))?;
+    let first = trial.configuration.checked_mul(spec.space.seeds.len() as u64);
+    let settings = first.and_then(|first| spec.settings(first));
+    let mut settings = settings.ok_or(missing("such trial"))?;
     settings.seed = trial.seed;
     Ok((spec.model.path, settings))
 }
@@ -198,4 +199,33 @@ fn put(path: &Path, content: &[u8]) -> Result<(), Error> {
     let partial = path.with_extension("partial");
     std::fs::write(&partial, content).map_err(failed)?;
     std::fs::rename(&partial, path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_cannot_be_is_an_error_and_no_panic() {
+        let sweep = v1::Sweep {
+            spec: "name = 'x'\n[model]\npath = 'm'\n[task]\nname = 'rte'\ntrain = 't'\n\
+                   [method]\nkind = 'pt'\n[space]\nprompt_lr = [0.3, 0.4]\n\
+                   prompt_length = 20\nseeds = [1, 2]\n[train]\nsteps = 10\n"
+                .to_owned(),
+            format: "toml".to_owned(),
+            model_config: r#"{"model_type":"t5","d_model":192,"d_kv":64,"d_ff":768,
+                "num_layers":3,"num_heads":3,"vocab_size":8064}"#
+                .to_owned(),
+            ..Default::default()
+        };
+        let of = |configuration| {
+            let trial = v1::Trial { configuration, seed: 9, ..Default::default() };
+            settings(&sweep, &trial)
+        };
+        let (_, found) = of(1).unwrap();
+        assert_eq!((found.prompt_lr, found.seed), (Some(0.4), 9));
+        for wrong in [2, u64::MAX / 2 + 1, u64::MAX] {
+            assert!(matches!(of(wrong), Err(Error::Answer { .. })), "{wrong}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! `deptune change`.
 
 use deptune_proto::v1::ChangeSweepRequest;
+use deptune_sweep::spec::MAX_SEED;
 
 use super::show::limits;
 use super::{connect, request_id, tell_changed};
@@ -12,7 +13,7 @@ use crate::output::error::{Error, Exit};
 ///
 /// Sweeps of a higher priority go first; sweeps of one priority share the slots by weight. A
 /// bound of 0 takes it away. More seeds make a new trial of every configuration for each of them;
-/// a sweep that had ended runs again.
+/// a sweep that had ended runs again. All of it is done, or nothing if a part is refused.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   deptune change 3 --priority 10 --max-parallel 4
@@ -36,7 +37,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOURS")]
     budget_gpu_hours: Option<f64>,
     /// Runs every configuration with these seeds too
-    #[arg(long, value_name = "SEED,…", value_delimiter = ',')]
+    #[arg(long, value_name = "SEED,…", value_delimiter = ',',
+          value_parser = clap::value_parser!(u64).range(..=MAX_SEED))]
     add_seeds: Vec<u64>,
 }
 

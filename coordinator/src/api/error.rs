@@ -55,6 +55,9 @@ pub enum Error {
     /// The owner did not carry it out.
     #[error(transparent)]
     Runtime(#[from] runtime::Error),
+    /// An answer cannot be written down, so that it could not be given again.
+    #[error("the answer cannot be written down")]
+    Unwritable(#[source] serde_json::Error),
     /// A person's SQL was not answered.
     #[error("the SQL statement was not run")]
     Query(#[source] QueryError),

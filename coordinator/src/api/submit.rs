@@ -1,23 +1,34 @@
-//! Submitting and cancelling sweeps.
+//! Submitting sweeps.
 
 use deptune_proto::convert::NewSweep;
 use deptune_sweep::id::SweepId;
 use deptune_sweep::record::{SOURCE, Submission, SubmissionError};
 use deptune_sweep::scheduler::{Event, Reply};
-use deptune_sweep::spec::Spec;
+use deptune_sweep::spec::{Diagnostics, Format, Spec, name_problem};
 
 use super::error::{Error, MissingFile};
 use super::{Api, SweepSummary};
+use crate::runtime;
 
 impl Api {
     /// Accepts a sweep: every problem of the spec is named, and everything that its trials will
     /// fetch by hash must be here.
     pub(crate) async fn submit(&self, sweep: NewSweep) -> Result<SweepSummary, Error> {
         let NewSweep { request_id, submission } = sweep;
+        // Known before: whatever has become of its files since.
+        let hash = submission.hash();
+        let look = self.handle.look(move |s| s.submitted_before(request_id, &hash));
+        if let Some(before) = look.await? {
+            return self.replied_sweep(before.map_err(runtime::Error::Refused)?).await;
+        }
         let spec = submission.parse().map_err(|error| match error {
             SubmissionError::Spec(diagnostics) => Error::Spec(diagnostics),
             SubmissionError::Model(error) => Error::ModelConfig(error),
         })?;
+        let format = submission.format.parse().unwrap_or(Format::Toml);
+        if let Some(problem) = name_problem(&submission.spec, format, &spec.name) {
+            return Err(Error::Spec(Diagnostics(vec![problem])));
+        }
         check_data_listed(&spec, &submission)?;
         self.check_files(&submission).await?;
         let event = Event::Submit { request_id, submission, spec: Box::new(spec) };
@@ -25,14 +36,7 @@ impl Api {
         self.replied_sweep(reply).await
     }
 
-    /// Cancels a sweep; one that has ended stays as it is.
-    pub(crate) async fn cancel(&self, sweep: &str) -> Result<SweepSummary, Error> {
-        let sweep = self.find(sweep).await?;
-        let reply = self.handle.request(Event::Cancel { sweep }).await?;
-        self.replied_sweep(reply).await
-    }
-
-    async fn replied_sweep(&self, reply: Reply) -> Result<SweepSummary, Error> {
+    pub(super) async fn replied_sweep(&self, reply: Reply) -> Result<SweepSummary, Error> {
         let id = if let Reply::Sweep(id) = reply { id } else { SweepId::default() };
         self.summary(id).await
     }

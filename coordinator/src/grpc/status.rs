@@ -78,6 +78,8 @@ reasons!(
     WrongStatus => "WRONG_STATUS",
     /// The trial is not run again.
     NotRetried => "NOT_RETRIED",
+    /// The sweep's budget is used up.
+    BudgetSpent => "BUDGET_SPENT",
     /// Files must be uploaded first.
     ArtifactMissing => "ARTIFACT_MISSING",
     /// The content is not what its hash and size announced.
@@ -179,6 +181,7 @@ impl From<Error> for Status {
             Error::UnknownTrial(_) | Error::UnknownAttempt { .. } => {
                 is(Code::NotFound, Reason::UnknownTrial)
             }
+            Error::Unwritable(_) => is(Code::Internal, Reason::StorageFailed),
             Error::PageToken => is(Code::InvalidArgument, Reason::PageTokenInvalid),
             Error::Runtime(error) => runtime_error(&error, &text),
             Error::Query(QueryError::Timeout { .. }) => {
@@ -248,6 +251,7 @@ fn runtime_error(error: &runtime::Error, text: &str) -> Status {
                 Refusal::UnknownTrial(_) => (Code::NotFound, Reason::UnknownTrial),
                 Refusal::NotNow { .. } => (Code::FailedPrecondition, Reason::WrongStatus),
                 Refusal::NotRetried { .. } => (Code::FailedPrecondition, Reason::NotRetried),
+                Refusal::BudgetSpent(_) => (Code::FailedPrecondition, Reason::BudgetSpent),
                 Refusal::OutOfRange { .. } => (Code::InvalidArgument, Reason::InvalidField),
             };
             status(code, reason, refusal.to_string())

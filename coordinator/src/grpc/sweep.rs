@@ -96,10 +96,8 @@ impl SweepService for Sweeps {
         &self,
         request: Request<v1::CancelSweepRequest>,
     ) -> Result<Response<v1::CancelSweepResponse>, Status> {
-        let request = request.into_inner();
-        convert::request_id(&request.request_id, "request_id").map_err(Error::from)?;
-        let sweep = row::sweep(self.0.cancel(&sweep_ref(request.sweep)?).await?);
-        Ok(Response::new(v1::CancelSweepResponse { sweep: Some(sweep) }))
+        let sweep = Some(self.control(request).await?);
+        Ok(Response::new(v1::CancelSweepResponse { sweep }))
     }
 
     async fn cancel_trial(
@@ -146,8 +144,14 @@ impl SweepService for Sweeps {
         &self,
         request: Request<v1::DeleteSweepRequest>,
     ) -> Result<Response<v1::DeleteSweepResponse>, Status> {
-        let command = Command::try_from(request.into_inner()).map_err(Error::from)?;
-        let (summary, contents) = self.0.delete(command).await?;
+        let request = request.into_inner();
+        let preview = request.preview;
+        let command = Command::try_from(request).map_err(Error::from)?;
+        let (summary, contents) = if preview {
+            self.0.would_delete(&command.sweep).await?
+        } else {
+            self.0.delete(command).await?
+        };
         Ok(Response::new(v1::DeleteSweepResponse {
             sweep: Some(row::sweep(summary)),
             attempts: contents.attempts,

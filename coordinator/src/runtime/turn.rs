@@ -185,7 +185,7 @@ fn takes_away(answer: &Result<Reply, Refusal>) -> bool {
         Ok(Reply::Stops(stops)) => !stops.is_empty(),
         Ok(Reply::Exchanged { acks, .. }) => acks.iter().any(|ack| *ack != Ack::Accepted),
         // That nothing had to be done for it: perhaps the other one has undone it since.
-        Ok(Reply::Sweep(_)) => true,
+        Ok(Reply::Sweep(_) | Reply::Deleted { .. }) => true,
         Ok(Reply::Registered | Reply::Done) => false,
         Err(_) => true,
     }

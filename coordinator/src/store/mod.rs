@@ -65,8 +65,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// When the store cannot be read or holds what this version does not understand.
     fn load(&self) -> Answer<'_, Snapshot, LoadError>;
 
-    /// The sweep that a person means: by id if the text is a number of an existing sweep, else the
-    /// latest of that name.
+    /// The sweep that a person means: digits are a number and nothing else, other texts mean the
+    /// latest sweep of that name.
     ///
     /// # Errors
     /// When the store cannot be read, as for all reads below.

@@ -5,6 +5,7 @@ use deptune_sweep::id::{ArtifactHash, Epoch, SweepId, TrialId};
 use deptune_sweep::outcome::{FailureClass, Outcome, SweepStatus};
 use deptune_sweep::record::{AttemptEnd, Controls, WallMillis};
 use deptune_sweep::spec::{Goal, Method};
+use serde::{Deserialize, Serialize};
 
 /// Some rows and whether there are more after them. The next page starts after the last item.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +26,7 @@ pub struct SweepFilter {
 }
 
 /// A sweep and how far it is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SweepSummary {
     /// The sweep.
     pub id: SweepId,
@@ -67,7 +68,7 @@ pub struct SweepSummary {
 }
 
 /// How many rows there are of a sweep, besides its trials.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SweepContents {
     /// Attempts of its trials.
     pub attempts: u64,

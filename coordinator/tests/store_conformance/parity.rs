@@ -55,8 +55,15 @@ impl World {
     async fn control(&mut self, sweep: u64, control: Control) {
         self.requests += 1;
         let request_id = RequestId(Uuid::from_u128(5000 + self.requests));
-        let event = Event::Control { request_id, sweep: SweepId(sweep), control };
-        assert_eq!(self.step(event).await, Some(Reply::Sweep(SweepId(sweep))));
+        let content = ArtifactHash::of(format!("{sweep} {control:?}").as_bytes());
+        let sweep = SweepId(sweep);
+        let told = match &control {
+            Control::Delete { answer } => Reply::Deleted { sweep, answer: answer.clone() },
+            _ => Reply::Sweep(sweep),
+        };
+        let event = Event::Control { request_id, content, sweep, control };
+        assert_eq!(self.step(event.clone()).await, Some(told.clone()));
+        assert_eq!(self.step(event).await, Some(told), "the same again");
     }
 
     async fn same(&self) {
@@ -162,7 +169,7 @@ async fn a_whole_life_of_two_sweeps() {
     world.scheduler = Scheduler::restore(Config::default(), snapshot, now).unwrap();
     world.step(Event::Leave { worker: worker_id(2) }).await;
     world.same().await;
-    world.step(Event::Cancel { sweep: SweepId(2) }).await;
+    world.control(2, Control::Cancel).await;
     world.clock += 60_000;
     loop {
         let grants = world.exchange(1, Vec::new(), vec![0, 1]).await;
@@ -182,7 +189,7 @@ async fn a_whole_life_of_two_sweeps() {
     let retry = vec![
         (1, Control::Retry(Vec::new())),
         (1, Control::Pause),
-        (1, Control::AddSeeds(vec![7])),
+        (1, Control::Change(Changes { add_seeds: vec![7], ..Changes::default() })),
         (1, Control::Resume),
         (1, Control::CancelTrial(13)),
         (2, Control::Retry(vec![3])),
@@ -206,12 +213,14 @@ async fn a_whole_life_of_two_sweeps() {
     assert_eq!(contents, world.stores[0].contents(SweepId(1)).await.unwrap());
     assert!(contents.attempts > 12 && contents.evaluations > 0 && contents.log_entries > 0);
     let before = world.stores[1].load().await.unwrap();
-    world.control(1, Control::Delete).await;
+    world.control(1, Control::Delete { answer: "{}".to_owned() }).await;
     world.same().await;
     assert_eq!(world.stores[1].sweep(SweepId(1)).await.unwrap(), None);
     assert_eq!(world.stores[1].contents(SweepId(1)).await.unwrap(), SweepContents::default());
     let snapshot = world.stores[1].load().await.unwrap();
-    assert_eq!((snapshot.deleted.len(), snapshot.requests.len()), (1, 2));
+    let requests = 1 + 7 + 1 + 1;
+    assert_eq!((snapshot.deleted.len(), snapshot.requests.len()), (1, requests));
+    assert_eq!(snapshot.requests.iter().filter(|r| r.answer.is_some()).count(), 1);
     assert_eq!(snapshot.last_cursor, before.last_cursor, "cursors are not used again");
     let now = Now { monotonic: world.clock, wall: NOW };
     let restored = Scheduler::restore(Config::default(), snapshot, now).unwrap();

@@ -31,8 +31,12 @@ pub(crate) async fn sweeps_are_found_and_listed(bench: Bench) {
     let found = |text: &'static str| store.find_sweep(text);
     assert_eq!(found("1").await.unwrap(), Some(SweepId(1)));
     assert_eq!(found("sample").await.unwrap(), Some(SweepId(3)), "the latest of that name");
-    assert_eq!(found("3").await.unwrap(), Some(SweepId(3)), "an id comes before a name");
+    assert_eq!(found("3").await.unwrap(), Some(SweepId(3)), "digits are a number");
     assert_eq!(found("4").await.unwrap(), None);
+    // Earlier versions allowed such names; who means the number must not get another sweep.
+    store.commit(&[Write::Sweep(Box::new(sweep_record(4, "12", "")))]).await.unwrap();
+    assert_eq!(found("12").await.unwrap(), None);
+    assert_eq!(found("+1").await.unwrap(), None, "no number");
     assert_eq!(found("").await.unwrap(), None);
     assert_eq!(found("' or 1=1 --").await.unwrap(), None);
 
@@ -44,9 +48,9 @@ pub(crate) async fn sweeps_are_found_and_listed(bench: Bench) {
             page.items.iter().map(|s| s.id.0).collect::<Vec<_>>()
         }
     };
-    assert_eq!(ids(SweepFilter::default()).await, [3, 2, 1]);
+    assert_eq!(ids(SweepFilter::default()).await, [4, 3, 2, 1]);
     let running = SweepFilter { status: Some(SweepStatus::Running), spec_hash: None };
-    assert_eq!(ids(running).await, [3, 2]);
+    assert_eq!(ids(running).await, [4, 3, 2]);
     let by_hash = SweepFilter { status: None, spec_hash: Some(other_hash) };
     assert_eq!(ids(by_hash).await, [2]);
 

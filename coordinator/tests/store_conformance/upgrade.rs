@@ -39,6 +39,15 @@ insert into evaluation_metrics values
     (1, 1, 50, 'validation', 'trial', 0, 'accuracy', 81.5, 'finite');
 ";
 
+/// The migration that brought what people do to sweeps.
+const CONTROL: i64 = 6;
+
+/// Rows as that version wrote them: a request about the sweep, and another sweep that was deleted.
+const CONTROL_ROWS: &str = "
+insert into requests values ('00000000-0000-0000-0000-00000000000a', 1, 8);
+insert into deleted_sweeps values (2, '00000000-0000-0000-0000-00000000000b', 'gone', 9, 3);
+";
+
 /// The migrations of a database, in a folder of its own.
 fn migrations(kind: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations").join(kind)
@@ -71,6 +80,10 @@ async fn left_by(bench: &Bench, last: i64) {
             let mut connection = options.connect().await.unwrap();
             up_to("sqlite", FIRST).await.run(&mut connection).await.unwrap();
             sqlx::raw_sql(ROWS).execute(&mut connection).await.unwrap();
+            if last >= CONTROL {
+                up_to("sqlite", CONTROL).await.run(&mut connection).await.unwrap();
+                sqlx::raw_sql(CONTROL_ROWS).execute(&mut connection).await.unwrap();
+            }
             up_to("sqlite", last).await.run(&mut connection).await.unwrap();
             connection.close().await.unwrap();
         }
@@ -79,6 +92,10 @@ async fn left_by(bench: &Bench, last: i64) {
             up_to("postgres", FIRST).await.run(&mut connection).await.unwrap();
             let rows = format!("begin; {ROWS} commit;");
             sqlx::raw_sql(sqlx::AssertSqlSafe(rows)).execute(&mut connection).await.unwrap();
+            if last >= CONTROL {
+                up_to("postgres", CONTROL).await.run(&mut connection).await.unwrap();
+                sqlx::raw_sql(CONTROL_ROWS).execute(&mut connection).await.unwrap();
+            }
             up_to("postgres", last).await.run(&mut connection).await.unwrap();
             connection.close().await.unwrap();
         }
@@ -105,7 +122,9 @@ async fn a_file_of_every_earlier_schema_is_kept() {
     for last in FIRST..=latest("sqlite") {
         let bench = Bench::sqlite();
         left_by(&bench, last).await;
-        holds_its_rows(&*bench.open().await).await;
+        let store = bench.open().await;
+        holds_its_rows(&*store).await;
+        knows_its_requests(&*store, last >= CONTROL).await;
     }
 }
 
@@ -114,7 +133,24 @@ async fn a_postgres_database_of_every_earlier_schema_is_kept() {
     for last in FIRST..=latest("postgres") {
         let Some(bench) = Bench::postgres() else { return };
         left_by(&bench, last).await;
-        holds_its_rows(&*bench.open().await).await;
+        let store = bench.open().await;
+        holds_its_rows(&*store).await;
+        knows_its_requests(&*store, last >= CONTROL).await;
+    }
+}
+
+/// What they asked for was not kept then.
+async fn knows_its_requests(store: &dyn Store, there: bool) {
+    let sql = "select sweep, at, content, answer from requests";
+    let requests = store.query(sql, 10).await.unwrap().rows;
+    let sql = "select id, last_cursor, spec_hash from deleted_sweeps";
+    let deleted = store.query(sql, 10).await.unwrap().rows;
+    if there {
+        let number = SqlValue::Integer;
+        assert_eq!(requests, [vec![number(1), number(8), SqlValue::Null, SqlValue::Null]]);
+        assert_eq!(deleted, [vec![number(2), number(3), SqlValue::Null]]);
+    } else {
+        assert!(requests.is_empty() && deleted.is_empty());
     }
 }
 

@@ -17,7 +17,7 @@ mod report;
 mod sweep;
 mod worker;
 
-pub use control::{Command, hours};
+pub use control::{Command, SweepRef, hours};
 pub use error::{InvalidField, Problem};
 pub use field::{MAX_MESSAGE, MAX_NAME, MAX_PATH, hash, request_id, worker_id};
 pub use lease::Assignment;

@@ -9,8 +9,8 @@ use crate::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, WorkerId};
 use crate::metric::Number;
 use crate::outcome::{FailureClass, SweepStatus, Unknown};
 use crate::record::{
-    AttemptEnd, AttemptRecord, CheckpointRef, Controls, LogRecord, OutcomeRecord, SlotRecord,
-    Submission, SweepRecord, TrialRecord, WallMillis, WorkerRecord,
+    AttemptEnd, AttemptRecord, CheckpointRef, Controls, LogRecord, OutcomeRecord, RequestRecord,
+    SlotRecord, Submission, SweepRecord, TrialRecord, WallMillis, WorkerRecord,
 };
 use crate::spec::{Settings, Spec};
 
@@ -44,15 +44,13 @@ pub enum Event {
         /// The same, parsed.
         spec: Box<Spec>,
     },
-    /// A person cancels a sweep.
-    Cancel {
-        /// Which.
-        sweep: SweepId,
-    },
     /// A person changes a sweep.
     Control {
         /// Idempotency key.
         request_id: RequestId,
+        /// Hash of what the caller asked for, so that another request under the same key is told
+        /// from the same one again.
+        content: ArtifactHash,
         /// Which.
         sweep: SweepId,
         /// How.
@@ -117,16 +115,20 @@ pub enum Control {
     /// Runs trials again that ended without success, as new trials. Empty: all of them that were
     /// not run again yet.
     Retry(Vec<u64>),
-    /// Runs every configuration with these seeds too.
-    AddSeeds(Vec<u64>),
+    /// Cancels the sweep: every trial without an outcome is recorded as cancelled. One that has
+    /// ended stays as it is.
+    Cancel,
     /// Cancels one trial.
     CancelTrial(u64),
     /// Deletes the sweep and all its rows. It must have ended.
-    Delete,
+    Delete {
+        /// What is answered, now and when the request comes again: later nobody can look it up.
+        answer: String,
+    },
 }
 
-/// What is to change; `None` stays as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What is to change; `None` stays as it is. All of it is done, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
     /// See [`Controls::priority`].
     pub priority: Option<i32>,
@@ -136,6 +138,8 @@ pub struct Changes {
     pub max_parallel: Option<Option<u32>>,
     /// See [`Controls::budget`]; `Some(None)` takes the bound away.
     pub budget: Option<Option<u64>>,
+    /// Seeds with which every configuration runs too; those that it has are left out.
+    pub add_seeds: Vec<u64>,
 }
 
 /// The end of an attempt.
@@ -219,8 +223,15 @@ pub enum Effect {
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
-    /// To [`Event::Submit`], [`Event::Cancel`] and [`Event::Control`].
+    /// To [`Event::Submit`], and to [`Event::Control`] but for a deletion.
     Sweep(SweepId),
+    /// To [`Control::Delete`].
+    Deleted {
+        /// The sweep that was.
+        sweep: SweepId,
+        /// What was to be answered when it was deleted; empty if an earlier version did it.
+        answer: String,
+    },
     /// To [`Event::Register`].
     Registered,
     /// To [`Event::Exchange`].
@@ -339,8 +350,14 @@ pub enum Refusal {
         expected: &'static str,
     },
     /// The request id was used before for something else.
-    #[error("request id {0} was used before for another submission")]
+    #[error("request id {0} was used before for something else")]
     RequestReused(RequestId),
+    /// More trials of the sweep would be cancelled at once.
+    #[error(
+        "the budget of sweep {0} is used up, so that more trials would be cancelled at once; raise \
+         the budget first"
+    )]
+    BudgetSpent(SweepId),
     /// More in one request than is accepted.
     #[error("{what}: {count} in one request, at most {limit} are accepted")]
     TooMany {
@@ -396,14 +413,7 @@ pub enum Write {
         used: u64,
     },
     /// Remember that a request was carried out.
-    Request {
-        /// Which.
-        request_id: RequestId,
-        /// About which sweep.
-        sweep: SweepId,
-        /// When.
-        at: WallMillis,
-    },
+    Request(RequestRecord),
     /// Delete a sweep and all its rows; that it was there stays known, so that neither its id nor
     /// its request is used again.
     DeleteSweep {

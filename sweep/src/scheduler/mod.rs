@@ -30,6 +30,7 @@ mod on_heartbeat;
 mod on_submit;
 mod on_tick;
 mod on_worker;
+mod request;
 mod retry;
 mod share;
 mod state;
@@ -59,9 +60,8 @@ impl Scheduler {
             Event::Submit { request_id, submission, spec } => {
                 self.on_submit(request_id, submission, *spec, now, &mut step)
             }
-            Event::Cancel { sweep } => self.on_cancel(sweep, now, &mut step),
-            Event::Control { request_id, sweep, control } => {
-                self.on_control(request_id, sweep, control, now, &mut step)
+            Event::Control { request_id, content, sweep, control } => {
+                self.on_control(request_id, content, sweep, control, now, &mut step)
             }
             Event::Register { worker, name, version, slots, lost } => {
                 self.on_register(worker, name, version, slots, &lost, now, &mut step)

@@ -38,45 +38,23 @@ impl Scheduler {
             Some(Added { origin, seed, retry_of: Some(index) })
         };
         let added: Vec<Added> = wanted.iter().filter_map(added).collect();
-        self.add(sweep, &added, true, now, step)
+        state.check_added(sweep, &added, state.controls.budget, now)?;
+        self.add(sweep, &added, true, now, step);
+        Ok(())
     }
 
-    /// Runs every configuration with more seeds. Those that it has already are left out.
-    pub(super) fn add_seeds(
-        &mut self,
-        sweep: SweepId,
-        seeds: Vec<u64>,
-        now: Now,
-        step: &mut Step,
-    ) -> Result<(), Refusal> {
-        let Some(state) = self.sweeps.get(&sweep) else { return Ok(()) };
-        let mut known: BTreeSet<u64> = state.spec.space.seeds.iter().copied().collect();
-        known.extend(state.added.values().map(|added| added.seed));
-        let per = (state.spec.space.seeds.len() as u64).max(1);
-        let new: Vec<u64> = seeds.into_iter().filter(|seed| known.insert(*seed)).collect();
-        let configurations = state.grid / per;
-        let count = (new.len() as u64).saturating_mul(configurations);
-        check_count(usize::try_from(count).unwrap_or(usize::MAX))?;
-        let of = |configuration: u64| {
-            let origin = configuration * per;
-            new.iter().map(move |&seed| Added { origin, seed, retry_of: None })
-        };
-        let added: Vec<Added> = (0..configurations).flat_map(of).collect();
-        self.add(sweep, &added, false, now, step)
-    }
-
-    fn add(
+    /// Gives a sweep trials that were checked before.
+    pub(super) fn add(
         &mut self,
         sweep: SweepId,
         added: &[Added],
         retries: bool,
         now: Now,
         step: &mut Step,
-    ) -> Result<(), Refusal> {
-        check_count(added.len())?;
-        let Some(state) = self.sweeps.get_mut(&sweep) else { return Ok(()) };
+    ) {
+        let Some(state) = self.sweeps.get_mut(&sweep) else { return };
         if added.is_empty() {
-            return Ok(());
+            return;
         }
         let first = state.total;
         for (index, &added) in (first..).zip(added) {
@@ -100,11 +78,42 @@ impl Scheduler {
         }
         self.log(sweep, None, LogEntry::Added { first, count, retries }, now, step);
         step.effects.push(Effect::WorkAvailable);
-        Ok(())
     }
 }
 
 impl Sweep {
+    /// The trials that more seeds make: one of every configuration for each seed that the sweep
+    /// does not have yet.
+    pub(super) fn with_seeds(&self, seeds: Vec<u64>) -> Result<Vec<Added>, Refusal> {
+        let mut known: BTreeSet<u64> = self.spec.space.seeds.iter().copied().collect();
+        known.extend(self.added.values().map(|added| added.seed));
+        let per = (self.spec.space.seeds.len() as u64).max(1);
+        let new: Vec<u64> = seeds.into_iter().filter(|seed| known.insert(*seed)).collect();
+        let configurations = self.grid / per;
+        let count = (new.len() as u64).saturating_mul(configurations);
+        check_count(usize::try_from(count).unwrap_or(usize::MAX))?;
+        let of = |configuration: u64| {
+            let origin = configuration * per;
+            new.iter().map(move |&seed| Added { origin, seed, retry_of: None })
+        };
+        Ok((0..configurations).flat_map(of).collect())
+    }
+
+    /// Whether a sweep with this budget may get these trials.
+    pub(super) fn check_added(
+        &self,
+        sweep: SweepId,
+        added: &[Added],
+        budget: Option<u64>,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        check_count(added.len())?;
+        if !added.is_empty() && budget.is_some_and(|budget| self.has_used(budget, now)) {
+            return Err(Refusal::BudgetSpent(sweep));
+        }
+        Ok(())
+    }
+
     fn check_retry(&self, trial: TrialId) -> Result<(), Refusal> {
         let refuse = |why: String| Err(Refusal::NotRetried { trial, why });
         if trial.index >= self.total {

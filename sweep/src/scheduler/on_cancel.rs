@@ -4,31 +4,12 @@ use crate::id::{Epoch, SweepId, TrialId};
 use crate::mutation;
 use crate::outcome::{Outcome, SweepStatus};
 use crate::record::{AttemptEnd, LogEntry, OutcomeRecord, Phase};
-use crate::scheduler::event::{Effect, Now, Refusal, Reply, Step, Write};
+use crate::scheduler::event::{Effect, Now, Refusal, Step, Write};
 use crate::scheduler::state::{Ended, Scheduler, Trial};
 
 impl Scheduler {
-    /// Records every trial without an outcome as cancelled. Workers that hold one hear of it with
-    /// their next heartbeat; what they report after this is stale.
-    pub(super) fn on_cancel(
-        &mut self,
-        sweep: SweepId,
-        now: Now,
-        step: &mut Step,
-    ) -> Result<Reply, Refusal> {
-        if self.deleted.contains_key(&sweep) {
-            return Err(Refusal::Deleted(sweep));
-        }
-        let Some(state) = self.sweeps.get(&sweep) else {
-            return Err(Refusal::UnknownSweep(sweep));
-        };
-        if !state.status.is_over() {
-            self.cancel_all(sweep, "", now, step);
-        }
-        Ok(Reply::Sweep(sweep))
-    }
-
-    /// Cancels a sweep, with the reason for its trials.
+    /// Records every trial without an outcome as cancelled, for this reason. Workers that hold one
+    /// hear of it with their next heartbeat; what they report after this is stale.
     pub(super) fn cancel_all(&mut self, sweep: SweepId, message: &str, now: Now, step: &mut Step) {
         let Some(state) = self.sweeps.get(&sweep) else { return };
         let spared = |phase| {

@@ -1,54 +1,63 @@
 //! A person changes a sweep.
 
-use crate::id::{RequestId, SweepId, TrialId};
+use crate::id::{ArtifactHash, RequestId, SweepId, TrialId};
+use crate::mutation;
 use crate::outcome::SweepStatus;
-use crate::record::{Controls, LogEntry};
+use crate::record::{Controls, DeletedRecord, LogEntry, RequestRecord};
 use crate::scheduler::event::{Changes, Control, Effect, Now, Refusal, Reply, Step, Write};
+use crate::scheduler::request::Asked;
 use crate::scheduler::state::Scheduler;
+use crate::spec::MAX_SEED;
 
 impl Scheduler {
     pub(super) fn on_control(
         &mut self,
         request_id: RequestId,
+        content: ArtifactHash,
         sweep: SweepId,
         control: Control,
         now: Now,
         step: &mut Step,
     ) -> Result<Reply, Refusal> {
-        if let Some(&known) = self.requests.get(&request_id) {
-            // The same request again, after an answer that was lost.
-            let same = known == sweep;
-            return if same {
-                Ok(Reply::Sweep(sweep))
-            } else {
-                Err(Refusal::RequestReused(request_id))
-            };
+        // The same request again, after an answer that was lost, or another under its id.
+        if let Some(before) = self.controlled_before(request_id, &content) {
+            return before;
         }
         if self.deleted.contains_key(&sweep) {
-            let done = control == Control::Delete;
-            return if done { Ok(Reply::Sweep(sweep)) } else { Err(Refusal::Deleted(sweep)) };
+            return Err(Refusal::Deleted(sweep));
         }
         let Some(state) = self.sweeps.get(&sweep) else {
             return Err(Refusal::UnknownSweep(sweep));
         };
         let status = state.status;
+        let mut answer = None;
+        // Each refuses before it changes anything.
         match control {
             Control::Pause => self.pause(sweep, status, now, step)?,
             Control::Resume => self.resume(sweep, status, now, step)?,
             Control::Change(changes) => self.change(sweep, changes, now, step)?,
             Control::Retry(trials) => self.retry(sweep, trials, now, step)?,
-            Control::AddSeeds(seeds) => self.add_seeds(sweep, seeds, now, step)?,
+            Control::Cancel if status.is_over() => {}
+            Control::Cancel => self.cancel_all(sweep, "", now, step),
             Control::CancelTrial(index) => {
                 self.cancel_trial(TrialId { sweep, index }, now, step)?
             }
-            Control::Delete => {
+            Control::Delete { answer: told } => {
                 self.delete(sweep, status, now, step)?;
-                return Ok(Reply::Sweep(sweep));
+                answer = Some(told);
             }
         }
-        self.requests.insert(request_id, sweep);
-        step.writes.push(Write::Request { request_id, sweep, at: now.wall });
-        Ok(Reply::Sweep(sweep))
+        let reply = match &answer {
+            Some(answer) => Reply::Deleted { sweep, answer: answer.clone() },
+            None => Reply::Sweep(sweep),
+        };
+        let record =
+            RequestRecord { id: request_id, sweep, content: Some(content), answer, at: now.wall };
+        if record.answer.is_none() || !mutation::on("delete request id forgotten") {
+            self.requests.insert(request_id, Asked::Control(record.clone()));
+            step.writes.push(Write::Request(record));
+        }
+        Ok(reply)
     }
 
     fn pause(
@@ -100,8 +109,8 @@ impl Scheduler {
         now: Now,
         step: &mut Step,
     ) -> Result<(), Refusal> {
-        check(changes)?;
-        let Some(state) = self.sweeps.get_mut(&sweep) else { return Ok(()) };
+        check(&changes)?;
+        let Some(state) = self.sweeps.get(&sweep) else { return Ok(()) };
         let before = state.controls;
         let controls = Controls {
             priority: changes.priority.unwrap_or(before.priority),
@@ -109,8 +118,20 @@ impl Scheduler {
             max_parallel: changes.max_parallel.unwrap_or(before.max_parallel),
             budget: changes.budget.unwrap_or(before.budget),
         };
-        if controls == before {
-            return Ok(());
+        let added = state.with_seeds(changes.add_seeds)?;
+        state.check_added(sweep, &added, controls.budget, now)?;
+        if controls != before {
+            self.change_controls(sweep, controls, now, step);
+        }
+        self.add(sweep, &added, false, now, step);
+        Ok(())
+    }
+
+    fn change_controls(&mut self, sweep: SweepId, controls: Controls, now: Now, step: &mut Step) {
+        let Some(state) = self.sweeps.get_mut(&sweep) else { return };
+        if controls.priority != state.controls.priority {
+            // Passes of different priorities have nothing to do with each other.
+            state.place = self.share.place(controls.priority);
         }
         state.controls = controls;
         step.writes.push(Write::Controls { sweep, controls });
@@ -122,7 +143,6 @@ impl Scheduler {
         }
         self.log(sweep, None, LogEntry::Changed { controls }, now, step);
         step.effects.push(Effect::WorkAvailable);
-        Ok(())
     }
 
     /// What it held on workers is over already, since it has ended; late reports are rejected.
@@ -137,9 +157,9 @@ impl Scheduler {
             return Err(Refusal::NotNow { sweep, status, what: "deleted" });
         }
         let Some(state) = self.sweeps.remove(&sweep) else { return Ok(()) };
-        let submitted_by = state.record.request_id;
-        self.requests.retain(|request, of| *of != sweep || *request == submitted_by);
-        self.deleted.insert(sweep, submitted_by);
+        let (request_id, hash) = (state.record.request_id, state.record.spec_hash.clone());
+        let record = DeletedRecord { id: sweep, request_id, spec_hash: Some(hash) };
+        self.deleted.insert(sweep, record);
         step.writes.push(Write::DeleteSweep { sweep, at: now.wall });
         Ok(())
     }
@@ -160,7 +180,7 @@ impl Scheduler {
     }
 }
 
-fn check(changes: Changes) -> Result<(), Refusal> {
+fn check(changes: &Changes) -> Result<(), Refusal> {
     let range = |fits: bool, what, expected| {
         if fits { Ok(()) } else { Err(Refusal::OutOfRange { what, expected }) }
     };
@@ -169,8 +189,11 @@ fn check(changes: Changes) -> Result<(), Refusal> {
     range(priority, "the priority", "from -1000 to 1000")?;
     let weight = changes.weight.is_none_or(|w| (1..=Controls::MAX_WEIGHT).contains(&w));
     range(weight, "the weight", "from 1 to 1000")?;
-    let parallel = changes.max_parallel.flatten().is_none_or(|n| n > 0);
-    range(parallel, "max_parallel", "above 0; pause the sweep instead")?;
+    let parallel = changes.max_parallel.flatten();
+    let parallel = parallel.is_none_or(|n| (1..=Controls::MAX_PARALLEL).contains(&n));
+    range(parallel, "max_parallel", "above 0 and at most 1,000,000; pause the sweep instead")?;
+    let seeds = changes.add_seeds.iter().all(|seed| *seed <= MAX_SEED);
+    range(seeds, "a seed", "at most 9223372036854775807")?;
     let budget = changes.budget.flatten();
     let fits = budget.is_none_or(|b| (1..=Controls::MAX_BUDGET).contains(&b));
     range(fits, "the budget", "above 0 and at most 1,000,000 hours")

@@ -5,6 +5,7 @@ use crate::mutation;
 use crate::outcome::SweepStatus;
 use crate::record::{LogEntry, Submission, SweepRecord};
 use crate::scheduler::event::{Effect, Now, Refusal, Reply, Step, Write};
+use crate::scheduler::request::Asked;
 use crate::scheduler::state::{Scheduler, Sweep};
 use crate::spec::Spec;
 
@@ -48,16 +49,8 @@ impl Scheduler {
         step: &mut Step,
     ) -> Result<Reply, Refusal> {
         let spec_hash = submission.hash();
-        if let Some(&id) = self.requests.get(&request_id) {
-            if self.deleted.contains_key(&id) {
-                return Err(Refusal::Deleted(id));
-            }
-            let same = self.sweeps.get(&id).is_some_and(|s| s.record.spec_hash == spec_hash);
-            return if same {
-                Ok(Reply::Sweep(id))
-            } else {
-                Err(Refusal::RequestReused(request_id))
-            };
+        if let Some(before) = self.submitted_before(request_id, &spec_hash) {
+            return before;
         }
         let last = |last: Option<SweepId>| last.map_or(0, |last| last.0);
         let deleted = last(self.deleted.keys().next_back().copied());
@@ -80,8 +73,9 @@ impl Scheduler {
         };
         step.writes.push(Write::Sweep(Box::new(record.clone())));
         self.log(id, None, LogEntry::Submitted { trials: record.total }, now, step);
-        self.requests.insert(request_id, id);
-        let sweep = Sweep { pass: self.share.at, ..Sweep::new(record, spec) };
+        self.requests.insert(request_id, Asked::Submit(id));
+        let mut sweep = Sweep::new(record, spec);
+        sweep.place = self.share.place(sweep.controls.priority);
         self.sweeps.insert(id, sweep);
         self.note_status(id);
         step.effects.push(Effect::WorkAvailable);

@@ -1,10 +1,15 @@
 //! Who is served next: sweeps by priority, and within a priority by weighted fair share.
 //!
-//! Every sweep has a *pass*, which a lease moves on by one stride divided by its weight; the sweep
-//! with the lowest pass is served next (start-time fair queueing: Goyal, Vin, Cheng, SIGCOMM 1996).
-//! One that had nothing to lease for a while starts again where the others are, without a claim to
-//! what it left. Of every sixteen leases one goes to the sweep that is furthest behind, whatever
-//! its priority, so that nothing starves.
+//! Every sweep has a *pass*, which a lease moves on by one stride divided by its weight; of the
+//! sweeps of the highest priority the one with the lowest pass is served next (start-time fair
+//! queueing: Goyal, Vin, Cheng, SIGCOMM 1996). One that had nothing to lease for a while starts
+//! again where the others of its priority are, without a claim to what it left.
+//!
+//! Of every sixteen leases one goes to a sweep below the highest priority that has something to
+//! lease, so that nothing starves. Those turns are shared by weight too, by passes of their own:
+//! what a sweep gets by its priority and what it gets in spite of it do not mix.
+
+use std::collections::BTreeMap;
 
 use crate::id::{SweepId, TrialId, WorkerId};
 use crate::mutation;
@@ -14,33 +19,78 @@ use crate::scheduler::state::{Scheduler, Sweep, Trial};
 
 /// What a lease costs a sweep of weight 1.
 const STRIDE: u64 = 1 << 20;
-/// Every so many leases one goes by pass alone.
+/// Of so many leases the last goes below the highest priority.
 const REGARDLESS: u64 = 16;
 
 /// How far the leases are.
 #[derive(Debug, Default)]
 pub(super) struct Share {
-    /// The pass at which the latest lease began.
-    pub(super) at: u64,
+    /// Of each priority, the pass at which its latest lease began: sweeps of another priority that
+    /// lease in between do not move it, and so take away nobody's turn.
+    at: BTreeMap<i32, u64>,
+    /// The same of the leases below the highest priority.
+    below: u64,
     /// Leases so far.
     leases: u64,
+    /// The sweep that was chosen last, if it was chosen from below the highest priority.
+    chosen_below: Option<SweepId>,
+}
+
+/// A sweep's place in the order of service.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    /// Among the sweeps of its priority.
+    pass: u64,
+    /// Among all, for the leases below the highest priority.
+    below: u64,
+}
+
+impl Share {
+    /// Where a sweep that comes to this priority begins.
+    pub(super) fn place(&self, priority: i32) -> Place {
+        Place { pass: self.at(priority), below: self.below }
+    }
+
+    fn at(&self, priority: i32) -> u64 {
+        self.at.get(&priority).copied().unwrap_or(0)
+    }
 }
 
 impl Scheduler {
     /// The next trial to lease to a worker: of the sweep whose turn it is those that wait again
     /// before those that were never leased, by index.
     pub(super) fn next_trial(&mut self, worker: WorkerId, now: Now) -> Option<TrialId> {
-        let regardless = self.share.leases % REGARDLESS == REGARDLESS - 1;
+        self.share.chosen_below = None;
         let unfair = mutation::on("fair share forgotten");
-        let (at, ttl) = (self.share.at, self.config.lease_ttl);
+        let first = self.first(worker, now, |share, sweep| {
+            let priority = sweep.controls.priority;
+            let pass = sweep.place.pass.max(share.at(priority));
+            Some(if unfair { (0, 0) } else { (-priority, pass) })
+        })?;
+        if unfair || self.share.leases % REGARDLESS != REGARDLESS - 1 {
+            return Some(first);
+        }
+        let highest = self.sweeps.get(&first.sweep)?.controls.priority;
+        let below = self.first(worker, now, |share, sweep| {
+            let below = sweep.controls.priority < highest;
+            below.then(|| (0, sweep.place.below.max(share.below)))
+        });
+        self.share.chosen_below = below.map(|id| id.sweep);
+        below.or(Some(first))
+    }
+
+    /// The first trial of the sweep with the lowest key that has one to lease.
+    fn first(
+        &mut self,
+        worker: WorkerId,
+        now: Now,
+        key: impl Fn(&Share, &Sweep) -> Option<(i32, u64)>,
+    ) -> Option<TrialId> {
+        let ttl = self.config.lease_ttl;
         let mut best: Option<((i32, u64), TrialId)> = None;
         for &id in &self.running {
             let Some(sweep) = self.sweeps.get_mut(&id) else { continue };
-            let key = match (unfair, regardless) {
-                (true, _) => (0, 0),
-                (false, true) => (0, sweep.pass),
-                (false, false) => (-sweep.controls.priority, sweep.pass.max(at)),
-            };
+            let Some(key) = key(&self.share, sweep) else { continue };
             if best.is_some_and(|(held, _)| held <= key) || !sweep.has_room() {
                 continue;
             }
@@ -54,9 +104,17 @@ impl Scheduler {
     /// A trial of the sweep is leased.
     pub(super) fn take_turn(&mut self, sweep: SweepId) {
         let Some(state) = self.sweeps.get_mut(&sweep) else { return };
-        let start = state.pass.max(self.share.at);
-        state.pass = start.saturating_add(STRIDE / u64::from(state.controls.weight.max(1)));
-        self.share.at = start;
+        let stride = STRIDE / u64::from(state.controls.weight.max(1));
+        if self.share.chosen_below.take() == Some(sweep) {
+            let start = state.place.below.max(self.share.below);
+            state.place.below = start.saturating_add(stride);
+            self.share.below = start;
+        } else {
+            let priority = state.controls.priority;
+            let start = state.place.pass.max(self.share.at(priority));
+            state.place.pass = start.saturating_add(stride);
+            self.share.at.insert(priority, start);
+        }
         self.share.leases += 1;
     }
 

@@ -8,11 +8,12 @@ use crate::metric::Number;
 use crate::mutation;
 use crate::outcome::{Outcome, SweepStatus};
 use crate::record::{
-    Added, CheckpointRef, Controls, LogEntry, LogRecord, Phase, SlotRecord, SweepRecord,
-    TrialRecord, WorkerRecord,
+    Added, CheckpointRef, Controls, DeletedRecord, LogEntry, LogRecord, Phase, RequestRecord,
+    SlotRecord, SweepRecord, TrialRecord, WorkerRecord,
 };
 use crate::scheduler::event::{LeaseKey, Now, Step, Write};
-use crate::scheduler::share::Share;
+use crate::scheduler::request::Asked;
+use crate::scheduler::share::{Place, Share};
 use crate::scheduler::waiting::Waiting;
 use crate::space::TrainAxis;
 use crate::spec::{Diagnostics, Settings, Spec};
@@ -41,10 +42,10 @@ impl Default for Config {
 pub struct Scheduler {
     pub(super) config: Config,
     pub(super) sweeps: BTreeMap<SweepId, Sweep>,
-    /// Requests that were carried out, and about which sweep.
-    pub(super) requests: BTreeMap<RequestId, SweepId>,
-    /// Sweeps that were deleted, and the requests that had submitted them.
-    pub(super) deleted: BTreeMap<SweepId, RequestId>,
+    /// Requests that were carried out.
+    pub(super) requests: BTreeMap<RequestId, Asked>,
+    /// Sweeps that were deleted.
+    pub(super) deleted: BTreeMap<SweepId, DeletedRecord>,
     /// Sweeps that may lease.
     pub(super) running: BTreeSet<SweepId>,
     /// Sweeps with a budget that have not ended.
@@ -75,8 +76,8 @@ pub(super) struct Sweep {
     pub(super) added: BTreeMap<u64, Added>,
     /// Trials that are run again, and by which.
     pub(super) retries: BTreeMap<u64, u64>,
-    /// Where it is in the order of service, see [`Share`].
-    pub(super) pass: u64,
+    /// Where it is in the order of service.
+    pub(super) place: Place,
     /// Milliseconds of slots that it used, and as written last.
     pub(super) used: u64,
     pub(super) used_written: u64,
@@ -156,9 +157,9 @@ pub struct Snapshot {
     /// Workers that have not left.
     pub workers: Vec<WorkerRecord>,
     /// Requests that changed a sweep, besides those that submitted one.
-    pub requests: Vec<(RequestId, SweepId)>,
-    /// Sweeps that were deleted, and the requests that had submitted them.
-    pub deleted: Vec<(SweepId, RequestId)>,
+    pub requests: Vec<RequestRecord>,
+    /// Sweeps that were deleted.
+    pub deleted: Vec<DeletedRecord>,
     /// Cursor of the last log entry.
     pub last_cursor: u64,
 }
@@ -243,16 +244,17 @@ impl Scheduler {
             let (id, request_id) = (record.id, record.request_id);
             scheduler.sweeps.insert(id, Sweep::restore(record)?);
             if !mutation::on("request id forgotten after restart") {
-                scheduler.requests.insert(request_id, id);
+                scheduler.requests.insert(request_id, Asked::Submit(id));
             }
             scheduler.note_status(id);
         }
-        for (id, request_id) in snapshot.deleted {
-            scheduler.deleted.insert(id, request_id);
-            scheduler.requests.insert(request_id, id);
+        for record in snapshot.deleted {
+            scheduler.requests.insert(record.request_id, Asked::Submit(record.id));
+            scheduler.deleted.insert(record.id, record);
         }
         if !mutation::on("request id forgotten after restart") {
-            scheduler.requests.extend(snapshot.requests);
+            let asked = |record: RequestRecord| (record.id, Asked::Control(record));
+            scheduler.requests.extend(snapshot.requests.into_iter().map(asked));
         }
         let reporters: BTreeMap<TrialId, WorkerId> = snapshot.reporters.into_iter().collect();
         for record in snapshot.trials {
@@ -400,7 +402,7 @@ impl Sweep {
             next_index: record.next_index,
             added: BTreeMap::new(),
             retries: BTreeMap::new(),
-            pass: 0,
+            place: Place::default(),
             used: record.used,
             used_written: record.used,
             record: Arc::new(record),

@@ -29,7 +29,10 @@ impl Scheduler {
 
     /// Ends the sweeps whose budget is used up: what has no outcome is recorded as cancelled.
     pub(super) fn check_budgets(&mut self, now: Now, step: &mut Step) {
-        let over = |id: &&SweepId| self.sweeps.get(id).is_some_and(|s| s.is_used_up(now));
+        let over = |id: &&SweepId| {
+            let sweep = self.sweeps.get(id);
+            sweep.is_some_and(|s| s.controls.budget.is_some_and(|budget| s.has_used(budget, now)))
+        };
         // Paused sweeps too: what they run goes on.
         let spent: Vec<SweepId> = self.budgeted.iter().filter(over).copied().collect();
         for sweep in spent {
@@ -42,9 +45,8 @@ impl Scheduler {
 }
 
 impl Sweep {
-    /// Whether its budget is used up, running attempts counted up to now.
-    fn is_used_up(&self, now: Now) -> bool {
-        let Some(budget) = self.controls.budget else { return false };
+    /// Whether it has used that much, running attempts counted up to now.
+    pub(super) fn has_used(&self, budget: u64, now: Now) -> bool {
         let running = self.active.values().filter(|t| matches!(t.phase, Phase::Leased { .. }));
         let uncounted: u64 = running.map(|t| now.monotonic.saturating_sub(t.charged)).sum();
         self.used.saturating_add(uncounted) >= budget

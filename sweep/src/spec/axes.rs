@@ -2,7 +2,7 @@
 
 use super::document::{Entry, Node, Value};
 use super::reader::{Placed, Planned, Report, Section, axis, real, small, text, whole, wrong_kind};
-use super::{Method, train};
+use super::{MAX_SEED, Method, train};
 use crate::space::Rounding;
 
 /// Keys of `[space]` that are not training settings.
@@ -149,8 +149,7 @@ fn rows(path: &str, node: &Node, report: &mut Report<'_>) -> Option<u32> {
 }
 
 fn seed(path: &str, node: &Node, report: &mut Report<'_>) -> Option<u64> {
-    // Databases keep signed 64-bit numbers.
-    whole(path, node, 0..=i64::MAX.unsigned_abs(), report)
+    whole(path, node, 0..=MAX_SEED, report)
 }
 
 fn rates(space: Section<'_>, entry: &Entry, report: &mut Report<'_>) -> Option<Vec<Placed<f64>>> {

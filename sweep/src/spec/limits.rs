@@ -16,7 +16,10 @@ pub(super) fn read(section: Section<'_>, report: &mut Report<'_>) -> Option<Limi
     let attempts = section.whole("max_attempts", 1..=100, Some(3), report);
     let parallel = match section.get("max_parallel") {
         None => Some(None),
-        Some(_) => section.whole("max_parallel", 1..=1_000_000, None, report).map(Some),
+        Some(_) => {
+            let most = u64::from(Controls::MAX_PARALLEL);
+            section.whole("max_parallel", 1..=most, None, report).map(Some)
+        }
     };
     let priority = match section.get("priority") {
         None => Some(0),

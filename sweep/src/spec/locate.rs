@@ -5,6 +5,7 @@ use super::diagnostic::{Diagnostic, Position};
 use super::document::{self, Entry, Value};
 use super::reader::{Report, Section};
 use super::{Format, MAX_SPEC_BYTES, parse, task};
+use crate::id::reads_as_number;
 use crate::task::{Recipe, TaskSpec};
 
 /// The position of the key at `path` (as in `task.columns.text`), or of the nearest key above it
@@ -51,6 +52,18 @@ pub fn task_section(text: &str, format: Format) -> Option<(TaskSpec, Recipe)> {
     let (task, resolved) =
         task::read(top.table("task", task::KEYS, &mut ignored)?, recipe, &mut ignored);
     resolved.and(task).map(|task| (task, recipe))
+}
+
+/// A name that no new sweep gets, although stored sweeps may have it: one that reads as a number
+/// would be taken for the sweep or the trial of that number.
+#[must_use]
+pub fn name_problem(text: &str, format: Format, name: &str) -> Option<Diagnostic> {
+    if !reads_as_number(name) {
+        return None;
+    }
+    let message = format!("'{name}' reads as the number of a sweep or a trial");
+    let hint = "give it a name with a letter, as in 'run-7'".to_owned();
+    Some(Diagnostic::at(text, format, "name", message, Some(hint)))
 }
 
 impl Diagnostic {

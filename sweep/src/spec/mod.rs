@@ -24,9 +24,12 @@ use crate::record::Controls;
 use crate::space::Space;
 use crate::task::{Recipe, TaskSpec};
 
+/// Largest seed: databases keep signed 64-bit numbers.
+pub const MAX_SEED: u64 = i64::MAX as u64;
+
 pub use data::data_problem;
 pub use diagnostic::{Diagnostic, Diagnostics, Position};
-pub use locate::{locate, model_path, model_revision, task_section};
+pub use locate::{locate, model_path, model_revision, name_problem, task_section};
 pub(crate) use train::{default_eval_every, default_warmup_steps};
 
 /// How a spec is written.

@@ -1,10 +1,11 @@
 //! Clients: they submit sweeps, change, pause, retry, cancel and delete them, repeat what brought no
-//! answer, and remember what they were told. What a client was told is the oracle: acknowledged means durable, refused means that
-//! it never happened, unknown may be either, and never half.
+//! answer (and sometimes what did), use a request id a second time by mistake, and remember what
+//! they were told. What a client was told is the oracle: acknowledged means durable, refused means
+//! that it never happened, unknown may be either, and never half.
 
 use std::collections::BTreeMap;
 
-use deptune_sweep::id::{RequestId, SweepId};
+use deptune_sweep::id::{ArtifactHash, RequestId, SweepId};
 use deptune_sweep::outcome::SweepStatus;
 use deptune_sweep::record::Submission;
 use deptune_sweep::scheduler::{Changes, Control};
@@ -36,7 +37,18 @@ pub(crate) struct Client {
     /// Changes that it will still make.
     pub(crate) changes: u64,
     /// Changes that were acknowledged.
-    pub(crate) changed: Vec<(RequestId, SweepId)>,
+    pub(crate) changed: Vec<Done>,
+}
+
+/// A change that was acknowledged.
+#[derive(Debug, Clone)]
+pub(crate) struct Done {
+    /// Under which id.
+    pub(crate) request_id: RequestId,
+    /// Of which sweep.
+    pub(crate) sweep: SweepId,
+    /// What.
+    pub(crate) control: Control,
 }
 
 /// What a client knows of a request.
@@ -54,8 +66,18 @@ pub(crate) enum Told {
 enum Task {
     Idle,
     Submit { request_id: RequestId, submission: Box<Submission> },
-    Cancel(SweepId),
-    Control { request_id: RequestId, sweep: SweepId, control: Control },
+    Control { done: Done, time: Time },
+}
+
+/// Which time a client sends a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Time {
+    /// The first, and again until it is answered.
+    First,
+    /// Again although it was answered.
+    Again,
+    /// The first, under an id that was used for something else.
+    Reused,
 }
 
 impl Client {
@@ -108,10 +130,10 @@ impl World {
                 let (request_id, submission) = (*request_id, (**submission).clone());
                 Request::Submit { request_id, submission }
             }
-            Task::Cancel(sweep) => Request::Cancel { sweep: *sweep },
-            Task::Control { request_id, sweep, control } => {
+            Task::Control { done: Done { request_id, sweep, control }, .. } => {
                 let (request_id, sweep, control) = (*request_id, *sweep, control.clone());
-                Request::Control { request_id, sweep, control }
+                let content = ArtifactHash::of(format!("{sweep} {control:?}").as_bytes());
+                Request::Control { request_id, content, sweep, control }
             }
             Task::Idle => return,
         };
@@ -148,20 +170,39 @@ impl World {
                 return None;
             };
             let request_id = RequestId(Uuid::from_u128(rng.u128()));
-            return Some(Task::Control { request_id, sweep, control: Control::Resume });
+            let done = Done { request_id, sweep, control: Control::Resume };
+            return Some(Task::Control { done, time: Time::First });
         };
-        let control = match rng.below(12) {
-            0 | 1 => return Some(Task::Cancel(sweep)),
+        let control = match rng.below(15) {
+            12 | 13 if !client.changed.is_empty() => {
+                let done = client.changed[rng.index(client.changed.len())].clone();
+                return Some(Task::Control { done, time: Time::Again });
+            }
+            14 if !client.changed.is_empty() => {
+                let used = &client.changed[rng.index(client.changed.len())];
+                let other =
+                    if used.control == Control::Resume { Control::Pause } else { Control::Resume };
+                let told =
+                    client.told.iter().find(|(_, told)| matches!(told, Told::Acknowledged(_)));
+                let submitted = told.map(|(id, _)| *id).filter(|_| rng.per_mille(300));
+                let request_id = submitted.unwrap_or(used.request_id);
+                let done = Done { request_id, sweep: used.sweep, control: other };
+                return Some(Task::Control { done, time: Time::Reused });
+            }
+            0 | 1 => Control::Cancel,
             2 | 3 => Control::Pause,
             4 => Control::Resume,
             5 | 6 => Control::Change(change(rng)),
             7 | 8 => Control::Retry(Vec::new()),
-            9 => Control::AddSeeds(vec![rng.within(1, 2 * self.profile.trials.1)]),
+            9 => {
+                let add_seeds = vec![rng.within(1, 2 * self.profile.trials.1)];
+                Control::Change(Changes { add_seeds, ..Changes::default() })
+            }
             10 => Control::CancelTrial(rng.below(self.profile.trials.1)),
-            _ => Control::Delete,
+            _ => Control::Delete { answer: String::new() },
         };
         let request_id = RequestId(Uuid::from_u128(rng.u128()));
-        Some(Task::Control { request_id, sweep, control })
+        Some(Task::Control { done: Done { request_id, sweep, control }, time: Time::First })
     }
 
     /// An answer has come.
@@ -198,30 +239,35 @@ impl World {
                 self.plan_client(k, wait);
                 return;
             }
-            (Task::Cancel(sweep), ClientAnswer::Sweep(_)) => {
-                let sweep = *sweep;
+            (Task::Control { done, time }, ClientAnswer::Sweep(_)) => {
+                let (Done { request_id, sweep, control }, time) = (done.clone(), *time);
+                let (name, cancels) = (counted(&control), control == Control::Cancel);
                 client.task = Task::Idle;
-                self.counters.count("client: cancels");
-                let checked = self.checks.cancel_acknowledged(sweep);
-                self.verdict(checked);
-                self.plan_client(k, wait * 4);
-                return;
-            }
-            (Task::Control { request_id, sweep, control }, ClientAnswer::Sweep(_)) => {
-                let (request_id, sweep) = (*request_id, *sweep);
-                let name = done(control);
-                client.changed.push((request_id, sweep));
-                client.task = Task::Idle;
-                self.counters.count(name);
-                let checked = self.checks.control_acknowledged(request_id, sweep);
+                match time {
+                    Time::First => {
+                        client.changed.push(Done { request_id, sweep, control });
+                        self.counters.count(name);
+                    }
+                    Time::Again => self.counters.count("client: repeats what was done"),
+                    Time::Reused => {
+                        let words = format!("{request_id} is taken for {name} although it is used");
+                        self.violation("I9", words);
+                    }
+                }
+                let checked = self.checks.control_acknowledged(request_id, sweep, cancels);
                 self.verdict(checked);
                 self.plan_client(k, wait * 4);
                 return;
             }
             // It cannot be done: so be it.
-            (Task::Control { .. } | Task::Cancel(_), ClientAnswer::Declined(_)) => {
+            (Task::Control { time, .. }, ClientAnswer::Declined(_)) => {
+                let reused = *time == Time::Reused;
                 client.task = Task::Idle;
-                self.counters.count("client: is refused");
+                self.counters.count(if reused {
+                    "client: uses a request id again"
+                } else {
+                    "client: is refused"
+                });
                 self.plan_client(k, wait);
                 return;
             }
@@ -244,7 +290,7 @@ impl World {
             (Task::Submit { request_id, .. }, ClientAnswer::Unknown(_)) => {
                 client.told.insert(*request_id, Told::Unknown);
             }
-            (Task::Cancel(_) | Task::Control { .. }, _) => {}
+            (Task::Control { .. }, _) => {}
             (Task::Idle, _) => return,
         }
         let client = &mut self.clients[k];
@@ -261,15 +307,16 @@ const CONFIG: &str = r#"{"model_type":"t5","d_model":64,"d_kv":16,"d_ff":128,"nu
 "pad_token_id":0,"eos_token_id":1}"#;
 
 /// The name under which an acknowledged change is counted.
-fn done(control: &Control) -> &'static str {
+fn counted(control: &Control) -> &'static str {
     match control {
+        Control::Cancel => "client: cancels",
+        Control::Change(changes) if !changes.add_seeds.is_empty() => "client: adds seeds",
         Control::Pause => "client: pauses",
         Control::Resume => "client: resumes",
         Control::Change(_) => "client: changes limits",
         Control::Retry(_) => "client: retries",
-        Control::AddSeeds(_) => "client: adds seeds",
         Control::CancelTrial(_) => "client: cancels a trial",
-        Control::Delete => "client: deletes",
+        Control::Delete { .. } => "client: deletes",
     }
 }
 

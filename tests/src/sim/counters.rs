@@ -46,6 +46,8 @@ pub(crate) const FAULTS: &[&str] = &[
     "child: files not ready",
     "child: ignores the request to stop",
     "client: repeats a request",
+    "client: repeats what was done",
+    "client: uses a request id again",
     "client: cancels",
     "client: is refused",
     "client: pauses",

@@ -6,7 +6,9 @@ use deptune_coordinator::store::Store;
 use deptune_proto::convert::Assignment;
 use deptune_proto::v1;
 use deptune_sweep::id::{ArtifactHash, RequestId, SweepId, TrialId, WorkerId};
-use deptune_sweep::scheduler::{Ack, Config, Event, Grant, LeaseKey, Refusal, Reply, ReportEnd};
+use deptune_sweep::scheduler::{
+    Ack, Config, Control, Event, Grant, LeaseKey, Refusal, Reply, ReportEnd,
+};
 use deptune_worker::protocol::{Answer, Call, CallError};
 use futures::FutureExt;
 
@@ -55,10 +57,17 @@ pub(crate) enum Ask {
     Leave,
     /// A client's submission.
     Submit(RequestId),
-    /// A client's cancellation.
-    Cancel(SweepId),
     /// A client's change of a sweep.
-    Control(RequestId, SweepId),
+    Control {
+        /// Under which id.
+        request_id: RequestId,
+        /// Hash of what was asked for.
+        content: ArtifactHash,
+        /// Which sweep.
+        sweep: SweepId,
+        /// Whether it is to be cancelled.
+        cancels: bool,
+    },
 }
 
 impl Caller {
@@ -101,11 +110,15 @@ impl World {
                 let event = Event::Submit { request_id, submission, spec: Box::new(spec) };
                 (event, Ask::Submit(request_id))
             }
-            Request::Control { request_id, sweep, control } => {
-                let ask = Ask::Control(request_id, sweep);
-                (Event::Control { request_id, sweep, control }, ask)
+            Request::Control { request_id, content, sweep, mut control } => {
+                if let Control::Delete { answer } = &mut control {
+                    // Another one each time: the first is the one that counts.
+                    *answer = format!("as of {at}");
+                }
+                let cancels = control == Control::Cancel;
+                let ask = Ask::Control { request_id, content: content.clone(), sweep, cancels };
+                (Event::Control { request_id, content, sweep, control }, ask)
             }
-            Request::Cancel { sweep } => (Event::Cancel { sweep }, Ask::Cancel(sweep)),
             Request::Worker(Call::Upload { kept, .. }) => {
                 let run = self.processes[c].run;
                 let wait = self.chance.store.within(2, 60);
@@ -194,7 +207,7 @@ impl World {
         self.verdict(checked);
         let Some(ticket) = caller.ticket else { return };
         let response = match (caller.ask, answer) {
-            (Ask::Submit(_) | Ask::Cancel(_) | Ask::Control(..), answer) => {
+            (Ask::Submit(_) | Ask::Control { .. }, answer) => {
                 Response::Client(client_answer(answer))
             }
             (_, Err(error)) => Response::Worker(Err(call_error(error))),
@@ -314,7 +327,7 @@ fn call_error(error: Error) -> CallError {
 
 fn client_answer(answer: Result<Reply, Error>) -> ClientAnswer {
     match answer {
-        Ok(Reply::Sweep(id)) => ClientAnswer::Sweep(id),
+        Ok(Reply::Sweep(id) | Reply::Deleted { sweep: id, .. }) => ClientAnswer::Sweep(id),
         Ok(other) => ClientAnswer::Unknown(format!("{other:?}")),
         Err(error @ Error::Refused(_)) => ClientAnswer::Declined(error.to_string()),
         Err(error @ Error::Busy) => ClientAnswer::Refused(error.to_string()),

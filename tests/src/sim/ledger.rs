@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use deptune_sweep::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
+use deptune_sweep::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::outcome::{Outcome, SweepStatus};
 use deptune_sweep::record::{
     AttemptEnd, Controls, OutcomeRecord, Phase, SlotRecord, SweepRecord, TrialRecord,
@@ -24,11 +24,22 @@ pub(crate) struct Ledger {
     /// Workers, and whether they are here.
     pub(crate) workers: BTreeMap<WorkerId, (Vec<SlotRecord>, bool)>,
     /// Requests that changed a sweep.
-    pub(crate) requests: BTreeMap<RequestId, SweepId>,
+    pub(crate) requests: BTreeMap<RequestId, RequestLine>,
     /// Sweeps that were deleted, and the requests that had submitted them.
     pub(crate) deleted: BTreeMap<SweepId, RequestId>,
     /// Trials whose standing changed with the commit that is being applied.
     pub(crate) touched: Vec<TrialId>,
+}
+
+/// A request that changed a sweep.
+#[derive(Debug)]
+pub(crate) struct RequestLine {
+    /// Which sweep.
+    pub(crate) sweep: SweepId,
+    /// Hash of what was asked for.
+    pub(crate) content: Option<ArtifactHash>,
+    /// Whether all trials of the sweep had ended once it was carried out.
+    pub(crate) complete: bool,
 }
 
 /// A sweep.
@@ -40,8 +51,6 @@ pub(crate) struct SweepLine {
     pub(crate) max_attempts: u32,
     /// What it may use.
     pub(crate) controls: Controls,
-    /// Whether it ran again after it had ended.
-    pub(crate) reopened: bool,
     /// Trials of its spec's grid.
     pub(crate) grid: u64,
     /// Trials that were added.
@@ -90,7 +99,6 @@ impl Ledger {
                         max_parallel: None,
                         budget: None,
                     }),
-                    reopened: false,
                     grid: record.total,
                     added: 0,
                     record: (**record).clone(),
@@ -116,7 +124,6 @@ impl Ledger {
                     (_, SweepStatus::Running) => "sweep: runs again",
                 });
                 if let Some(line) = self.sweeps.get_mut(sweep) {
-                    line.reopened |= line.record.status.is_over() && !status.is_over();
                     line.record.status = *status;
                 }
             }
@@ -136,8 +143,13 @@ impl Ledger {
                     line.record.used = *used;
                 }
             }
-            Write::Request { request_id, sweep, .. } => {
-                self.requests.insert(*request_id, *sweep);
+            // The last of what its event writes.
+            Write::Request(record) => {
+                let sweep = self.sweeps.get(&record.sweep);
+                let complete = sweep.is_none_or(|line| line.ended == line.record.total);
+                let content = record.content.clone();
+                let line = RequestLine { sweep: record.sweep, content, complete };
+                self.requests.insert(record.id, line);
             }
             Write::DeleteSweep { sweep, .. } => {
                 counters.count("sweep: deleted");
@@ -147,7 +159,6 @@ impl Ledger {
                 let last = TrialId { sweep: SweepId(sweep.0 + 1), index: 0 };
                 let mut rest = self.trials.split_off(&TrialId { sweep: *sweep, index: 0 });
                 self.trials.append(&mut rest.split_off(&last));
-                self.requests.retain(|_, of| of != sweep);
             }
             Write::NewTrial { record, .. } => self.put(record, counters),
             Write::Trial(record) => self.put(record, counters),

@@ -41,15 +41,12 @@ pub(crate) enum Request {
     Control {
         /// Idempotency key.
         request_id: RequestId,
+        /// Hash of what is asked for.
+        content: ArtifactHash,
         /// Which.
         sweep: SweepId,
         /// How.
         control: Control,
-    },
-    /// By a client: cancel a sweep.
-    Cancel {
-        /// Which.
-        sweep: SweepId,
     },
 }
 

@@ -36,6 +36,11 @@ pub const ALL: &[Mutation] = &[
     Mutation { name: "a paused sweep leases", path: "sweep/src/scheduler/state.rs" },
     Mutation { name: "budget counted twice on retry", path: "sweep/src/scheduler/retry.rs" },
     Mutation { name: "fair share forgotten", path: "sweep/src/scheduler/share.rs" },
+    Mutation { name: "delete request id forgotten", path: "sweep/src/scheduler/on_control.rs" },
+    Mutation {
+        name: "other content under a request id taken for a repetition",
+        path: "sweep/src/scheduler/request.rs",
+    },
     Mutation { name: "id used again after deletion", path: "sweep/src/scheduler/on_submit.rs" },
     Mutation { name: "leases not armed again after restart", path: "sweep/src/scheduler/state.rs" },
 ];

@@ -1,5 +1,6 @@
 //! What happened, in one hash: equal worlds have equal hashes.
 
+use deptune_sweep::record::RequestRecord;
 use deptune_sweep::scheduler::Write;
 
 use super::world::Happening;
@@ -45,7 +46,7 @@ impl Trace {
                 Write::SweepTotal { sweep, total } => (15, sweep.0, *total),
                 Write::Controls { sweep, controls } => (16, sweep.0, u64::from(controls.weight)),
                 Write::Used { sweep, used } => (17, sweep.0, *used),
-                Write::Request { request_id, sweep, .. } => {
+                Write::Request(RequestRecord { id: request_id, sweep, .. }) => {
                     (18, sweep.0, request_id.0.as_u64_pair().0)
                 }
                 Write::DeleteSweep { sweep, .. } => (19, sweep.0, 0),

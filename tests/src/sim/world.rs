@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use deptune_coordinator::store::{MemoryDatabase, Store};
 use deptune_sweep::id::{ArtifactHash, RequestId};
+use deptune_sweep::scheduler::Control;
 use futures::FutureExt;
 
 use super::client::{Client, Told};
@@ -437,8 +438,10 @@ impl World {
             self.violation("I7", words);
         }
         let changed = self.clients.iter().flat_map(|client| &client.changed);
-        for (request, sweep) in changed.copied().collect::<Vec<_>>() {
-            let checked = self.checks.control_acknowledged(request, sweep);
+        let told =
+            changed.map(|done| (done.request_id, done.sweep, done.control == Control::Cancel));
+        for (request, sweep, cancels) in told.collect::<Vec<_>>() {
+            let checked = self.checks.control_acknowledged(request, sweep, cancels);
             self.verdict(checked);
         }
     }

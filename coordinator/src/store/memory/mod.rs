@@ -71,17 +71,19 @@ impl Store for MemoryStore {
                 .filter_map(|o| o.worker.map(|worker| (o.id, worker)))
                 .collect(),
             workers: state.workers.values().filter(|w| w.left.is_none()).cloned().collect(),
-            requests: state.requests.iter().map(|(&request, &sweep)| (request, sweep)).collect(),
-            deleted: state.deleted.iter().map(|(&sweep, &(request, _))| (sweep, request)).collect(),
+            requests: state.requests.values().cloned().collect(),
+            deleted: state.deleted.values().map(|(record, _)| record.clone()).collect(),
             last_cursor: state.last_cursor(),
         })
     }
 
     fn find_sweep<'a>(&'a self, text: &'a str) -> Answer<'a, Option<SweepId>, ReadError> {
-        self.read(|state| {
-            let id = text.parse().ok().map(SweepId).filter(|id| state.sweeps.contains_key(id));
-            let named = || state.sweeps.values().rev().find(|s| s.record.name == text);
-            id.or_else(|| named().map(|s| s.record.id))
+        self.read(|state| match text.parse::<SweepId>() {
+            Ok(id) => Some(id).filter(|id| state.sweeps.contains_key(id)),
+            Err(_) => {
+                let named = state.sweeps.values().rev().find(|s| s.record.name == text);
+                named.map(|s| s.record.id)
+            }
         })
     }
 

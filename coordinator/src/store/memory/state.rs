@@ -8,8 +8,8 @@ use deptune_sweep::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, Worker
 use deptune_sweep::mutation;
 use deptune_sweep::outcome::FailureClass;
 use deptune_sweep::record::{
-    AttemptEnd, AttemptRecord, Controls, LogRecord, OutcomeRecord, Phase, Submission, SweepRecord,
-    TrialRecord, WallMillis, WorkerRecord,
+    AttemptEnd, AttemptRecord, Controls, DeletedRecord, LogRecord, OutcomeRecord, Phase,
+    RequestRecord, Submission, SweepRecord, TrialRecord, WallMillis, WorkerRecord,
 };
 use deptune_sweep::scheduler::{LeaseKey, Write};
 use deptune_sweep::spec::{Goal, Settings};
@@ -30,9 +30,9 @@ pub(super) struct State {
     pub(super) log: BTreeMap<u64, LogRecord>,
     /// How often rows refer to each artifact.
     pub(super) references: BTreeMap<ArtifactHash, u64>,
-    pub(super) requests: BTreeMap<RequestId, SweepId>,
-    /// Who submitted each deleted sweep, and the log's last cursor when it was deleted.
-    pub(super) deleted: BTreeMap<SweepId, (RequestId, u64)>,
+    pub(super) requests: BTreeMap<RequestId, RequestRecord>,
+    /// The deleted sweeps, and the log's last cursor when each was deleted.
+    pub(super) deleted: BTreeMap<SweepId, (DeletedRecord, u64)>,
 }
 
 #[derive(Debug, Clone)]
@@ -109,14 +109,12 @@ impl State {
                 let change = |held: &mut SweepRecord| held.used = *used;
                 self.change_sweep(*sweep, "what a sweep used", change, undo)
             }
-            Write::Request { request_id, sweep, .. } => {
-                const WHAT: &str = "a request";
-                self.check_sweep(*sweep, WHAT)?;
-                if self.requests.contains_key(request_id) {
-                    let why = format!("request {request_id} is there already");
-                    return Err(CommitError::Inconsistent { what: WHAT, why });
+            Write::Request(record) => {
+                if self.requests.contains_key(&record.id) {
+                    let why = format!("request {} is there already", record.id);
+                    return Err(CommitError::Inconsistent { what: "a request", why });
                 }
-                self.put(|s| &mut s.requests, *request_id, *sweep, undo);
+                self.put(|s| &mut s.requests, record.id, record.clone(), undo);
                 Ok(())
             }
             Write::DeleteSweep { sweep, .. } => self.delete_sweep(*sweep, undo),
@@ -324,11 +322,10 @@ impl State {
         let entries: Vec<u64> =
             self.log.values().filter(|e| e.sweep == sweep).map(|e| e.cursor).collect();
         self.take(|s| &mut s.log, |cursor| entries.binary_search(cursor).is_ok(), undo);
-        let of: Vec<RequestId> =
-            self.requests.iter().filter(|(_, of)| **of == sweep).map(|(&id, _)| id).collect();
-        self.take(|s| &mut s.requests, |id| of.contains(id), undo);
         self.take(|s| &mut s.sweeps, |id| *id == sweep, undo);
-        self.put(|s| &mut s.deleted, sweep, (held.record.request_id, last_cursor), undo);
+        let (request_id, hash) = (held.record.request_id, held.record.spec_hash);
+        let record = DeletedRecord { id: sweep, request_id, spec_hash: Some(hash) };
+        self.put(|s| &mut s.deleted, sweep, (record, last_cursor), undo);
         Ok(())
     }
 

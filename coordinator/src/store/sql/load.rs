@@ -7,8 +7,8 @@ use deptune_sweep::hub::HubModel;
 use deptune_sweep::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::outcome::{Outcome, SweepStatus};
 use deptune_sweep::record::{
-    Added, CheckpointRef, Controls, DataRef, Phase, SlotRecord, Submission, SweepRecord,
-    TrialRecord, WorkerRecord,
+    Added, CheckpointRef, Controls, DataRef, DeletedRecord, Phase, RequestRecord, SlotRecord,
+    Submission, SweepRecord, TrialRecord, WorkerRecord,
 };
 use deptune_sweep::scheduler::Snapshot;
 use futures::TryStreamExt;
@@ -94,17 +94,28 @@ fn controls(row: &Row) -> Result<Option<Controls>, Error> {
     Ok(Some(Controls { priority, weight, max_parallel, budget: row.maybe_unsigned("budget_ms")? }))
 }
 
-async fn requests(connection: &mut Connection<'_>) -> Result<Vec<(RequestId, SweepId)>, Error> {
-    let rows = statement("select id, sweep from requests order by id").fetch_all(connection);
-    let request =
-        |row: &Row| Ok((RequestId(row.parsed::<Uuid>("id")?), SweepId(row.unsigned("sweep")?)));
-    rows.await?.iter().map(request).collect()
+async fn requests(connection: &mut Connection<'_>) -> Result<Vec<RequestRecord>, Error> {
+    let rows = statement("select id, sweep, at, content, answer from requests order by id");
+    let request = |row: &Row| {
+        Ok(RequestRecord {
+            id: RequestId(row.parsed::<Uuid>("id")?),
+            sweep: SweepId(row.unsigned("sweep")?),
+            content: row.maybe_parsed("content")?,
+            answer: row.try_get("answer")?,
+            at: row.try_get("at")?,
+        })
+    };
+    rows.fetch_all(connection).await?.iter().map(request).collect()
 }
 
-async fn deleted(connection: &mut Connection<'_>) -> Result<Vec<(SweepId, RequestId)>, Error> {
-    let rows = statement("select id, request_id from deleted_sweeps order by id");
+async fn deleted(connection: &mut Connection<'_>) -> Result<Vec<DeletedRecord>, Error> {
+    let rows = statement("select id, request_id, spec_hash from deleted_sweeps order by id");
     let sweep = |row: &Row| {
-        Ok((SweepId(row.unsigned("id")?), RequestId(row.parsed::<Uuid>("request_id")?)))
+        Ok(DeletedRecord {
+            id: SweepId(row.unsigned("id")?),
+            request_id: RequestId(row.parsed::<Uuid>("request_id")?),
+            spec_hash: row.maybe_parsed("spec_hash")?,
+        })
     };
     rows.fetch_all(connection).await?.iter().map(sweep).collect()
 }

@@ -297,7 +297,9 @@ fn a_cancelled_sweep_has_an_outcome_for_every_trial_and_stops_its_workers() {
     let sweep = bench.submit("");
     let w = bench.register(1, 1, vec![]);
     let lease = bench.lease(w, 0).lease;
-    bench.send(Event::Cancel { sweep }).unwrap();
+    bench
+        .send(super::control::control(request(900), sweep, crate::scheduler::Control::Cancel))
+        .unwrap();
     assert_eq!(bench.store.outcomes.len(), 12);
     assert!(bench.store.outcomes.values().all(|o| o.outcome == Outcome::Cancelled));
     let stops = bench.heartbeat(w, lease, 5);

@@ -2,11 +2,25 @@
 
 use super::behaviour::{Bench, failure, success};
 use super::model::{request, submission};
-use crate::id::{RequestId, SweepId, TrialId};
+use crate::id::{ArtifactHash, RequestId, SweepId, TrialId};
 use crate::outcome::{FailureClass, Outcome, SweepStatus};
 use crate::scheduler::{
     Ack, Changes, Control, Event, Explanation, Now, Refusal, Reply, Stop, StopReason,
 };
+
+/// As it comes over the wire: the content is a hash of the whole message.
+pub(super) fn control(request_id: RequestId, sweep: SweepId, control: Control) -> Event {
+    let content = ArtifactHash::of(format!("{sweep} {control:?}").as_bytes());
+    Event::Control { request_id, content, sweep, control }
+}
+
+fn seeds(add_seeds: Vec<u64>) -> Control {
+    Control::Change(Changes { add_seeds, ..Changes::default() })
+}
+
+fn deletion() -> Control {
+    Control::Delete { answer: "as it was".to_owned() }
+}
 
 impl Bench {
     fn control(&mut self, sweep: SweepId, control: Control) -> Result<Reply, Refusal> {
@@ -20,7 +34,7 @@ impl Bench {
         sweep: SweepId,
         control: Control,
     ) -> Result<Reply, Refusal> {
-        let reply = self.send(Event::Control { request_id, sweep, control });
+        let reply = self.send(self::control(request_id, sweep, control));
         let now = Now { monotonic: self.now, wall: 0 };
         assert_eq!(self.scheduler.audit(now), Ok(()));
         reply
@@ -81,8 +95,65 @@ fn a_repeated_request_has_one_effect() {
     bench.control_as(pause, sweep, Control::Pause).unwrap();
     assert_eq!(bench.status(sweep), SweepStatus::Running, "also after a restart");
     let other = bench.submit("");
-    let reused = bench.control_as(pause, other, Control::Pause);
+    let submitted = bench.store.sweeps[&other].request_id;
+    for (id, sweep, control) in [
+        (pause, other, Control::Pause),
+        (pause, sweep, Control::Cancel),
+        (submitted, other, Control::Pause),
+    ] {
+        let reused = bench.control_as(id, sweep, control);
+        assert_eq!(reused, Err(Refusal::RequestReused(id)));
+    }
+    let submission = submission("");
+    let spec = Box::new(submission.parse().unwrap());
+    let reused = bench.send(Event::Submit { request_id: pause, submission, spec });
     assert_eq!(reused, Err(Refusal::RequestReused(pause)));
+}
+
+#[test]
+fn a_change_that_is_refused_changes_nothing_of_it() {
+    let mut bench = Bench::new();
+    let sweep = bench.submit("");
+    let before = bench.store.clone();
+    let weight = Some(5);
+    let changes = [
+        Changes { weight, add_seeds: vec![7, 1 << 63], ..Changes::default() },
+        Changes { weight, max_parallel: Some(Some(1_000_001)), ..Changes::default() },
+        Changes { weight, add_seeds: (1_000..31_000).collect(), ..Changes::default() },
+    ];
+    for changes in changes {
+        bench.control(sweep, Control::Change(changes)).unwrap_err();
+        assert_eq!(bench.store.sweeps, before.sweeps);
+        assert_eq!(bench.store.requests, before.requests);
+    }
+    let both = Changes { weight, add_seeds: vec![7], ..Changes::default() };
+    bench.control(sweep, Control::Change(both)).unwrap();
+    let record = &bench.store.sweeps[&sweep];
+    assert_eq!((record.controls.unwrap().weight, record.total), (5, 16));
+    assert_eq!(bench.store.requests.len(), 1, "one request");
+}
+
+#[test]
+fn a_used_up_budget_is_raised_before_trials_are_added() {
+    let mut bench = Bench::new();
+    let sweep = bench.submit("[limits]\nbudget_gpu_hours = 0.01\n");
+    let w = bench.register(1, 1, vec![]);
+    let held = bench.lease(w, 0);
+    bench.now += 20_000;
+    bench.heartbeat(w, held.lease, 5);
+    bench.now += 16_000;
+    bench.send(Event::Tick).unwrap();
+    assert_eq!(bench.status(sweep), SweepStatus::Cancelled);
+    for control in [Control::Retry(vec![]), Control::Retry(vec![3]), seeds(vec![9])] {
+        let refused = bench.control(sweep, control);
+        assert_eq!(refused, Err(Refusal::BudgetSpent(sweep)));
+    }
+    let budget = Some(Some(3_600_000));
+    let raised = Changes { budget, add_seeds: vec![9], ..Changes::default() };
+    bench.control(sweep, Control::Change(raised)).unwrap();
+    bench.control(sweep, Control::Retry(vec![])).unwrap();
+    assert_eq!(bench.status(sweep), SweepStatus::Running);
+    assert_eq!(bench.store.sweeps[&sweep].total, 12 + 4 + 12);
 }
 
 #[test]
@@ -119,7 +190,7 @@ fn a_retry_is_a_new_trial_and_the_old_outcome_stays() {
 fn more_seeds_are_more_trials_of_the_same_configurations() {
     let mut bench = Bench::new();
     let sweep = bench.submit("");
-    bench.control(sweep, Control::AddSeeds(vec![3, 9, 9])).unwrap();
+    bench.control(sweep, seeds(vec![3, 9, 9])).unwrap();
     assert_eq!(bench.store.sweeps[&sweep].total, 16, "seed 3 was there, 9 is new");
     bench.restart();
     bench.run_all(&[]);
@@ -160,13 +231,17 @@ fn a_deleted_sweep_is_gone_and_its_id_is_not_given_again() {
     let sweep = bench.submit("");
     let w = bench.register(1, 1, vec![]);
     let held = bench.lease(w, 0).lease;
-    let running = bench.control(sweep, Control::Delete);
+    let running = bench.control(sweep, deletion());
     assert!(matches!(running, Err(Refusal::NotNow { .. })), "{running:?}");
-    bench.send(Event::Cancel { sweep }).unwrap();
-    bench.control(sweep, Control::Delete).unwrap();
+    bench.control(sweep, Control::Cancel).unwrap();
+    let request_id = request(700);
+    let told = Ok(Reply::Deleted { sweep, answer: "as it was".to_owned() });
+    assert_eq!(bench.control_as(request_id, sweep, deletion()), told);
     assert!(bench.store.sweeps.is_empty() && bench.store.trials.is_empty());
+    assert_eq!(bench.control_as(request_id, sweep, deletion()), told);
     bench.restart();
-    assert_eq!(bench.control(sweep, Control::Delete), Ok(Reply::Sweep(sweep)));
+    assert_eq!(bench.control_as(request_id, sweep, deletion()), told);
+    assert_eq!(bench.control(sweep, deletion()), Err(Refusal::Deleted(sweep)));
     assert_eq!(bench.control(sweep, Control::Pause), Err(Refusal::Deleted(sweep)));
     let again = submission("");
     let spec = Box::new(again.parse().unwrap());

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::id::{RequestId, SweepId, TrialId, WorkerId};
 use crate::record::{
-    AttemptEnd, OutcomeRecord, Phase, Submission, SweepRecord, TrialRecord, WorkerRecord,
+    AttemptEnd, DeletedRecord, OutcomeRecord, Phase, RequestRecord, Submission, SweepRecord,
+    TrialRecord, WorkerRecord,
 };
 use crate::scheduler::{LeaseKey, Snapshot, Write};
 
@@ -67,8 +68,8 @@ pub(super) struct Model {
     pub(super) outcomes: BTreeMap<TrialId, OutcomeRecord>,
     pub(super) attempts: BTreeMap<LeaseKey, Option<AttemptEnd>>,
     pub(super) workers: BTreeMap<WorkerId, WorkerRecord>,
-    pub(super) requests: BTreeMap<RequestId, SweepId>,
-    pub(super) deleted: BTreeMap<SweepId, RequestId>,
+    pub(super) requests: BTreeMap<RequestId, RequestRecord>,
+    pub(super) deleted: BTreeMap<SweepId, DeletedRecord>,
     pub(super) stale: usize,
     pub(super) last_cursor: u64,
 }
@@ -114,16 +115,17 @@ impl Model {
                 assert!(*used > sweep.used);
                 sweep.used = *used;
             }
-            Write::Request { request_id, sweep, .. } => {
-                assert!(self.requests.insert(*request_id, *sweep).is_none());
+            Write::Request(record) => {
+                assert!(self.requests.insert(record.id, record.clone()).is_none());
             }
             Write::DeleteSweep { sweep, .. } => {
                 let gone = self.sweeps.remove(sweep).unwrap();
                 self.trials.retain(|id, _| id.sweep != *sweep);
                 self.outcomes.retain(|id, _| id.sweep != *sweep);
                 self.attempts.retain(|lease, _| lease.trial.sweep != *sweep);
-                self.requests.retain(|_, of| of != sweep);
-                self.deleted.insert(*sweep, gone.request_id);
+                let spec_hash = Some(gone.spec_hash);
+                let record = DeletedRecord { id: *sweep, request_id: gone.request_id, spec_hash };
+                self.deleted.insert(*sweep, record);
             }
             Write::NewTrial { record, .. } => {
                 assert!(self.trials.insert(record.id, record.clone()).is_none());
@@ -173,8 +175,8 @@ impl Model {
                 .filter_map(|o| o.worker.map(|worker| (o.id, worker)))
                 .collect(),
             workers: self.workers.values().cloned().collect(),
-            requests: self.requests.iter().map(|(&request, &sweep)| (request, sweep)).collect(),
-            deleted: self.deleted.iter().map(|(&sweep, &request)| (sweep, request)).collect(),
+            requests: self.requests.values().cloned().collect(),
+            deleted: self.deleted.values().cloned().collect(),
             last_cursor: self.last_cursor,
         }
     }

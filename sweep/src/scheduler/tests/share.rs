@@ -5,19 +5,25 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::behaviour::{Bench, success};
+use super::control::control;
 use crate::id::SweepId;
-use crate::scheduler::Event;
+use crate::scheduler::{Changes, Control, LeaseKey};
 
-/// Submits sweeps with these `[limits]`, and says to which of them the leases of a worker go that
-/// ends each of its trials at once. More seeds make the sweeps long enough.
-fn leases(bench: &mut Bench, limits: &[String], count: usize) -> Vec<SweepId> {
-    let seeds: Vec<u64> = (100..200).collect();
+/// Submits sweeps with these `[limits]`; more seeds make them long enough.
+fn fill(bench: &mut Bench, limits: &[String]) {
+    let seeds: Vec<u64> = (100..300).collect();
     for limits in limits {
         let sweep = bench.submit(limits);
         let request_id = super::model::request(10_000 + u128::from(sweep.0));
-        let control = crate::scheduler::Control::AddSeeds(seeds.clone());
-        bench.send(Event::Control { request_id, sweep, control }).unwrap();
+        let changes = Changes { add_seeds: seeds.clone(), ..Changes::default() };
+        bench.send(control(request_id, sweep, Control::Change(changes))).unwrap();
     }
+}
+
+/// Submits sweeps with these `[limits]`, and says to which of them the leases of a worker go that
+/// ends each of its trials at once.
+fn leases(bench: &mut Bench, limits: &[String], count: usize) -> Vec<SweepId> {
+    fill(bench, limits);
     let w = bench.register(bench.requests + 1, 1, vec![]);
     let mut reports = vec![];
     let mut served = vec![];
@@ -62,6 +68,36 @@ fn a_higher_priority_goes_first_and_the_rest_does_not_starve() {
         *counts.entry(sweep.0).or_default() += 1;
     }
     assert_eq!((counts[&1], counts[&2], counts[&3]), (10, 300, 10));
+}
+
+#[test]
+fn a_higher_priority_that_leases_in_between_takes_nobody_s_turn() {
+    let mut bench = Bench::new();
+    let limits = ["", "", "[limits]\npriority = 5\nmax_parallel = 1\n"].map(String::from);
+    fill(&mut bench, &limits);
+    let w = bench.register(bench.requests + 1, 2, vec![]);
+    let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut held: [Option<LeaseKey>; 2] = [None, None];
+    // Two slots end in turns. The higher priority holds one of them, the others share the other.
+    for turn in 0..400 {
+        let slot = turn % 2;
+        let reports = held[slot].take().map(success).into_iter().collect();
+        let grant = bench.exchange(w, reports, vec![slot as u32]).1.pop().unwrap();
+        held[slot] = Some(grant.lease);
+        *counts.entry(grant.lease.trial.sweep.0).or_default() += 1;
+    }
+    let (first, second) = (counts[&1], counts[&2]);
+    assert!(first.abs_diff(second) * 20 <= first + second, "{first} and {second}");
+    assert!(counts[&3] > 150, "{counts:?}");
+}
+
+#[test]
+fn the_turns_below_the_highest_priority_follow_weights_too() {
+    let mut bench = Bench::new();
+    let limits = ["[limits]\nweight = 3\n", "[limits]\npriority = 5\n", ""].map(String::from);
+    let served = leases(&mut bench, &limits, 640);
+    let count = |sweep| served.iter().filter(|id| id.0 == sweep).count();
+    assert_eq!((count(1), count(2), count(3)), (30, 600, 10));
 }
 
 proptest! {

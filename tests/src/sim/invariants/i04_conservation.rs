@@ -1,9 +1,8 @@
 //! I4: no trial is lost and none is invented: a sweep's trials are those that its spec implies,
 //! each untouched, pending, leased or ended, and its status says whether all have ended.
 
-use deptune_coordinator::runtime::Error;
 use deptune_sweep::id::SweepId;
-use deptune_sweep::scheduler::{Reply, Write};
+use deptune_sweep::scheduler::Write;
 
 use super::{Invariant, Ledger, Scan, Seen};
 use crate::sim::front::Ask;
@@ -52,17 +51,16 @@ impl Invariant for Conservation {
                 }
                 Ok(())
             }
-            Seen::Answered(Ask::Cancel(sweep), Ok::<_, Error>(Reply::Sweep(_)), _)
-            | Seen::CancelAcknowledged(sweep) => match ledger.sweeps.get(sweep) {
-                // Some of its trials may have been run again since.
-                Some(line) if line.ended == line.record.total || line.reopened => Ok(()),
-                Some(line) => Err(format!(
-                    "sweep {sweep} is said to be cancelled with {} of {} trials ended",
-                    line.ended, line.record.total
-                )),
-                None if ledger.deleted.contains_key(sweep) => Ok(()),
-                None => Err(format!("sweep {sweep} is said to be cancelled and is not there")),
-            },
+            Seen::Answered(Ask::Control { request_id, sweep, cancels: true, .. }, Ok(_), _)
+            | Seen::ControlAcknowledged(request_id, sweep, true) => {
+                // Trials may have been run again since, which a repeated request leaves alone.
+                match ledger.requests.get(request_id) {
+                    Some(line) if line.complete => Ok(()),
+                    _ => {
+                        Err(format!("sweep {sweep} is said to be cancelled, some trials were not"))
+                    }
+                }
+            }
             Seen::Scan(scan) => all(ledger, scan),
             _ => Ok(()),
         }

@@ -34,10 +34,9 @@ impl Invariant for AckedIsDurable {
                     found => Err(format!("request {request} is sweep {sweep}, stored {found:?}")),
                 }
             }
-            Seen::Answered(Ask::Control(request, sweep), Ok(_), _)
-            | Seen::ControlAcknowledged(request, sweep) => {
-                let known = ledger.requests.get(request) == Some(sweep);
-                if known || ledger.deleted.contains_key(sweep) {
+            Seen::Answered(Ask::Control { request_id: request, sweep, .. }, Ok(_), _)
+            | Seen::ControlAcknowledged(request, sweep, _) => {
+                if ledger.requests.get(request).is_some_and(|line| line.sweep == *sweep) {
                     return Ok(());
                 }
                 Err(format!("request {request} about sweep {sweep} is not stored"))

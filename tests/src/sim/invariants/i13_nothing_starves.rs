@@ -33,8 +33,14 @@ impl Invariant for NothingStarves {
                 }
                 Ok(())
             }
-            // Turns are counted anew: a restart forgets them, other weights make others of them.
-            Seen::Restored(..) | Seen::Write(Write::Controls { .. }, _) => {
+            // Turns are counted anew: a restart forgets them, other weights make others of them,
+            // and what one that is gone was allowed to take was taken with right.
+            Seen::Restored(..)
+            | Seen::Write(Write::Controls { .. } | Write::DeleteSweep { .. }, _) => {
+                self.passed.clear();
+                Ok(())
+            }
+            Seen::Write(Write::SweepStatus { status, .. }, _) if status.is_over() => {
                 self.passed.clear();
                 Ok(())
             }

@@ -83,10 +83,8 @@ pub(crate) enum Seen<'a> {
     Forgotten(usize, LeaseKey, Option<&'a Report>),
     /// An agent is gone.
     Died(usize),
-    /// A client was told that a sweep is cancelled.
-    CancelAcknowledged(SweepId),
-    /// A client was told that its change of a sweep is done.
-    ControlAcknowledged(RequestId, SweepId),
+    /// A client was told that its change of a sweep is done; whether that cancelled it.
+    ControlAcknowledged(RequestId, SweepId, bool),
     /// Requests wait for a coordinator.
     Queue(usize),
     /// A look at everything.
@@ -238,18 +236,14 @@ impl Checks {
         self.see(&Seen::Died(node))
     }
 
-    /// A client was told that a sweep is cancelled.
-    pub(crate) fn cancel_acknowledged(&mut self, sweep: SweepId) -> Result<(), Broken> {
-        self.see(&Seen::CancelAcknowledged(sweep))
-    }
-
-    /// A client was told that its change of a sweep is done.
+    /// A client was told that its change of a sweep is done; whether that cancelled it.
     pub(crate) fn control_acknowledged(
         &mut self,
         request: RequestId,
         sweep: SweepId,
+        cancels: bool,
     ) -> Result<(), Broken> {
-        self.see(&Seen::ControlAcknowledged(request, sweep))
+        self.see(&Seen::ControlAcknowledged(request, sweep, cancels))
     }
 
     /// Requests wait for a coordinator.

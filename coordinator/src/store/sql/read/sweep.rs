@@ -17,14 +17,13 @@ use crate::store::{Page, ReadError, SweepContents, SweepFilter, SweepSummary};
 
 pub(in crate::store) async fn find(pool: &Pool, text: &str) -> Result<Option<SweepId>, ReadError> {
     let failed = failed("a sweep's id");
-    let row = statement(
-        "select id from sweeps where id = $1 or name = $2 order by id = $1 desc, id desc limit 1",
-    )
-    .bind(text.parse::<i64>().unwrap_or(0))
-    .bind(text)
-    .fetch_optional(pool)
-    .await
-    .map_err(&failed)?;
+    let wanted = match text.parse::<SweepId>() {
+        Ok(id) => statement("select id from sweeps where id = $1").bind(int(id.0)),
+        Err(_) => {
+            statement("select id from sweeps where name = $1 order by id desc limit 1").bind(text)
+        }
+    };
+    let row = wanted.fetch_optional(pool).await.map_err(&failed)?;
     row.map(|row| row.unsigned("id").map(SweepId)).transpose().map_err(&failed)
 }
 

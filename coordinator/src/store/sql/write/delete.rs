@@ -31,8 +31,9 @@ const OF_LOG: &str = "delete from log where cursor in (
     select cursor from log where sweep = $1 order by cursor limit 10000
 )";
 
-const OF_SWEEP: [&str; 3] = [
-    "delete from requests where sweep = $1",
+/// The requests that changed it stay: a name that one of them gives may mean another sweep by the
+/// time that it comes again.
+const OF_SWEEP: [&str; 2] = [
     "delete from sweep_files where sweep = $1",
     "delete from sweeps where id = $1",
 ];
@@ -44,8 +45,8 @@ pub(super) async fn sweep(
 ) -> Result<(), CommitError> {
     const WHAT: &str = "the deletion of a sweep";
     let result = statement(
-        "insert into deleted_sweeps (id, request_id, name, deleted, last_cursor)
-         select id, request_id, name, $2, (select coalesce(max(cursor), 0) from log)
+        "insert into deleted_sweeps (id, request_id, name, deleted, last_cursor, spec_hash)
+         select id, request_id, name, $2, (select coalesce(max(cursor), 0) from log), spec_hash
          from sweeps where id = $1",
     )
     .bind(int(sweep.0))

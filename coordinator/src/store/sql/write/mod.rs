@@ -34,9 +34,7 @@ pub(in crate::store) async fn one(
         Write::SweepTotal { sweep, total } => sweep::total(connection, *sweep, *total).await,
         Write::Controls { sweep, controls } => sweep::controls(connection, *sweep, *controls).await,
         Write::Used { sweep, used } => sweep::used(connection, *sweep, *used).await,
-        Write::Request { request_id, sweep, at } => {
-            sweep::request(connection, *request_id, *sweep, *at).await
-        }
+        Write::Request(record) => sweep::request(connection, record).await,
         Write::DeleteSweep { sweep, at } => delete::sweep(connection, *sweep, *at).await,
         Write::NewTrial { record, configuration, settings } => {
             trial::insert(connection, record, *configuration, settings).await

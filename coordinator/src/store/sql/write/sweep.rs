@@ -1,8 +1,8 @@
 //! Writes about sweeps.
 
-use deptune_sweep::id::{RequestId, SweepId};
+use deptune_sweep::id::{ArtifactHash, SweepId};
 use deptune_sweep::outcome::SweepStatus;
-use deptune_sweep::record::{Controls, SweepRecord, WallMillis};
+use deptune_sweep::record::{Controls, RequestRecord, SweepRecord, WallMillis};
 
 use super::refused;
 use crate::store::CommitError;
@@ -184,14 +184,14 @@ pub(super) async fn used(
 
 pub(super) async fn request(
     connection: &mut Connection<'_>,
-    request_id: RequestId,
-    sweep: SweepId,
-    at: WallMillis,
+    record: &RequestRecord,
 ) -> Result<(), CommitError> {
-    statement("insert into requests (id, sweep, at) values ($1, $2, $3)")
-        .bind(request_id.to_string())
-        .bind(int(sweep.0))
-        .bind(at)
+    statement("insert into requests (id, sweep, at, content, answer) values ($1, $2, $3, $4, $5)")
+        .bind(record.id.to_string())
+        .bind(int(record.sweep.0))
+        .bind(record.at)
+        .bind(record.content.as_ref().map(ArtifactHash::as_str))
+        .bind(&record.answer)
         .execute(connection)
         .await
         .map_err(refused("a request"))?;
