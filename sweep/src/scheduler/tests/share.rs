@@ -119,4 +119,35 @@ proptest! {
             prop_assert!(off <= weights.len() as f64 + 2.0, "{got} of {due} for {weight}");
         }
     }
+
+    /// Between saturated sweeps of any weights and priorities: of sixteen leases fifteen go to the
+    /// highest priority and one to all below it, both shared by weight.
+    #[test]
+    fn shares_follow_weights_and_priorities(
+        sweeps in prop::collection::vec((1..6u32, 0..3i32), 2..6),
+    ) {
+        let limits: Vec<String> = sweeps
+            .iter()
+            .map(|(weight, priority)| {
+                format!("[limits]\nweight = {weight}\npriority = {priority}\n")
+            })
+            .collect();
+        let served = leases(&mut Bench::new(), &limits, 640);
+        let highest = sweeps.iter().map(|(_, priority)| *priority).max().unwrap();
+        let weights = |of_highest: bool| -> f64 {
+            let of = sweeps.iter().filter(|(_, priority)| (*priority == highest) == of_highest);
+            of.map(|(weight, _)| f64::from(*weight)).sum()
+        };
+        let turns = |of_highest| match (of_highest, weights(false) > 0.0) {
+            (true, true) => 600.0,
+            (true, false) => 640.0,
+            (false, _) => 40.0,
+        };
+        for (id, &(weight, priority)) in (1..).zip(&sweeps) {
+            let of_highest = priority == highest;
+            let due = turns(of_highest) * f64::from(weight) / weights(of_highest);
+            let got = served.iter().filter(|sweep| sweep.0 == id).count() as f64;
+            prop_assert!((got - due).abs() <= 2.0, "{got} of {due} for {weight} at {priority}");
+        }
+    }
 }
