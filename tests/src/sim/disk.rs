@@ -103,6 +103,14 @@ impl Disk {
         self.busy = false;
     }
 
+    /// An agent whose disk was full, and that was killed before it could write down who it is,
+    /// leaves what nobody can deliver: its trials run again.
+    pub(crate) fn leave_lying(&mut self) {
+        self.reports.clear();
+        self.adapters.clear();
+        self.checkpoints.clear();
+    }
+
     /// What the next agent finds.
     #[must_use]
     pub(crate) fn estate(&self) -> Option<Estate> {

@@ -118,6 +118,9 @@ impl World {
         node.wake = None;
         let me = Identity { worker, slots: node.slots.clone() };
         let estate = node.disk.estate();
+        if estate.is_none() {
+            node.disk.leave_lying();
+        }
         let inherited = estate.iter().flat_map(|e| &e.trials);
         let (mut reports, mut checkpoints) = (0, 0);
         for trial in inherited {

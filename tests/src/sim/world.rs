@@ -407,11 +407,16 @@ impl World {
                 )
             })
             .collect();
-        let reports: usize = self.nodes.iter().map(|n| n.disk.reported().count()).sum();
+        let held = self.nodes.iter().enumerate().flat_map(|(n, node)| {
+            node.disk
+                .reported()
+                .map(move |lease| format!("{} at {} on {n}", lease.trial, lease.epoch))
+        });
+        let reports: Vec<String> = held.collect();
         let clients = self.clients.iter().filter(|c| !c.is_done()).count();
         let down = self.nodes.iter().filter(|n| !n.up).count();
         format!(
-            "not over long after the last fault: sweeps {sweeps:?}, {reports} reports in outboxes, \
+            "not over long after the last fault: sweeps {sweeps:?}, reports {reports:?} in outboxes, \
              {clients} clients not done, {down} agents down"
         )
     }
