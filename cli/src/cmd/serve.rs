@@ -46,8 +46,8 @@ pub(crate) struct Args {
     /// For how long a silent worker keeps its trials
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     lease_ttl: Duration,
-    /// For how long a file stays that no sweep and no trial needs any more
-    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = duration::parse)]
+    /// For how long a file stays that no sweep and no trial needs any more, at least an hour
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = keep_unused)]
     keep_unused: Duration,
 }
 
@@ -75,6 +75,18 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
     }
     coordinator.ended().await?;
     Ok(Exit::Done)
+}
+
+/// Time enough for a sweep whose files are sent, and for a leader that another one has replaced and
+/// that has not noticed yet.
+const LEAST_KEPT: Duration = Duration::from_secs(3600);
+
+fn keep_unused(text: &str) -> Result<Duration, String> {
+    let time = duration::parse(text)?;
+    if time < LEAST_KEPT {
+        return Err("at least an hour (1h): what is being sent must not be removed".to_owned());
+    }
+    Ok(time)
 }
 
 /// The variable with the address of a Postgres database, password included.
@@ -119,6 +131,14 @@ fn has_password(url: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_stay_for_an_hour_at_least() {
+        assert_eq!(keep_unused("1h"), Ok(LEAST_KEPT));
+        for text in ["0s", "59m", "soon"] {
+            assert!(keep_unused(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn passwords_are_seen_in_addresses() {

@@ -8,6 +8,7 @@ use deptune_sweep::spec::{Diagnostics, Format, Spec, name_problem};
 
 use super::error::{Error, MissingFile};
 use super::{Api, SweepSummary};
+use crate::artifact::Held;
 use crate::runtime;
 
 impl Api {
@@ -30,7 +31,8 @@ impl Api {
             return Err(Error::Spec(Diagnostics(vec![problem])));
         }
         check_data_listed(&spec, &submission)?;
-        self.check_files(&submission).await?;
+        // Held until the store knows them.
+        let _held = self.hold_files(&submission)?;
         let event = Event::Submit { request_id, submission, spec: Box::new(spec) };
         let reply = self.handle.request(event).await?;
         self.replied_sweep(reply).await
@@ -41,24 +43,26 @@ impl Api {
         self.summary(id).await
     }
 
-    async fn check_files(&self, submission: &Submission) -> Result<(), Error> {
-        let mut missing = Vec::new();
+    fn hold_files(&self, submission: &Submission) -> Result<Vec<Held>, Error> {
+        let (mut files, mut missing) = (Vec::new(), Vec::new());
         for data in &submission.data {
             // A file of another size under this hash cannot be: the size is part of the claim.
-            if self.artifacts.claim(&data.hash)? != Some(data.size) {
-                missing.push(MissingFile { name: data.name.clone(), hash: data.hash.clone() });
+            match self.artifacts.hold(&data.hash)? {
+                Some(held) if held.size == data.size => files.push(held),
+                _ => missing.push(MissingFile { name: data.name.clone(), hash: data.hash.clone() }),
             }
         }
         if submission.model_uploaded {
             for (at, file) in submission.model_files.iter().enumerate() {
                 let hash = deptune_proto::convert::hash(&file.hash, "hash")
                     .map_err(|e| e.within(&format!("model_files[{at}]")))?;
-                if self.artifacts.claim(&hash)?.is_none() {
-                    missing.push(MissingFile { name: file.name.clone(), hash });
+                match self.artifacts.hold(&hash)? {
+                    Some(held) => files.push(held),
+                    None => missing.push(MissingFile { name: file.name.clone(), hash }),
                 }
             }
         }
-        if missing.is_empty() { Ok(()) } else { Err(Error::Missing(missing)) }
+        if missing.is_empty() { Ok(files) } else { Err(Error::Missing(missing)) }
     }
 }
 

@@ -1,10 +1,11 @@
 //! What agents ask for.
 
 use deptune_sweep::id::{ArtifactHash, TrialId};
-use deptune_sweep::scheduler::{Ack, Event, Reply, ReportEnd, Stop};
+use deptune_sweep::scheduler::{Ack, Event, Reply, Report, ReportEnd, Stop};
 
 use super::Api;
 use super::error::{Error, MissingFile};
+use crate::artifact::Held;
 use crate::runtime::Exchanged;
 
 /// Heartbeats per lease lifetime.
@@ -26,7 +27,8 @@ impl Api {
     /// must be here.
     pub(crate) async fn hear(&self, event: Event) -> Result<Vec<Stop>, Error> {
         let checkpoints = checkpoints(&event);
-        self.check_here("checkpoint", checkpoints.iter().map(|(_, hash)| hash)).await?;
+        // Held until the store knows them.
+        let _held = self.hold("checkpoint", checkpoints.iter().map(|(_, hash)| hash))?;
         let Reply::Stops(stops) = self.handle.request(event).await? else {
             return Ok(Vec::new());
         };
@@ -47,7 +49,9 @@ impl Api {
             ReportEnd::Succeeded { adapter, .. } => Some(adapter),
             _ => None,
         });
-        self.check_here("adapter", adapters).await?;
+        // Held until the store knows them.
+        let _held = self.hold("adapter", adapters)?;
+        let _answers = self.hold_answers(&reports)?;
         let succeeded: Vec<Option<TrialId>> = reports
             .iter()
             .map(|report| {
@@ -65,27 +69,45 @@ impl Api {
         Ok(exchanged)
     }
 
-    async fn check_here<'a>(
+    fn hold<'a>(
         &self,
         what: &str,
         hashes: impl Iterator<Item = &'a ArtifactHash>,
-    ) -> Result<(), Error> {
-        let mut missing = Vec::new();
+    ) -> Result<Vec<Held>, Error> {
+        let (mut held, mut missing) = (Vec::new(), Vec::new());
         for hash in hashes {
-            if self.artifacts.size(hash)?.is_none() {
-                missing.push(MissingFile { name: what.to_owned(), hash: hash.clone() });
+            match self.artifacts.hold(hash)? {
+                Some(one) => held.push(one),
+                None => missing.push(MissingFile { name: what.to_owned(), hash: hash.clone() }),
             }
         }
-        if missing.is_empty() { Ok(()) } else { Err(Error::Missing(missing)) }
+        if missing.is_empty() { Ok(held) } else { Err(Error::Missing(missing)) }
+    }
+
+    /// Predictions that reports name; a result without them is still a result.
+    fn hold_answers(&self, reports: &[Report]) -> Result<Vec<Held>, Error> {
+        let results = reports.iter().filter_map(|report| match &report.end {
+            ReportEnd::Succeeded { result, .. } => Some(result),
+            _ => None,
+        });
+        let mut held = Vec::new();
+        for predictions in results.flat_map(|result| &result.predictions) {
+            held.extend(self.artifacts.hold(&predictions.hash)?);
+        }
+        Ok(held)
     }
 
     /// Removes superseded checkpoints, unless something still refers to them. A failure costs
     /// space and nothing else.
     async fn discard(&self, hashes: Vec<ArtifactHash>) {
         for hash in hashes {
+            // Another trial may be about to name the same content.
+            let Some(leaving) = self.artifacts.leaving(&hash) else { continue };
             let removed = match self.store.is_artifact_referenced(&hash).await {
                 Ok(true) => Ok(()),
-                Ok(false) => self.artifacts.remove(&hash).await.map_err(Error::from),
+                Ok(false) => {
+                    self.artifacts.remove(leaving, None).await.map(drop).map_err(Error::from)
+                }
                 Err(error) => Err(error.into()),
             };
             if let Err(error) = removed {

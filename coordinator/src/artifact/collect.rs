@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::log::Logs;
 use super::store::Artifacts;
-use crate::store::{ReadError, Store};
+use crate::store::{CommitError, ReadError, Store};
 
 /// Time between two collections.
 const EVERY: Duration = Duration::from_secs(3600);
@@ -22,6 +22,9 @@ pub(crate) enum CollectError {
     /// The store could not be read.
     #[error("the store could not be read")]
     Read(#[from] ReadError),
+    /// The store is another coordinator's by now, or does not answer.
+    #[error("this coordinator may not remove anything")]
+    Fenced(#[from] CommitError),
     /// The file system refused.
     #[error(transparent)]
     Files(#[from] super::Error),
@@ -81,21 +84,110 @@ impl Collector {
                 if at % STRIDE == 0 {
                     tokio::task::yield_now().await;
                 }
+                // Somebody may claim it from here on, and name it in the store after that.
+                let Some(leaving) = self.artifacts.leaving(&hash) else { continue };
                 if predictions.contains(&hash) || self.store.is_artifact_referenced(&hash).await? {
                     continue;
                 }
-                self.artifacts.remove(&hash).await?;
-                collected.files += 1;
-                collected.bytes += size;
+                self.fence().await?;
+                if self.artifacts.remove(leaving, Some(before)).await? {
+                    collected.files += 1;
+                    collected.bytes += size;
+                }
             }
         }
-        for sweep in self.logs.sweeps().await? {
+        for sweep in self.logs.unused_since(before).await? {
             // A log is only written for an attempt that is in the store already.
             if self.store.spec(SweepId(sweep)).await?.is_none() {
+                self.fence().await?;
                 self.logs.remove(sweep).await?;
                 collected.logs += 1;
             }
         }
         Ok(collected)
+    }
+
+    /// Whether the store is still this coordinator's: by an empty commit, which is refused when
+    /// another one has taken over. What that one was given it has claimed since; so a file that was
+    /// looked at before and is old by now is nobody's.
+    async fn fence(&self) -> Result<(), CommitError> {
+        self.store.commit(&[]).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::log::LogKey;
+    use super::super::{Kind, Logs};
+    use super::*;
+    use crate::store::{MemoryDatabase, MemoryStore};
+    use deptune_sweep::id::{Epoch, TrialId};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn collector(home: &Path, database: &MemoryDatabase) -> Collector {
+        Collector {
+            store: Arc::new(MemoryStore::open(database)),
+            artifacts: Artifacts::open(home).unwrap(),
+            logs: Logs::new(home),
+            grace: HOUR,
+        }
+    }
+
+    async fn file(artifacts: &Artifacts, content: &[u8]) -> ArtifactHash {
+        let (hash, size) = (ArtifactHash::of(content), content.len() as u64);
+        let mut upload = artifacts.upload(hash.clone(), size, Kind::Data).await.unwrap();
+        upload.write(content).await.unwrap();
+        upload.finish().await.unwrap();
+        hash
+    }
+
+    fn age(path: &Path) {
+        let file = std::fs::File::open(path).unwrap();
+        file.set_modified(SystemTime::now() - 2 * HOUR).unwrap();
+    }
+
+    #[tokio::test]
+    async fn only_what_is_old_goes() {
+        let home = tempfile::tempdir().unwrap();
+        let collector = collector(home.path(), &MemoryDatabase::default());
+        let (old, new) =
+            (file(&collector.artifacts, b"old").await, file(&collector.artifacts, b"new").await);
+        age(&collector.artifacts.path(&old));
+        for sweep in [7, 8, 9] {
+            let trial = TrialId { sweep: SweepId(sweep), index: 0 };
+            let key = LogKey { trial, epoch: Epoch(1) };
+            collector.logs.append(key, 0, b"said").await.unwrap();
+        }
+        let logs = |sweep: u64| home.path().join(format!("logs/{sweep}"));
+        // Of the second the directory is old, of the third the file as well.
+        for path in [logs(8), logs(9), logs(9).join("0-1.log")] {
+            age(&path);
+        }
+        let collected = collector.collect().await.unwrap();
+        assert_eq!(collected, Collected { files: 1, bytes: 3, logs: 1 });
+        assert_eq!(collector.artifacts.size(&old).unwrap(), None);
+        assert_eq!(collector.artifacts.size(&new).unwrap(), Some(3));
+        assert_eq!([7, 8, 9].map(|sweep| logs(sweep).exists()), [true, true, false]);
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_was_replaced_removes_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let database = MemoryDatabase::default();
+        let collector = collector(home.path(), &database);
+        let old = file(&collector.artifacts, b"old").await;
+        age(&collector.artifacts.path(&old));
+        let log = home.path().join("logs/9");
+        std::fs::create_dir_all(&log).unwrap();
+        age(&log);
+        let _next = MemoryStore::open(&database);
+        assert!(collector.collect().await.is_err());
+        assert_eq!(collector.artifacts.size(&old).unwrap(), Some(3));
+        std::fs::remove_file(collector.artifacts.path(&old)).unwrap();
+        assert!(collector.collect().await.is_err());
+        assert!(log.exists());
     }
 }

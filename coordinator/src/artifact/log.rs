@@ -1,8 +1,10 @@
 //! Trial logs: what the children of an attempt said on standard error.
 
+use std::fs::Metadata;
 use std::io::{ErrorKind, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use deptune_sweep::id::{Epoch, TrialId};
 use tokio::fs::{self, File, OpenOptions};
@@ -89,15 +91,20 @@ impl Logs {
         Ok(end)
     }
 
-    /// Sweeps that have logs.
-    pub(super) async fn sweeps(&self) -> Result<Vec<u64>, Error> {
+    /// Sweeps that have logs, to none of which anything was added since `before`.
+    pub(super) async fn unused_since(&self, before: SystemTime) -> Result<Vec<u64>, Error> {
         let mut listed = match fs::read_dir(&self.root).await {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             listed => listed.map_err(Error::io("list", &self.root))?,
         };
         let mut sweeps = Vec::new();
         while let Some(entry) = listed.next_entry().await.map_err(Error::io("list", &self.root))? {
-            sweeps.extend(entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
+            let Some(sweep) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            if latest_change(&entry.path()).await? < before {
+                sweeps.push(sweep);
+            }
         }
         Ok(sweeps)
     }
@@ -121,6 +128,18 @@ impl Logs {
         file.take(CHUNK as u64).read_to_end(&mut text).await.map_err(Error::io("read", &path))?;
         Ok(text)
     }
+}
+
+/// When a directory or a file in it was changed last.
+async fn latest_change(directory: &Path) -> Result<SystemTime, Error> {
+    let measure = || Error::io("look through", directory);
+    let time = |found: Metadata| found.modified();
+    let mut latest = fs::metadata(directory).await.and_then(time).map_err(measure())?;
+    let mut files = fs::read_dir(directory).await.map_err(measure())?;
+    while let Some(file) = files.next_entry().await.map_err(measure())? {
+        latest = latest.max(file.metadata().await.and_then(time).map_err(measure())?);
+    }
+    Ok(latest)
 }
 
 #[cfg(test)]

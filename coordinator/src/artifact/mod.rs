@@ -6,6 +6,7 @@
 //!   <data-dir>/logs/<sweep>/<index>-<epoch>.log
 //! ```
 
+mod claim;
 mod collect;
 mod error;
 mod kind;
@@ -14,6 +15,7 @@ mod retention;
 mod store;
 mod upload;
 
+pub(crate) use claim::Held;
 pub(crate) use collect::Collector;
 pub use error::Error;
 pub use kind::Kind;

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use deptune_sweep::id::ArtifactHash;
 use tokio::fs::{self, File};
 
+use super::claim::{Claims, Held, Leaving};
 use super::error::Error;
 use super::kind::Kind;
 use super::upload::Upload;
@@ -18,13 +19,14 @@ const RESERVE: u64 = 256 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct Artifacts {
     root: PathBuf,
+    claims: Claims,
 }
 
 impl Artifacts {
     /// Opens the directory, makes it if need be, and removes uploads that an earlier run left
     /// unfinished.
     pub(crate) fn open(data_dir: &Path) -> Result<Artifacts, Error> {
-        let artifacts = Artifacts { root: data_dir.join("artifacts") };
+        let artifacts = Artifacts { root: data_dir.join("artifacts"), claims: Claims::default() };
         let incoming = artifacts.incoming();
         match std::fs::remove_dir_all(&incoming) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -61,6 +63,12 @@ impl Artifacts {
 
     /// The same, and keeps the file from being collected for a while: its sweep may be on its way.
     pub(crate) fn claim(&self, hash: &ArtifactHash) -> Result<Option<u64>, Error> {
+        Ok(self.hold(hash)?.map(|held| held.size))
+    }
+
+    /// The same, and keeps the file from being removed at all for as long as the claim is held.
+    pub(crate) fn hold(&self, hash: &ArtifactHash) -> Result<Option<Held>, Error> {
+        let mut state = self.claims.lock();
         let size = self.size(hash)?;
         if size.is_some() {
             let path = self.path(hash);
@@ -69,8 +77,15 @@ impl Artifacts {
                 .open(&path)
                 .and_then(|file| file.set_modified(SystemTime::now()));
             touched.map_err(Error::io("touch", path))?;
+            state.want(hash);
         }
-        Ok(size)
+        Ok(size.map(|size| Held::new(&self.claims, &mut state, hash, size)))
+    }
+
+    /// Begins to remove a file: to be asked before it is known that nothing needs it. `None`:
+    /// somebody holds it.
+    pub(crate) fn leaving(&self, hash: &ArtifactHash) -> Option<Leaving> {
+        Leaving::begin(&self.claims, hash)
     }
 
     /// The directories that hold files.
@@ -123,15 +138,40 @@ impl Artifacts {
         }
     }
 
-    /// Removes a file; one that is not there is no error.
-    pub(crate) async fn remove(&self, hash: &ArtifactHash) -> Result<(), Error> {
-        let path = self.path(hash);
-        match fs::remove_file(&path).await {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Error::io("remove", path)(error))
+    /// Removes a file that nothing needs, unless somebody has asked for it since `leaving` began
+    /// or, where that is given, since `before`: by another coordinator, perhaps. One that is not
+    /// there is no error. Returns whether it is gone now.
+    pub(crate) async fn remove(
+        &self,
+        leaving: Leaving,
+        before: Option<SystemTime>,
+    ) -> Result<bool, Error> {
+        let path = self.path(&leaving.hash);
+        let aside = self.incoming().join(format!("leaving-{}", leaving.hash));
+        let gone = leaving.finish(|| {
+            if let Some(before) = before {
+                let modified = std::fs::metadata(&path).and_then(|found| found.modified());
+                if modified.is_ok_and(|modified| modified >= before) {
+                    return Ok(false);
+                }
             }
-            _ => Ok(()),
+            // Only the name here, because claims wait; a large file takes its time.
+            match std::fs::rename(&path, &aside) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    Err(Error::io("remove", path)(error))
+                }
+                _ => Ok(true),
+            }
+        })?;
+        if gone {
+            match fs::remove_file(&aside).await {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Error::io("remove", aside)(error));
+                }
+                _ => {}
+            }
         }
+        Ok(gone)
     }
 
     /// Begins to receive a file.
@@ -170,4 +210,60 @@ async fn blocking<T: Send + 'static>(
         path: PathBuf::new(),
         source: std::io::Error::other(error),
     })?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn stored(home: &Path, content: &[u8]) -> (Artifacts, ArtifactHash) {
+        let artifacts = Artifacts::open(home).unwrap();
+        let hash = ArtifactHash::of(content);
+        let path = artifacts.path(&hash);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+        (artifacts, hash)
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_held_does_not_leave() {
+        let home = tempfile::tempdir().unwrap();
+        let (artifacts, hash) = stored(home.path(), b"held");
+        let held = [artifacts.hold(&hash).unwrap(), artifacts.hold(&hash).unwrap()];
+        for one in held {
+            assert!(artifacts.leaving(&hash).is_none());
+            drop(one);
+        }
+        let leaving = artifacts.leaving(&hash).unwrap();
+        assert!(artifacts.remove(leaving, None).await.unwrap());
+        assert_eq!(artifacts.size(&hash).unwrap(), None);
+        assert_eq!(std::fs::read_dir(artifacts.incoming()).unwrap().count(), 0);
+        assert!(artifacts.hold(&hash).unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_asked_for_while_it_leaves_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let (artifacts, hash) = stored(home.path(), b"wanted");
+        let leaving = artifacts.leaving(&hash).unwrap();
+        assert!(artifacts.leaving(&hash).is_none(), "it leaves once");
+        assert_eq!(artifacts.claim(&hash).unwrap(), Some(6));
+        assert!(!artifacts.remove(leaving, None).await.unwrap());
+        assert_eq!(artifacts.size(&hash).unwrap(), Some(6));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_another_coordinator_claimed_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let (artifacts, hash) = stored(home.path(), b"elsewhere");
+        let before = SystemTime::now() + Duration::from_secs(1);
+        let leaving = artifacts.leaving(&hash).unwrap();
+        let other = Artifacts { root: artifacts.root.clone(), claims: Claims::default() };
+        std::thread::sleep(Duration::from_millis(1100));
+        other.claim(&hash).unwrap();
+        assert!(!artifacts.remove(leaving, Some(before)).await.unwrap());
+        assert_eq!(artifacts.size(&hash).unwrap(), Some(9));
+    }
 }

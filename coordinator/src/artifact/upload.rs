@@ -7,6 +7,7 @@ use tokio::fs::{self, File};
 use tokio::io::AsyncWriteExt;
 
 use super::CHUNK;
+use super::claim::Held;
 use super::error::Error;
 use super::store::Artifacts;
 
@@ -18,9 +19,15 @@ pub(crate) struct Upload {
     size: u64,
     received: u64,
     hasher: blake3::Hasher,
-    /// Where the bytes go; `None` when the file was here before, so that only the sender's claim
-    /// is checked.
-    target: Option<(File, tempfile::TempPath)>,
+    target: Target,
+}
+
+/// Where the bytes go.
+#[derive(Debug)]
+enum Target {
+    New(File, tempfile::TempPath),
+    /// The file was here before and stays until the end, so that only the sender's claim is checked.
+    Here(#[expect(dead_code, reason = "held for its drop")] Held),
 }
 
 impl Upload {
@@ -29,14 +36,14 @@ impl Upload {
         hash: ArtifactHash,
         size: u64,
     ) -> Result<Upload, Error> {
-        let target = if artifacts.claim(&hash)?.is_some() {
-            None
+        let target = if let Some(held) = artifacts.hold(&hash)? {
+            Target::Here(held)
         } else {
             let incoming = artifacts.incoming();
             let (file, path) = tempfile::NamedTempFile::new_in(&incoming)
                 .map_err(Error::io("create a file in", &incoming))?
                 .into_parts();
-            Some((File::from_std(file), path))
+            Target::New(File::from_std(file), path)
         };
         let hasher = blake3::Hasher::new();
         Ok(Upload { artifacts, hash, size, received: 0, hasher, target })
@@ -52,7 +59,7 @@ impl Upload {
             return Err(Error::SizeMismatch { expected: self.size, found: self.received });
         }
         self.hasher.update(chunk);
-        if let Some((file, path)) = &mut self.target {
+        if let Target::New(file, path) = &mut self.target {
             file.write_all(chunk).await.map_err(Error::io("write", path.to_path_buf()))?;
         }
         Ok(())
@@ -68,7 +75,7 @@ impl Upload {
         if found != self.hash {
             return Err(Error::HashMismatch { expected: self.hash, found });
         }
-        let Some((mut file, temporary)) = self.target else { return Ok(true) };
+        let Target::New(mut file, temporary) = self.target else { return Ok(true) };
         // tokio's file hands writes to another thread: flushed is not yet synced.
         file.flush().await.map_err(Error::io("write", temporary.to_path_buf()))?;
         file.sync_all().await.map_err(Error::io("sync", temporary.to_path_buf()))?;
@@ -116,7 +123,8 @@ mod tests {
         }
         assert_eq!(artifacts.size(&hash).unwrap(), Some(5));
         assert_eq!(unfinished(&artifacts), 0);
-        artifacts.remove(&hash).await.unwrap();
+        let leaving = artifacts.leaving(&hash).unwrap();
+        assert!(artifacts.remove(leaving, None).await.unwrap());
         assert!(matches!(artifacts.read(&hash).await, Err(Error::Unknown(_))));
     }
 
