@@ -21,6 +21,7 @@ mod query;
 mod spec_file;
 mod status;
 mod stop;
+mod storage;
 mod train_dir;
 mod trainer;
 mod upload;

@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex};
 
 use common::{DATA, SPEC, Server, new_id, submission, succeeded};
 use deptune_coordinator::DATABASE_FILE;
-use deptune_coordinator::upkeep::{Error, Finding, Grade, MANIFEST_FILE, backup, examine, restore};
+use deptune_coordinator::upkeep::{
+    Error, Finding, Grade, MANIFEST_FILE, Place, backup, examine, restore,
+};
 use deptune_proto::v1;
 use deptune_sweep::id::ArtifactHash;
 use tempfile::TempDir;
@@ -148,6 +150,90 @@ async fn a_second_backup_takes_only_what_is_new_and_a_bad_one_is_not_restored() 
     assert!(!target("e").join(MANIFEST_FILE).exists());
 }
 
+#[tokio::test]
+async fn a_damaged_file_that_nothing_needs_is_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path()).await;
+    server.submit().await;
+    server.upload(b"nobody's", "data").await.unwrap();
+    server.stop().await;
+    let (home, database) = home(&directory);
+    let to = directory.path().join("backup");
+    let path = artifact(&home, b"nobody's");
+    std::fs::write(&path, b"nobody'z").unwrap();
+    let made = backup(&home, &database, &to).await.unwrap();
+    assert_eq!((made.copied_files, made.damaged), (1, vec![path]));
+    assert!(!artifact(&to, b"nobody's").exists());
+    // Nor does one in the backup keep it from being restored.
+    let path = artifact(&to, b"nobody's");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, b"nobody'z").unwrap();
+    let restored = directory.path().join("restored");
+    restore(&to, &restored).await.unwrap();
+    assert!(artifact(&restored, DATA).exists() && !artifact(&restored, b"nobody's").exists());
+}
+
+#[tokio::test]
+async fn what_lies_where_a_backup_is_restored_is_not_trusted() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path()).await;
+    server.submit().await;
+    work(&server, &Acknowledged::default(), 1).await;
+    server.stop().await;
+    let (home, database) = home(&directory);
+    let to = directory.path().join("backup");
+    let logs = home.join("logs/1");
+    std::fs::create_dir_all(&logs).unwrap();
+    std::fs::write(logs.join("0-1.log"), "of the one attempt").unwrap();
+    std::fs::write(logs.join("0-2.log"), "of an attempt after the backup's moment").unwrap();
+    backup(&home, &database, &to).await.unwrap();
+
+    let restored = directory.path().join("restored");
+    // As many bytes as the right ones.
+    let other = vec![b'x'; DATA.len()];
+    let path = artifact(&restored, DATA);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, other).unwrap();
+    std::fs::create_dir_all(restored.join("logs/1")).unwrap();
+    std::fs::write(restored.join("logs/1/1-1.log"), "of something else").unwrap();
+    restore(&to, &restored).await.unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), DATA);
+    let names = |path: &Path| {
+        let mut names: Vec<_> = std::fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&restored.join("logs/1")), ["0-1.log"]);
+    let aside = names(&restored).into_iter().find(|name| name.starts_with("logs.before-restore"));
+    assert_eq!(names(&restored.join(aside.unwrap()).join("1")), ["1-1.log"]);
+}
+
+#[tokio::test]
+async fn only_logs_that_have_grown_are_copied_again() {
+    use std::os::unix::fs::MetadataExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path()).await;
+    server.submit().await;
+    server.stop().await;
+    let (home, database) = home(&directory);
+    let to = directory.path().join("backup");
+    std::fs::create_dir_all(home.join("logs/1")).unwrap();
+    for name in ["logs/1/0-1.log", "logs/1/1-1.log"] {
+        std::fs::write(home.join(name), "said").unwrap();
+    }
+    backup(&home, &database, &to).await.unwrap();
+    let inode = |name: &str| std::fs::metadata(to.join(name)).unwrap().ino();
+    let before = ["logs/1/0-1.log", "logs/1/1-1.log"].map(inode);
+    std::fs::write(home.join("logs/1/1-1.log"), "said more").unwrap();
+    backup(&home, &database, &to).await.unwrap();
+    let after = ["logs/1/0-1.log", "logs/1/1-1.log"].map(inode);
+    assert_eq!(before[0], after[0], "it was copied again");
+    assert_eq!(std::fs::read(to.join("logs/1/1-1.log")).unwrap(), b"said more");
+}
+
 fn artifact(home: &Path, content: &[u8]) -> PathBuf {
     let hash = ArtifactHash::of(content);
     let (head, tail) = hash.as_str().split_at(2);
@@ -165,19 +251,19 @@ async fn the_doctor_finds_what_is_wrong_and_nothing_else() {
     server.submit().await;
     work(&server, &Acknowledged::default(), 1).await;
     let (home, database) = home(&directory);
-    let well = examine(&home, &database, true).await.unwrap();
+    let well = examine(&home, &Place::File(database.clone()), true).await.unwrap();
     assert_eq!(wrong(&well), Vec::<&str>::new());
     assert!(well.iter().all(|finding| finding.grade == Grade::Well || !finding.advice.is_empty()));
     server.stop().await;
 
     std::fs::remove_file(artifact(&home, DATA)).unwrap();
     std::fs::write(artifact(&home, ADAPTER), b"adaptes").unwrap();
-    let found = examine(&home, &database, false).await.unwrap();
+    let found = examine(&home, &Place::File(database.clone()), false).await.unwrap();
     assert!(
         matches!(wrong(&found)[..], [one] if one.contains("sweep 1 (train.jsonl)")),
         "{found:?}"
     );
-    let found = examine(&home, &database, true).await.unwrap();
+    let found = examine(&home, &Place::File(database.clone()), true).await.unwrap();
     assert!(wrong(&found).iter().any(|what| what.contains("is damaged")), "{found:?}");
 
     // A page in the middle of the database.
@@ -185,6 +271,6 @@ async fn the_doctor_finds_what_is_wrong_and_nothing_else() {
     let middle = bytes.len() / 2 / 4096 * 4096;
     bytes[middle..middle + 4096].fill(0x5a);
     std::fs::write(&database, bytes).unwrap();
-    let found = examine(&home, &database, false).await.unwrap();
+    let found = examine(&home, &Place::File(database.clone()), false).await.unwrap();
     assert!(wrong(&found).iter().any(|what| what.contains("database")), "{found:?}");
 }

@@ -2,18 +2,18 @@
 
 use std::path::PathBuf;
 
-use deptune_coordinator::DATABASE_FILE;
-use deptune_coordinator::upkeep;
+use deptune_coordinator::upkeep::{self, Place};
 
 use crate::args::Globals;
 use crate::output::error::{Error, Exit};
 use crate::output::number;
-use crate::{output, paths};
+use crate::{output, paths, storage};
 
 /// Backs up the database and the files of the data directory on this machine
 ///
 /// The coordinator may run meanwhile: the copy is the database as of one moment, with every file
 /// that it names. The same directory again takes only what is new. The token is not part of it.
+/// Results in Postgres are not copied.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   deptune backup /mnt/backup/sweeps
@@ -30,8 +30,26 @@ pub(crate) struct Args {
 /// Makes a backup.
 pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let dir = paths::data_dir(globals)?;
-    let database = args.database.clone().unwrap_or_else(|| dir.join(DATABASE_FILE));
+    let database = match storage::of(&dir, args.database.clone())? {
+        Place::File(file) => file,
+        Place::Postgres(address) => {
+            return Err(Error::Usage {
+                what: format!("the results are in {address}, which 'deptune backup' does not copy"),
+                hint:
+                    "copy the directories 'artifacts' and 'logs' of the data directory, then the \
+                       database with pg_dump, then the directories again (docs/postgres.md); \
+                       --database FILE backs up a file"
+                        .to_owned(),
+            });
+        }
+    };
     let made = upkeep::backup(&dir, &database, &args.to).await.map_err(failure)?;
+    for path in &made.damaged {
+        output::say(&format!(
+            "left out {}: its content has another hash, and nothing needs it",
+            path.display()
+        ));
+    }
     if globals.json {
         output::json_line(
             &serde_json::to_value(&made).map_err(crate::bench::broken("the result"))?,

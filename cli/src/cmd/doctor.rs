@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use deptune_coordinator::upkeep::{self, Finding, Grade};
-use deptune_coordinator::{ADDRESS_FILE, DATABASE_FILE};
+use deptune_coordinator::ADDRESS_FILE;
+use deptune_coordinator::upkeep::{self, Finding, Grade, Place};
 use serde_json::json;
 
 use super::backup::failure;
@@ -11,12 +11,13 @@ use crate::args::Globals;
 use crate::client::Client;
 use crate::output::error::{Error, Exit};
 use crate::output::table::{Left, Table};
-use crate::{output, paths, trainer};
+use crate::{output, paths, storage, trainer};
 
 /// Looks whether this machine and the data directory on it are well, and says what to do
 ///
 /// The program, the trainer, the coordinator's address, free space, the database (every page and
-/// reference), its schema, sweeps and trials that are stuck, files that are missing. Nothing is
+/// reference, or that Postgres answers), its schema, sweeps and trials that are stuck, files that are
+/// missing. Nothing is
 /// changed, and a coordinator may run meanwhile. The exit code is 1 if something is wrong.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
@@ -34,9 +35,9 @@ pub(crate) struct Args {
 /// Looks at everything.
 pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let dir = paths::data_dir(globals)?;
-    let database = args.database.clone().unwrap_or_else(|| dir.join(DATABASE_FILE));
+    let database = storage::of(&dir, args.database.clone())?;
     let mut findings = vec![platform(), trainer_program(), coordinator(globals, &dir).await];
-    if database.is_file() {
+    if !matches!(&database, Place::File(file) if !file.is_file()) {
         findings.extend(upkeep::examine(&dir, &database, args.deep).await.map_err(failure)?);
     } else {
         let what = format!("there is no database in {}", dir.display());

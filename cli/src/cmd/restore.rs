@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use deptune_coordinator::upkeep;
+use deptune_coordinator::{DATABASE_FILE, upkeep};
 
 use super::backup::failure;
 use crate::args::Globals;
 use crate::output::error::{Error, Exit};
 use crate::output::number;
-use crate::{output, paths};
+use crate::{output, paths, storage};
 
 /// Restores a backup into a data directory without a database
 ///
@@ -31,8 +31,14 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
         let value = serde_json::to_value(&manifest);
         output::json_line(&value.map_err(crate::bench::broken("the result"))?)?;
     } else {
+        // With the variable set, 'serve' alone would not look at the file.
+        let file = dir.join(DATABASE_FILE);
+        let serve = match storage::is_postgres() {
+            true => format!("deptune serve --database {}", file.display()),
+            false => "deptune serve".to_owned(),
+        };
         output::say(&format!(
-            "restored {} sweeps and {} outcomes of {} to {}; 'deptune serve' goes on there",
+            "restored {} sweeps and {} outcomes of {} to {}; '{serve}' goes on there",
             number::whole(manifest.sweeps),
             number::whole(manifest.outcomes),
             manifest.made,

@@ -4,15 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use deptune_coordinator::store::Address;
-use deptune_coordinator::{Options, Storage};
+use deptune_coordinator::Options;
 
 use crate::args::Globals;
 use crate::local::{Coordinator, listen_address};
 use crate::logging::{self, Talk};
 use crate::output::error::{Error, Exit};
 use crate::output::say;
-use crate::{duration, paths, stop};
+use crate::{duration, paths, stop, storage};
 
 /// Runs a coordinator
 ///
@@ -56,7 +55,7 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
     logging::start(Talk::Service, globals.verbose, globals.color.on_stderr(), None)?;
     let stop = stop::on_signal("stopping")?;
     let mut options = Options::new(args.listen, paths::data_dir(globals)?);
-    options.storage = storage(args.database, args.store)?;
+    options.storage = storage::chosen(args.database, args.store)?;
     options.advertise = args.advertise;
     options.insecure = args.insecure;
     options.keep_unused = args.keep_unused;
@@ -89,45 +88,6 @@ fn keep_unused(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-/// The variable with the address of a Postgres database, password included.
-const DATABASE_URL: &str = "DATABASE_URL";
-
-/// Where the results are to be kept.
-fn storage(file: Option<PathBuf>, url: Option<String>) -> Result<Storage, Error> {
-    let unusable = |what: String, hint: &str| Error::Usage { what, hint: hint.to_owned() };
-    if let Some(url) = url {
-        // Everybody on this machine can read the arguments of a program.
-        if has_password(&url) {
-            return Err(unusable(
-                "--store holds a password, which everybody on this machine can see".to_owned(),
-                "give the address in the variable DATABASE_URL, or leave the password to \
-                 PGPASSWORD or ~/.pgpass",
-            ));
-        }
-        let address: Address = url.parse().map_err(|error| {
-            unusable(format!("--store: {error}"), "--database FILE keeps the results in a file")
-        })?;
-        return Ok(Storage::Postgres(address));
-    }
-    let url = std::env::var(DATABASE_URL).unwrap_or_default();
-    if file.is_some() || url.is_empty() {
-        return Ok(Storage::File(file));
-    }
-    let address: Address = url.parse().map_err(|error| {
-        let hint = "unset it, or give --database FILE, to keep the results in a file";
-        unusable(format!("{DATABASE_URL}: {error}"), hint)
-    })?;
-    Ok(Storage::Postgres(address))
-}
-
-/// Whether the part before the host names a password.
-fn has_password(url: &str) -> bool {
-    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = authority.split('/').next().unwrap_or_default();
-    let user = authority.rsplit_once('@').map(|(user, _)| user);
-    user.is_some_and(|user| user.contains(':')) || url.contains("password=")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,16 +97,6 @@ mod tests {
         assert_eq!(keep_unused("1h"), Ok(LEAST_KEPT));
         for text in ["0s", "59m", "soon"] {
             assert!(keep_unused(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn passwords_are_seen_in_addresses() {
-        for url in ["postgres://a:b@c/d", "postgres://a:@c:5/d", "postgres://c/d?password=b"] {
-            assert!(has_password(url), "{url}");
-        }
-        for url in ["postgres://a@c:5432/d", "postgres://c:5432/d", "postgres:///d?host=/run"] {
-            assert!(!has_password(url), "{url}");
         }
     }
 }

@@ -29,6 +29,12 @@ pub(super) fn belongs(data_dir: &Path, database: &str) -> io::Result<bool> {
     }
 }
 
+/// The database that the files of the data directory belong to, if it says so.
+pub(crate) fn database_of(data_dir: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(data_dir.join(FILE)).ok()?;
+    Some(text.trim_end().to_owned())
+}
+
 /// The database's name; relative where it lies in the directory, which may be moved with it.
 fn name(data_dir: &Path, database: &str) -> io::Result<String> {
     if database.contains("://") {

@@ -29,6 +29,7 @@ use crate::store::{
 };
 
 pub use address_file::{ADDRESS_FILE, AddressFile};
+pub(crate) use belonging::database_of;
 pub use options::{Options, Storage};
 use service::{Leave, Service};
 

@@ -11,7 +11,7 @@ use deptune_sweep::id::ArtifactHash;
 use serde::{Deserialize, Serialize};
 
 use super::database::{Database, Reference};
-use super::files::{self, Copied};
+use super::files::{self, Copied, Trust};
 use super::{Error, at};
 use crate::server::DATABASE_FILE;
 
@@ -49,6 +49,8 @@ pub struct Backup {
     pub copied_files: u64,
     /// Their bytes.
     pub copied_bytes: u64,
+    /// Files that were left out because they are damaged; nothing needs them.
+    pub damaged: Vec<PathBuf>,
 }
 
 /// Backs up the database and the files of a data directory into `to`, which may hold an earlier
@@ -64,15 +66,17 @@ pub async fn backup(data_dir: &Path, database: &Path, to: &Path) -> Result<Backu
         copy_files(data_dir, to, &mut copied).await?;
         let copy = to.join(format!("{DATABASE_FILE}.new"));
         remove(&copy)?;
-        let mut source = Database::open(database).await?;
-        source.copy_to(&copy).await?;
-        source.close().await?;
+        Database::open(database).await?.copy_to(&copy).await?;
         copy_files(data_dir, to, &mut copied).await?;
 
         let mut made = Database::open(&copy).await?;
         made.check().await?;
         let references = made.references().await?;
         match first_missing(to, &references) {
+            Some(Reference { hash, .. }) if copied.damaged.contains_key(hash) => {
+                let path = copied.damaged.get(hash).cloned().unwrap_or_default();
+                return Err(Error::Damaged { path });
+            }
             Some(_) if tried < TRIES => {
                 made.close().await?;
                 tried += 1;
@@ -85,8 +89,9 @@ pub async fn backup(data_dir: &Path, database: &Path, to: &Path) -> Result<Backu
                 let distinct: BTreeSet<_> = references.iter().map(|one| &one.hash).collect();
                 let artifacts = distinct.len() as u64;
                 let manifest = finish(made, &copy, to, artifacts).await?;
-                let Copied { files, bytes } = copied;
-                return Ok(Backup { manifest, copied_files: files, copied_bytes: bytes });
+                let Copied { files, bytes, damaged } = copied;
+                let damaged = damaged.into_values().collect();
+                return Ok(Backup { manifest, copied_files: files, copied_bytes: bytes, damaged });
             }
         }
     }
@@ -127,13 +132,16 @@ async fn finish(
 async fn copy_files(data_dir: &Path, to: &Path, copied: &mut Copied) -> Result<(), Error> {
     let (from, to) = (data_dir.to_owned(), to.to_owned());
     let copying = move || {
-        let copied = files::copy_artifacts(&from.join("artifacts"), &to.join("artifacts"))?;
-        files::copy_tree(&from.join("logs"), &to.join("logs"))?;
+        let (artifacts, logs) = ("artifacts", "logs");
+        let copied =
+            files::copy_artifacts(&from.join(artifacts), &to.join(artifacts), Trust::Size)?;
+        files::copy_logs(&from.join(logs), &to.join(logs), |_| true)?;
         Ok::<_, Error>(copied)
     };
     let now = tokio::task::spawn_blocking(copying).await.map_err(Error::Died)??;
     copied.files += now.files;
     copied.bytes += now.bytes;
+    copied.damaged = now.damaged;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::database::Database;
-use super::{Error, at, files};
+use super::{Error, Place, at, files};
 use crate::server::TOKEN_FILE;
 
 /// Free bytes below which the coordinator takes no more files.
@@ -65,10 +65,27 @@ impl Finding {
 ///
 /// # Errors
 /// Only when the directory cannot be listed.
-pub async fn examine(data_dir: &Path, database: &Path, deep: bool) -> Result<Vec<Finding>, Error> {
-    let mut findings = vec![secrecy(data_dir), space(data_dir), wal(database)];
+pub async fn examine(data_dir: &Path, database: &Place, deep: bool) -> Result<Vec<Finding>, Error> {
+    let mut findings = vec![secrecy(data_dir), space(data_dir)];
+    match database {
+        Place::File(file) => findings.push(wal(file)),
+        Place::Postgres(address) if !address.is_local() => {
+            findings.push(Finding::notable(
+                format!("{address} was not looked at: the way to it would not be encrypted"),
+                "look on the machine of the database, or forward its port with ssh",
+            ));
+            return Ok(findings);
+        }
+        Place::Postgres(_) => {}
+    }
     match look(data_dir, database, deep).await {
         Ok(found) => findings.extend(found),
+        Err(error @ Error::Database { .. }) if matches!(database, Place::Postgres(_)) => {
+            findings.push(Finding::wrong(
+                chain(&error),
+                "see that Postgres runs, and that DATABASE_URL or PGPASSWORD opens it",
+            ));
+        }
         Err(error @ (Error::Corrupt { .. } | Error::Database { .. })) => {
             findings.push(Finding::wrong(
                 chain(&error),
@@ -81,12 +98,23 @@ pub async fn examine(data_dir: &Path, database: &Path, deep: bool) -> Result<Vec
     Ok(findings)
 }
 
-async fn look(data_dir: &Path, path: &Path, deep: bool) -> Result<Vec<Finding>, Error> {
+async fn look(data_dir: &Path, place: &Place, deep: bool) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
-    let mut database = Database::open(path).await?;
+    let mut database = match place {
+        Place::File(path) => Database::open(path).await?,
+        Place::Postgres(address) => Database::connect(address).await?,
+    };
     database.check().await?;
-    findings.push(Finding::well("the database's pages, indexes and references are sound"));
-    findings.push(schema(&mut database).await?);
+    findings.push(match place {
+        Place::File(_) => Finding::well("the database's pages, indexes and references are sound"),
+        Place::Postgres(address) => Finding::well(format!("{address} answers")),
+    });
+    let (schema, is_latest) = schema(&mut database, place).await?;
+    findings.push(schema);
+    if is_latest && let Place::Postgres(_) = place {
+        findings.push(lead(&mut database).await?);
+    }
+    findings.push(agreement(&mut database).await?);
     findings.extend(stuck(&mut database).await?);
     findings.extend(artifacts(data_dir, &mut database, deep).await?);
     database.close().await?;
@@ -152,10 +180,15 @@ fn wal(database: &Path) -> Finding {
     Finding::well(format!("the database's write-ahead log has {} KiB", bytes >> 10))
 }
 
-async fn schema(database: &mut Database) -> Result<Finding, Error> {
-    let known = sqlx::migrate!("../migrations/sqlite").iter().map(|one| one.version).max();
+/// What there is to say about the schema's version, and whether it is the one of this program.
+async fn schema(database: &mut Database, place: &Place) -> Result<(Finding, bool), Error> {
+    let migrations = match place {
+        Place::File(_) => sqlx::migrate!("../migrations/sqlite"),
+        Place::Postgres(_) => sqlx::migrate!("../migrations/postgres"),
+    };
+    let known = migrations.iter().map(|one| one.version).max();
     let (found, known) = (database.schema().await?, known.unwrap_or(0));
-    Ok(if found > known {
+    let finding = if found > known {
         Finding::wrong(
             format!("the database has schema {found}, this version knows {known}"),
             "use the version of deptune that wrote it, or a later one",
@@ -163,11 +196,43 @@ async fn schema(database: &mut Database) -> Result<Finding, Error> {
     } else if found < known {
         Finding::notable(
             format!("the database has schema {found}, this version brings it to {known}"),
-            "back it up with 'deptune backup' before the next start",
+            "back it up before the next start",
         )
     } else {
         Finding::well(format!("the database has this version's schema, {known}"))
+    };
+    Ok((finding, found == known))
+}
+
+/// Who leads in Postgres.
+async fn lead(database: &mut Database) -> Result<Finding, Error> {
+    Ok(match database.leader().await? {
+        Some((address, true)) => Finding::well(format!("the coordinator at {address} leads")),
+        Some((address, false)) => Finding::notable(
+            format!("no coordinator leads; the last one was at {address}"),
+            "start one with 'deptune serve'",
+        ),
+        None => Finding::notable("no coordinator ever led", "start one with 'deptune serve'"),
     })
+}
+
+/// Whether trials and their outcomes say the same.
+async fn agreement(database: &mut Database) -> Result<Finding, Error> {
+    let broken = database
+        .count(
+            "select count(*) from trials t
+             left join outcomes o on o.sweep = t.sweep and o.trial_index = t.trial_index
+             where (t.phase = 'ended') <> (o.outcome is not null)
+                 or coalesce(t.outcome, '') <> coalesce(o.outcome, '')",
+        )
+        .await?;
+    if broken > 0 {
+        return Ok(Finding::wrong(
+            format!("{broken} trials disagree with their outcomes"),
+            "stop the coordinator, keep a copy of the database, and restore a backup",
+        ));
+    }
+    Ok(Finding::well("every ended trial has its outcome, and no other has one"))
 }
 
 async fn stuck(database: &mut Database) -> Result<Vec<Finding>, Error> {

@@ -1,21 +1,35 @@
 //! Copying files by hash, and other files as they are.
 
-use std::fs::{self, File};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use deptune_sweep::id::ArtifactHash;
 
+use super::database::Attempt;
 use super::{Error, at};
 
 /// Bytes copied at a time.
 const CHUNK: usize = 1 << 20;
 
 /// What was copied.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Copied {
     pub(super) files: u64,
     pub(super) bytes: u64,
+    /// Not copied: their content has another hash.
+    pub(super) damaged: BTreeMap<ArtifactHash, PathBuf>,
+}
+
+/// When a file that is there already counts as the one that would be copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// By its size: its content was checked when it was put there.
+    Size,
+    /// By its content: nobody knows who put it there.
+    Content,
 }
 
 /// Where the artifact with this hash lies below an artifact directory.
@@ -56,15 +70,17 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(paths)
 }
 
-/// Copies the artifacts that `to` lacks. One that is removed meanwhile is left out.
+/// Copies the artifacts that `to` lacks. One that is removed meanwhile is left out, and so is one
+/// that is damaged.
 ///
 /// # Errors
-/// When one is damaged, or the file system refuses.
-pub(super) fn copy_artifacts(from: &Path, to: &Path) -> Result<Copied, Error> {
+/// When the file system refuses.
+pub(super) fn copy_artifacts(from: &Path, to: &Path, trust: Trust) -> Result<Copied, Error> {
     let mut copied = Copied::default();
     for (hash, size) in artifacts(from)? {
         let (source, target) = (place(from, &hash), place(to, &hash));
-        if target.is_file() {
+        let there = fs::metadata(&target).is_ok_and(|found| found.is_file() && found.len() == size);
+        if there && (trust == Trust::Size || self::hash(&target)? == hash) {
             continue;
         }
         match copy(&source, &target)? {
@@ -75,23 +91,55 @@ pub(super) fn copy_artifacts(from: &Path, to: &Path) -> Result<Copied, Error> {
             }
             Some(_) => {
                 fs::remove_file(&target).map_err(at("remove", &target))?;
-                return Err(Error::Damaged { path: source });
+                copied.damaged.insert(hash, source);
             }
         }
     }
     Ok(copied)
 }
 
-/// Copies all files below a directory that differ in size.
-pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<(), Error> {
-    for source in entries(from)? {
-        let Some(name) = source.file_name() else { continue };
-        let target = to.join(name);
-        if source.is_dir() {
-            copy_tree(&source, &target)?;
-        } else {
-            copy(&source, &target)?;
+/// Copies the logs of the attempts that `wanted` names, where they differ in size or time.
+pub(super) fn copy_logs(
+    from: &Path,
+    to: &Path,
+    wanted: impl Fn(Attempt) -> bool,
+) -> Result<(), Error> {
+    for directory in entries(from)? {
+        let Some(sweep) = number(directory.file_name()) else { continue };
+        if !directory.is_dir() {
+            continue;
         }
+        for source in entries(&directory)? {
+            let name = source.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+            let Some((trial, epoch)) = name.split_once('-') else { continue };
+            let (Ok(trial), Ok(epoch)) = (trial.parse(), epoch.parse()) else { continue };
+            if wanted((sweep, trial, epoch)) {
+                let file = source.file_name().unwrap_or_default();
+                copy_changed(&source, &to.join(sweep.to_string()).join(file))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn number(name: Option<&OsStr>) -> Option<u64> {
+    name?.to_str()?.parse().ok()
+}
+
+/// Copies a file with its time, unless the target has its size and time already.
+fn copy_changed(source: &Path, target: &Path) -> Result<(), Error> {
+    // The time first: what is written while this copies makes a difference next time.
+    let Ok(found) = fs::metadata(source) else { return Ok(()) };
+    let modified = found.modified().map_err(at("read", source))?;
+    let same = |there: Metadata| {
+        there.len() == found.len() && there.modified().is_ok_and(|time| time == modified)
+    };
+    if fs::metadata(target).is_ok_and(same) {
+        return Ok(());
+    }
+    if copy(source, target)?.is_some() {
+        let file = File::options().append(true).open(target).map_err(at("open", target))?;
+        file.set_modified(modified).map_err(at("date", target))?;
     }
     Ok(())
 }

@@ -13,9 +13,27 @@ pub use examine::{Finding, Grade, examine, free_bytes};
 pub use restore::restore;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use deptune_sweep::id::ArtifactHash;
+
+use crate::store::Address;
+
+/// Where results are.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// In a SQLite file.
+    File(PathBuf),
+    /// In a Postgres database.
+    Postgres(Address),
+}
+
+/// The database that the files of a data directory belong to, as far as a coordinator has said so
+/// there: the address of Postgres without its password, or a path.
+#[must_use]
+pub fn database_of(data_dir: &Path) -> Option<String> {
+    crate::server::database_of(data_dir)
+}
 
 /// Why a backup was not made or restored, or a directory not looked at.
 #[derive(Debug, thiserror::Error)]
@@ -27,12 +45,12 @@ pub enum Error {
         path: PathBuf,
     },
     /// The database refused.
-    #[error("cannot {what} the database {path}")]
+    #[error("cannot {what} the database {database}")]
     Database {
         /// What was tried.
         what: &'static str,
-        /// Which.
-        path: PathBuf,
+        /// Which: a path, or the address of Postgres without its password.
+        database: String,
         /// Why not.
         #[source]
         source: sqlx::Error,

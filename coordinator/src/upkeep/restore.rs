@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::backup::{MANIFEST_FILE, Manifest, first_missing};
 use super::database::Database;
+use super::files::{Copied, Trust};
 use super::{Error, at, files};
 use crate::server::DATABASE_FILE;
 
@@ -25,6 +26,7 @@ pub async fn restore(from: &Path, data_dir: &Path) -> Result<Manifest, Error> {
 
     let mut source = Database::open(&from.join(DATABASE_FILE)).await?;
     let references = source.references().await?;
+    let attempts = source.attempts().await?;
     source.close().await?;
     if let Some(missing) = first_missing(from, &references) {
         let (hash, used_by) = (missing.hash.clone(), missing.used_by.clone());
@@ -32,8 +34,21 @@ pub async fn restore(from: &Path, data_dir: &Path) -> Result<Manifest, Error> {
     }
     let (from, to, expected) = (from.to_owned(), data_dir.to_owned(), manifest.database.clone());
     let copying = move || {
-        files::copy_artifacts(&from.join("artifacts"), &to.join("artifacts"))?;
-        files::copy_tree(&from.join("logs"), &to.join("logs"))?;
+        let (artifacts, logs) = ("artifacts", "logs");
+        let Copied { damaged, .. } =
+            files::copy_artifacts(&from.join(artifacts), &to.join(artifacts), Trust::Content)?;
+        for one in &references {
+            if let Some(path) = damaged.get(&one.hash) {
+                return Err(Error::Damaged { path: path.clone() });
+            }
+        }
+        for path in damaged.values() {
+            tracing::warn!(path = %path.display(), "damaged and left out; nothing needs it");
+        }
+        set_aside(&to, logs)?;
+        // An epoch that the database does not know is given to another attempt after this, which
+        // must not find the text of one that was lost.
+        files::copy_logs(&from.join(logs), &to.join(logs), |one| attempts.contains(&one))?;
         // The database last: with it the directory counts as a coordinator's.
         let target = to.join(DATABASE_FILE);
         let found = files::copy(&from.join(DATABASE_FILE), &target)?;
@@ -48,6 +63,17 @@ pub async fn restore(from: &Path, data_dir: &Path) -> Result<Manifest, Error> {
     restored.check().await?;
     restored.close().await?;
     Ok(manifest)
+}
+
+/// Renames a directory that is not part of the backup, so that nothing of it is mixed with that.
+fn set_aside(directory: &Path, name: &str) -> Result<(), Error> {
+    let path = directory.join(name);
+    if !path.exists() {
+        return Ok(());
+    }
+    let time = jiff::Timestamp::now().as_second();
+    let aside = directory.join(format!("{name}.before-restore-{time}"));
+    std::fs::rename(&path, &aside).map_err(at("set aside", &path))
 }
 
 fn manifest(from: &Path) -> Result<Manifest, Error> {

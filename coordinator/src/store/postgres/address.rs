@@ -47,6 +47,11 @@ impl Address {
         (*self.options).clone()
     }
 
+    /// A session that only reads, slowly if need be.
+    pub(crate) fn reading(&self) -> PgConnectOptions {
+        super::open::bounded(self, "10min").options([("default_transaction_read_only", "on")])
+    }
+
     /// Whether the way to the database stays on this machine.
     #[must_use]
     pub fn is_local(&self) -> bool {
