@@ -219,6 +219,15 @@ pub enum QueryError {
         /// What does not end.
         what: &'static str,
     },
+    /// A value is too large to be answered.
+    #[error(
+        "a value has more than {limit} bytes, which is all that it may have in a row of as many \
+         columns; ask for less, as in substr(VALUE, 1, 1000)"
+    )]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
     /// It took too long.
     #[error("the statement was stopped after {seconds} seconds")]
     Timeout {

@@ -41,6 +41,14 @@ pub type Answer<'a, T, E> = BoxFuture<'a, Result<T, E>>;
 /// Rows in one page at most.
 pub const MAX_PAGE: u32 = 1000;
 
+/// Bytes of one row that a person's SQL may give; a value may have its column's share of them.
+const MAX_ROW: usize = 64 << 20;
+
+/// Bytes that a value may have in a row of so many columns.
+fn value_limit(columns: usize) -> usize {
+    MAX_ROW / columns.max(1)
+}
+
 /// The limit that a caller's limit means.
 fn page_limit(limit: u32) -> u32 {
     if limit == 0 { MAX_PAGE } else { limit.min(MAX_PAGE) }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::postgres::{PgColumn, PgConnectOptions, PgConnection, PgRow, PgStatement};
 use sqlx::{AssertSqlSafe, Column, Connection, Either, Error, Executor, Row, SqlSafeStr};
 use sqlx::{Statement, TypeInfo, ValueRef};
 use tokio::sync::Semaphore;
 
 use super::{Address, numeric, open};
 use crate::store::sql::trouble::{Trouble, trouble};
-use crate::store::{QueryError, QueryRows, SqlValue};
+use crate::store::{QueryError, QueryRows, SqlValue, value_limit};
 
 /// How long a statement may run.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -53,6 +53,15 @@ impl Queries {
 /// Checks that the statement begins like one that reads. That it is one, and only one, the
 /// database sees to: it prepares one statement at a time, in a transaction that cannot write.
 fn check(sql: &str) -> Result<(), QueryError> {
+    let word = first_word(sql)?;
+    if READS.iter().any(|read| read.eq_ignore_ascii_case(word)) && !sql.contains('\0') {
+        return Ok(());
+    }
+    Err(QueryError::NotARead { found: word.chars().take(32).collect() })
+}
+
+/// The first word of a statement, behind comments.
+fn first_word(sql: &str) -> Result<&str, QueryError> {
     let mut rest = sql;
     loop {
         rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ';');
@@ -69,11 +78,7 @@ fn check(sql: &str) -> Result<(), QueryError> {
         return Err(QueryError::Empty);
     }
     let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-    let word = rest.get(..end.max(1)).unwrap_or("?");
-    if READS.iter().any(|read| read.eq_ignore_ascii_case(word)) && !sql.contains('\0') {
-        return Ok(());
-    }
-    Err(QueryError::NotARead { found: word.chars().take(32).collect() })
+    Ok(rest.get(..end.max(1)).unwrap_or("?"))
 }
 
 async fn fetch(
@@ -96,7 +101,16 @@ async fn fetch(
     if parameters > 0 {
         return Err(QueryError::Parameter);
     }
-    let columns = statement.columns().iter().map(|c| c.name().to_owned()).collect();
+    let columns: Vec<String> = statement.columns().iter().map(|c| c.name().to_owned()).collect();
+    let unreadable = statement.columns().iter().find(|c| !is_readable(c.type_info().name()));
+    if let Some(column) = unreadable {
+        return Err(QueryError::Refused(unreadable_type(column)));
+    }
+    let largest = value_limit(columns.len());
+    let statement = match bounded(connection, sql, statement.columns(), largest).await {
+        Some(bounded) => bounded.map_err(refused)?,
+        None => statement,
+    };
     let mut answer = QueryRows { columns, ..QueryRows::default() };
     let mut bytes = 0;
     let mut rows = statement.query().persistent(false).fetch(connection);
@@ -105,11 +119,93 @@ async fn fetch(
             answer.truncated = true;
             break;
         }
-        let values = values(&row).map_err(QueryError::Refused)?;
+        let mut values = values(&row).map_err(QueryError::Refused)?;
+        if values.len() > answer.columns.len() && values.pop() == Some(SqlValue::Integer(1)) {
+            return Err(QueryError::TooLarge { limit: largest });
+        }
         bytes += values.iter().map(SqlValue::size).sum::<usize>();
         answer.rows.push(values);
     }
     Ok(answer)
+}
+
+/// The person's statement within one that leaves larger values out and says in a last column
+/// whether there are any, so that they do not come here at all. `None` for what cannot be put into
+/// another statement, and for what gives no columns.
+async fn bounded(
+    connection: &mut PgConnection,
+    sql: &str,
+    columns: &[PgColumn],
+    limit: usize,
+) -> Option<Result<PgStatement, Error>> {
+    let word = first_word(sql).unwrap_or_default();
+    if columns.is_empty() || ["explain", "show"].iter().any(|w| w.eq_ignore_ascii_case(word)) {
+        return None;
+    }
+    let (mut names, mut given, mut larger) = (Vec::new(), Vec::new(), Vec::new());
+    for (column, at) in columns.iter().zip(1..) {
+        let name = format!("c{at}");
+        let value = match column.type_info().name() {
+            "BYTEA" => Some(name.clone()),
+            "TEXT" | "VARCHAR" | "CHAR" | "NAME" | "UNKNOWN" => Some(format!("{name}::text")),
+            _ => None,
+        };
+        match value {
+            None => given.push(name.clone()),
+            Some(value) => {
+                given.push(format!("case when octet_length({value}) <= {limit} then {value} end"));
+                larger.push(format!("coalesce(octet_length({value}) > {limit}, false)"));
+            }
+        }
+        names.push(name);
+    }
+    larger.push("false".to_owned());
+    let (names, given, larger) = (names.join(", "), given.join(", "), larger.join(" or "));
+    // The database has taken the text for one statement by itself. What may follow that is a
+    // semicolon, and comments.
+    let whole = sql.trim_end_matches(|c: char| c.is_ascii_whitespace() || c == ';');
+    let before_comment = sql.rsplit_once(';').map(|(before, _)| before);
+    let mut failure = None;
+    for inner in std::iter::once(whole).chain(before_comment) {
+        let text = format!(
+            "select {given}, {larger} from (
+{inner}
+) as answer ({names})"
+        );
+        match connection.prepare(AssertSqlSafe(text).into_sql_str()).await {
+            Ok(statement) => return Some(Ok(statement)),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+        // A failure ends the transaction; nothing was done in it.
+        for again in ["rollback", "begin read only"] {
+            if let Err(error) = connection.execute(again).await {
+                return Some(Err(error));
+            }
+        }
+    }
+    failure.map(Err)
+}
+
+/// Whether values of this type are shown.
+fn is_readable(kind: &str) -> bool {
+    matches!(
+        kind,
+        "BOOL"
+            | "INT2"
+            | "INT4"
+            | "INT8"
+            | "FLOAT4"
+            | "FLOAT8"
+            | "NUMERIC"
+            | "BYTEA"
+            | "TEXT"
+            | "VARCHAR"
+            | "CHAR"
+            | "NAME"
+            | "UNKNOWN"
+            | "TIMESTAMPTZ"
+            | "TIMESTAMP"
+    )
 }
 
 fn values(row: &PgRow) -> Result<Vec<SqlValue>, Error> {
@@ -147,6 +243,13 @@ fn time(bytes: &[u8], row: &PgRow, at: usize) -> Result<SqlValue, Error> {
         Some(time) => Ok(SqlValue::Text(time.to_string())),
         None => Err(unreadable(row, at, "TIMESTAMP")),
     }
+}
+
+/// Of a column whose values are never shown.
+fn unreadable_type(column: &PgColumn) -> Error {
+    let (name, kind) = (column.name(), column.type_info().name());
+    let why = format!("its type {kind} is not shown here; cast it: {name}::text");
+    Error::ColumnDecode { index: name.to_owned(), source: why.into() }
 }
 
 fn unreadable(row: &PgRow, at: usize, kind: &str) -> Error {

@@ -12,6 +12,7 @@ mod sqlite {
     pub(super) const INTERRUPT: i32 = 9;
     pub(super) const CORRUPT: i32 = 11;
     pub(super) const FULL: i32 = 13;
+    pub(super) const TOOBIG: i32 = 18;
     pub(super) const CONSTRAINT: i32 = 19;
     pub(super) const NOTADB: i32 = 26;
 }
@@ -29,6 +30,8 @@ pub(in crate::store) enum Trouble {
     RolledBack,
     /// The statement was ended because of its time.
     Interrupted,
+    /// A value is larger than the statement may make it.
+    TooLarge,
     /// The file is damaged or no database.
     Damaged,
     /// Anything else.
@@ -46,6 +49,7 @@ pub(in crate::store) fn trouble(error: &Error) -> Trouble {
         Some(sqlite::BUSY | sqlite::LOCKED) => Trouble::Busy,
         Some(sqlite::FULL) => Trouble::Full,
         Some(sqlite::CONSTRAINT) => Trouble::Constraint,
+        Some(sqlite::TOOBIG) => Trouble::TooLarge,
         Some(sqlite::INTERRUPT) => Trouble::Interrupted,
         Some(sqlite::CORRUPT | sqlite::NOTADB) => Trouble::Damaged,
         _ => Trouble::Other,
@@ -85,7 +89,9 @@ pub(in crate::store) fn uncommitted(source: Error) -> CommitError {
         Trouble::Busy | Trouble::Full | Trouble::Constraint | Trouble::RolledBack => {
             refused("the transaction's end")(source)
         }
-        Trouble::Interrupted | Trouble::Damaged | Trouble::Other => CommitError::Unknown(source),
+        Trouble::Interrupted | Trouble::TooLarge | Trouble::Damaged | Trouble::Other => {
+            CommitError::Unknown(source)
+        }
     }
 }
 

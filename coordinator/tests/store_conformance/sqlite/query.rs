@@ -50,6 +50,26 @@ async fn rows_over_the_limit_are_left_out_and_said_so() {
 }
 
 #[tokio::test]
+async fn a_row_is_bounded_and_so_is_each_value() {
+    let bench = Bench::sqlite();
+    let store = bench.open().await;
+    for sql in [
+        "select zeroblob(100000000)",
+        "select length(hex(zeroblob(40000000)))",
+        "select zeroblob(9000000), zeroblob(9000000), 3, 4, 5, 6, 7, 8",
+        "select group_concat(hex(zeroblob(1000000))) from (values (1), (2), (3), (4), (5), (6), \
+         (7), (8), (9), (10), (11), (12), (13), (14), (15), (16), (17), (18), (19), (20), (21), \
+         (22), (23), (24), (25), (26), (27), (28), (29), (30), (31), (32), (33), (34), (35), (36))",
+    ] {
+        let error = store.query(sql, 10).await.unwrap_err();
+        assert!(matches!(error, QueryError::TooLarge { .. }), "{sql}: {error:?}");
+    }
+    // One that was refused does not make the next one's values smaller.
+    let answer = store.query("select zeroblob(60000000)", 10).await.unwrap();
+    assert!(matches!(&answer.rows[0][0], SqlValue::Blob(bytes) if bytes.len() == 60_000_000));
+}
+
+#[tokio::test]
 async fn nothing_can_be_changed() {
     let bench = Bench::sqlite();
     let store = bench.open().await;
