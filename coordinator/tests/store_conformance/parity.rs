@@ -7,7 +7,7 @@ use deptune_sweep::outcome::{FailureClass, SweepStatus};
 use deptune_sweep::record::CheckpointRef;
 use deptune_sweep::scheduler::{
     Changes, Config, Control, Effect, Event, Grant, LeaseProgress, Now, Reply, Report, ReportEnd,
-    Scheduler, TrialProgress,
+    Scheduler, TrialProgress, Write,
 };
 use uuid::Uuid;
 
@@ -20,22 +20,36 @@ struct World {
     stores: Vec<std::sync::Arc<dyn Store>>,
     clock: u64,
     requests: u128,
+    /// Events committed together.
+    group: usize,
+    /// Writes of those that wait for the others of their group, and how many those are.
+    waiting: (Vec<Write>, usize),
 }
 
 impl World {
-    /// One event, committed to every store.
+    /// One event, committed to every store with the others of its group.
     async fn step(&mut self, event: Event) -> Option<Reply> {
         self.clock += 10;
         let wall = NOW + i64::try_from(self.clock).unwrap();
         let now = Now { monotonic: self.clock, wall };
         let step = self.scheduler.step(event, now);
-        for store in &self.stores {
-            store.commit(&step.writes).await.unwrap();
+        self.waiting.0.extend(step.writes);
+        self.waiting.1 += 1;
+        if self.waiting.1 >= self.group {
+            self.commit().await;
         }
         step.effects.into_iter().find_map(|effect| match effect {
             Effect::Reply(reply) => reply.ok(),
             Effect::WorkAvailable => None,
         })
+    }
+
+    /// Commits what waits.
+    async fn commit(&mut self) {
+        let (writes, _) = std::mem::take(&mut self.waiting);
+        for store in &self.stores {
+            store.commit(&writes).await.unwrap();
+        }
     }
 
     async fn exchange(&mut self, worker: u128, reports: Vec<Report>, free: Vec<u32>) -> Vec<Grant> {
@@ -66,7 +80,8 @@ impl World {
         assert_eq!(self.step(event).await, Some(told), "the same again");
     }
 
-    async fn same(&self) {
+    async fn same(&mut self) {
+        self.commit().await;
         for pair in self.stores.windows(2) {
             self.alike(&pair[0], &pair[1]).await;
         }
@@ -115,13 +130,31 @@ fn register(worker: u128) -> Event {
 
 #[tokio::test]
 async fn a_whole_life_of_two_sweeps() {
+    life_in_groups(1).await;
+}
+
+/// As a busy coordinator commits: what follows from many events, in one transaction.
+#[tokio::test]
+async fn a_whole_life_of_two_sweeps_in_groups() {
+    for group in [2, 5, 1000] {
+        life_in_groups(group).await;
+    }
+}
+
+async fn life_in_groups(group: usize) {
     let (memory, sqlite, postgres) = (Bench::memory(), Bench::sqlite(), Bench::postgres());
     let mut stores = vec![memory.open().await, sqlite.open().await];
     if let Some(postgres) = &postgres {
         stores.push(postgres.open().await);
     }
-    let mut world =
-        World { scheduler: Scheduler::new(Config::default()), stores, clock: 0, requests: 0 };
+    let mut world = World {
+        scheduler: Scheduler::new(Config::default()),
+        stores,
+        clock: 0,
+        requests: 0,
+        group,
+        waiting: Default::default(),
+    };
     for n in [1, 2] {
         let submission = submission(&format!("[limits]\npriority = {}\n", 5 - n));
         let spec = Box::new(submission.parse().unwrap());

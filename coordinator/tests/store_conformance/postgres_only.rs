@@ -9,6 +9,7 @@ use deptune_coordinator::store::{
     Store,
 };
 use deptune_sweep::id::SweepId;
+use deptune_sweep::scheduler::Write;
 
 use crate::bench::{Bench, identity, lead};
 use crate::methods;
@@ -133,6 +134,36 @@ async fn values_come_as_they_are() {
 }
 
 #[tokio::test]
+async fn a_row_is_bounded_and_so_is_each_value() {
+    let Some(bench) = Bench::postgres() else { return };
+    let store = bench.open().await;
+    for sql in [
+        "select repeat('x', 100000000)",
+        "select repeat('é', 40000000) as a",
+        "select convert_to(repeat('x', 70000000), 'UTF8')",
+        "select repeat('x', 9000000), 2, 3, 4, 5, 6, 7, 8; -- eight",
+        "with big as (select repeat('x', 100000000) as x) select x from big;",
+    ] {
+        let error = store.query(sql, 10).await.unwrap_err();
+        assert!(matches!(error, QueryError::TooLarge { .. }), "{sql}: {error:?}");
+    }
+    let answer = store.query("select repeat('x', 60000000)", 10).await.unwrap();
+    assert!(matches!(&answer.rows[0][0], SqlValue::Text(text) if text.len() == 60_000_000));
+    // What else a statement may look like.
+    for (sql, expected) in [
+        ("select 1 as a, 2 as a; -- 'done'", 2),
+        ("values (1, 'b', null);;", 3),
+        ("select 'a; -- b' as \"c d\", 2 /* ; */", 2),
+        ("table student_t", 2),
+        ("select 1 as a order by a -- ;", 1),
+        ("select * from (values (2), (1)) as v (x) order by x limit 1 offset 0", 1),
+    ] {
+        let answer = store.query(sql, 1).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        assert_eq!((answer.columns.len(), answer.rows[0].len()), (expected, expected), "{sql}");
+    }
+}
+
+#[tokio::test]
 async fn a_persons_sql_changes_nothing_and_ends() {
     let Some(bench) = Bench::postgres() else { return };
     let store = bench.open().await;
@@ -152,7 +183,7 @@ async fn a_persons_sql_changes_nothing_and_ends() {
     let error = store.query("select $1", 1).await.unwrap_err();
     assert!(matches!(error, QueryError::Parameter), "{error:?}");
     let start = Instant::now();
-    let endless = "select pg_sleep(60)";
+    let endless = "select pg_sleep(60)::text";
     let given_up = tokio::time::timeout(Duration::from_millis(200), store.query(endless, 1)).await;
     assert!(given_up.is_err());
     let error = store.query(endless, 1).await.unwrap_err();
@@ -281,6 +312,90 @@ async fn sessions_that_are_ended_cost_no_acknowledged_commit() {
         assert_eq!(store.load().await.unwrap().trials.len() as u64, index + 1);
     }
     assert!(store.renew().await.unwrap());
+}
+
+/// Statements that changed a table since the last look, by a trigger on each.
+struct Count<'d>(&'d crate::postgres::PostgresDatabase<'static>);
+
+impl Count<'_> {
+    fn start(&self) {
+        self.0.psql(
+            "create sequence statements;
+             create function count_statement() returns trigger language plpgsql as
+                 $$ begin perform nextval('statements'); return null; end $$;
+             do $$ declare t text; begin
+                 for t in select tablename from pg_tables where schemaname = 'public' loop
+                     execute format('create trigger counted after insert or update or delete on %I
+                         for each statement execute function count_statement()', t);
+                 end loop;
+             end $$",
+        );
+    }
+
+    fn take(&self) -> i64 {
+        let count = "select case when is_called then last_value else 0 end from statements";
+        let count = self.0.psql(count).parse().unwrap();
+        self.0.psql("alter sequence statements restart");
+        count
+    }
+}
+
+#[tokio::test]
+async fn a_commit_of_many_trials_takes_as_many_statements_as_one_of_few() {
+    let Some(bench) = Bench::postgres() else { return };
+    let Bench::Postgres(database) = &bench else { unreachable!("it is one") };
+    let store = bench.open().await;
+    let count = Count(database);
+    count.start();
+    store.commit(&[worker(1), sweep(1), sweep(2)]).await.unwrap();
+    count.take();
+    let mut taken = Vec::new();
+    for (number, trials) in [(1, 2), (2, 12)] {
+        let ids = || (0..trials).map(|index| trial_id(number, index));
+        let mut leases = Vec::new();
+        let mut results = Vec::new();
+        for id in ids() {
+            leases.extend(first_lease(id));
+            for step in [25, 50, 75] {
+                results.push(evaluated(id, 1, evaluation(step, "validation", 60.0)));
+            }
+            results.extend(end(success(id, 1, 70.0)));
+        }
+        store.commit(&leases).await.unwrap();
+        let of_leases = count.take();
+        store.commit(&results).await.unwrap();
+        taken.push((of_leases, count.take()));
+    }
+    assert_eq!(taken[0], taken[1], "statements for 2 trials and for 12");
+    // New trials, next indexes, attempts; evaluations with their parts, attempts, trials, outcomes.
+    // What inserts or updates counts twice.
+    assert!(taken[1].0 <= 4 && taken[1].1 <= 9, "{taken:?}");
+    let found = store.evaluations(SweepId(2), None, None, 0).await.unwrap().items;
+    assert_eq!(found.len(), 36);
+    assert!(found.iter().all(|row| row.evaluation.metrics.len() == 2));
+    assert!(found.iter().all(|row| row.evaluation.per_class.len() == 2));
+}
+
+#[tokio::test]
+async fn writes_that_cannot_be_made_together_are_made_one_by_one() {
+    let Some(bench) = Bench::postgres() else { return };
+    let store = bench.open().await;
+    let mut writes = vec![worker(1), sweep(1)];
+    for index in 0..3 {
+        writes.extend(first_lease(trial_id(1, index)));
+    }
+    store.commit(&writes).await.unwrap();
+    // One of many is of an earlier epoch: it is named, and none of them happened.
+    let stale = crate::sample::leased(trial_id(1, 1), 0);
+    let moved = |index| crate::sample::leased(trial_id(1, index), 2);
+    let writes = [Write::Trial(moved(0)), Write::Trial(stale), Write::Trial(moved(2))];
+    match store.commit(&writes).await {
+        Err(CommitError::Fenced { trial, .. }) => assert_eq!(trial, trial_id(1, 1)),
+        other => panic!("{other:?}"),
+    }
+    let loaded = store.load().await.unwrap();
+    assert!(loaded.trials.iter().all(|trial| trial.epoch.0 == 1));
+    store.commit(&[Write::Trial(moved(0)), Write::Trial(moved(2))]).await.unwrap();
 }
 
 #[tokio::test]

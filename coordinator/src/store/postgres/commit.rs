@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnection;
 use super::PostgresStore;
 use super::open::connected;
 use crate::store::sql::trouble::{refused, uncommitted};
+use crate::store::sql::write::Untold;
 use crate::store::sql::{Connection, load as rows, write};
 use crate::store::{CommitError, LoadError};
 
@@ -20,23 +21,64 @@ pub(super) async fn commit(store: &PostgresStore, writes: &[Write]) -> Result<()
     // is rolled back.
     let mut connection =
         connected(&mut writer, &store.writing).await.map_err(refused("to the database"))?;
-    let result = transact(&mut connection, store.generation, writes).await;
-    let reusable = match &result {
-        Ok(()) => true,
-        Err(CommitError::Unknown(_)) => false,
-        Err(_) => sqlx::query("rollback").execute(&mut connection).await.is_ok(),
-    };
+    let mut result = transact(&mut connection, store.generation, writes, Manner::Together).await;
+    let mut reusable = is_reusable(&mut connection, &result).await;
+    if let (Err(Failure::Untold(why)), true) = (&result, reusable) {
+        tracing::debug!(?why, "writes that were refused together are tried one by one");
+        result = transact(&mut connection, store.generation, writes, Manner::OneByOne).await;
+        reusable = is_reusable(&mut connection, &result).await;
+    }
     if reusable {
         *writer = Some(connection);
     }
-    result
+    result.map_err(|failure| match failure {
+        Failure::Told(error) => error,
+        Failure::Untold(Untold::Alone(error)) => error,
+        Failure::Untold(Untold::Refused(source)) => refused("some rows")(source),
+        Failure::Untold(Untold::Rows { expected, changed }) => CommitError::Inconsistent {
+            what: "some rows",
+            why: format!("{changed} rows of {expected} were changed"),
+        },
+    })
+}
+
+/// How the writes of a commit are carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// With as few statements as they allow.
+    Together,
+    /// One after the other, so that the one that is refused is known.
+    OneByOne,
+}
+
+/// Why a transaction did not take place.
+enum Failure {
+    Told(CommitError),
+    /// It is not known which write was refused.
+    Untold(Untold),
+}
+
+impl From<CommitError> for Failure {
+    fn from(error: CommitError) -> Failure {
+        Failure::Told(error)
+    }
+}
+
+/// Ends what a failed transaction has begun; whether the connection is good for another one.
+async fn is_reusable(connection: &mut PgConnection, result: &Result<(), Failure>) -> bool {
+    match result {
+        Ok(()) => true,
+        Err(Failure::Told(CommitError::Unknown(_))) => false,
+        Err(_) => sqlx::query("rollback").execute(connection).await.is_ok(),
+    }
 }
 
 async fn transact(
     connection: &mut PgConnection,
     ours: i64,
     writes: &[Write],
-) -> Result<(), CommitError> {
+    manner: Manner,
+) -> Result<(), Failure> {
     point(Point::BeforeBegin);
     // Read committed: the row is read as it is once its lock is ours.
     sqlx::query("begin isolation level read committed, read write")
@@ -49,12 +91,17 @@ async fn transact(
         .await
         .map_err(refused("after the generation"))?;
     if current != ours {
-        return Err(CommitError::Deposed { ours, current });
+        return Err(CommitError::Deposed { ours, current }.into());
     }
-    for write in writes {
-        point(Point::BeforeWrite);
-        write::one(&mut Connection::Postgres(&mut *connection), write).await?;
-        point(Point::AfterWrite);
+    match manner {
+        Manner::Together => write::many(connection, writes).await.map_err(Failure::Untold)?,
+        Manner::OneByOne => {
+            for write in writes {
+                point(Point::BeforeWrite);
+                write::one(&mut Connection::Postgres(&mut *connection), write).await?;
+                point(Point::AfterWrite);
+            }
+        }
     }
     point(Point::BeforeCommit);
     sqlx::query("commit").execute(connection).await.map_err(uncommitted)?;

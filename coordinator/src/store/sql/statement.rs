@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::postgres::{PgArguments, PgConnection, Postgres};
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments};
 use sqlx::{Error, Executor};
@@ -36,6 +36,12 @@ impl<'q> Statement<'q> {
     /// Gives the next value.
     pub(in crate::store) fn bind(mut self, value: impl Into<Value<'q>>) -> Statement<'q> {
         self.values.push(value.into());
+        self
+    }
+
+    /// Gives all values at once.
+    pub(in crate::store) fn with(mut self, values: Vec<Value<'q>>) -> Statement<'q> {
+        self.values = values;
         self
     }
 
@@ -112,6 +118,66 @@ impl<'q> Statement<'q> {
             Value::Bool(value) => query.bind(value),
         })
     }
+}
+
+/// Runs a statement of Postgres that takes many rows at once, each of its values an array with one
+/// element per row. Returns how many rows it changed.
+pub(in crate::store) async fn execute_many(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    rows: Vec<Vec<Value<'_>>>,
+) -> Result<u64, Error> {
+    let width = rows.first().map_or(0, Vec::len);
+    let mut columns: Vec<Column> = Vec::with_capacity(width);
+    for row in rows {
+        for (at, value) in row.into_iter().enumerate() {
+            match columns.get_mut(at) {
+                Some(column) => column.push(value)?,
+                None => columns.push(Column::begin(value)),
+            }
+        }
+    }
+    let query = columns.into_iter().fold(sqlx::query(sql), |query, column| match column {
+        Column::Integer(values) => query.bind(values),
+        Column::Real(values) => query.bind(values),
+        Column::Text(values) => query.bind(values),
+        Column::Bool(values) => query.bind(values),
+    });
+    Ok(connection.execute(query).await?.rows_affected())
+}
+
+/// The values of many rows for one place of a statement.
+enum Column {
+    Integer(Vec<Option<i64>>),
+    Real(Vec<Option<f64>>),
+    Text(Vec<Option<String>>),
+    Bool(Vec<Option<bool>>),
+}
+
+impl Column {
+    fn begin(value: Value<'_>) -> Column {
+        match value {
+            Value::Integer(value) => Column::Integer(vec![value]),
+            Value::Real(value) => Column::Real(vec![value]),
+            Value::Text(value) => Column::Text(vec![owned(value)]),
+            Value::Bool(value) => Column::Bool(vec![value]),
+        }
+    }
+
+    fn push(&mut self, value: Value<'_>) -> Result<(), Error> {
+        match (self, value) {
+            (Column::Integer(values), Value::Integer(value)) => values.push(value),
+            (Column::Real(values), Value::Real(value)) => values.push(value),
+            (Column::Text(values), Value::Text(value)) => values.push(owned(value)),
+            (Column::Bool(values), Value::Bool(value)) => values.push(value),
+            _ => return Err(Error::Encode("rows of one statement differ in their types".into())),
+        }
+        Ok(())
+    }
+}
+
+fn owned(text: Option<Cow<'_, str>>) -> Option<String> {
+    text.map(|text| without_zeros(text).into_owned())
 }
 
 /// Postgres has no text with a character 0, and a message that holds one must not make every

@@ -3,17 +3,21 @@
 mod attempt;
 mod delete;
 mod evaluation;
+mod many;
 mod outcome;
+mod plan;
 mod sweep;
 mod trial;
 mod worker;
+
+pub(in crate::store) use many::{Untold, many};
 
 use deptune_sweep::id::{Epoch, TrialId};
 use deptune_sweep::record::LogRecord;
 use deptune_sweep::scheduler::Write;
 
 use super::database::Connection;
-use super::statement::statement;
+use super::statement::{Value, statement};
 use super::trouble::refused;
 use super::value::int;
 use crate::store::CommitError;
@@ -79,18 +83,28 @@ fn json<T: serde::Serialize>(value: &T, what: &'static str) -> Result<String, Co
         .map_err(|e| CommitError::Other { what, source: sqlx::Error::Encode(Box::new(e)) })
 }
 
+const LOG: &str =
+    "insert into log (cursor, sweep, trial_index, at, entry) values ($1, $2, $3, $4, $5)";
+
+/// The same for many.
+const LOG_MANY: &str = "
+    insert into log (cursor, sweep, trial_index, at, entry)
+    select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])";
+
+const LOG_ENTRY: &str = "a log entry";
+
+fn log_values(record: &LogRecord) -> Result<Vec<Value<'_>>, CommitError> {
+    Ok(vec![
+        int(record.cursor).into(),
+        int(record.sweep.0).into(),
+        record.trial.map(|id| int(id.index)).into(),
+        record.at.into(),
+        json(&record.what, LOG_ENTRY)?.into(),
+    ])
+}
+
 async fn log(connection: &mut Connection<'_>, record: &LogRecord) -> Result<(), CommitError> {
-    const WHAT: &str = "a log entry";
-    statement(
-        "insert into log (cursor, sweep, trial_index, at, entry) values ($1, $2, $3, $4, $5)",
-    )
-    .bind(int(record.cursor))
-    .bind(int(record.sweep.0))
-    .bind(record.trial.map(|id| int(id.index)))
-    .bind(record.at)
-    .bind(json(&record.what, WHAT)?)
-    .execute(connection)
-    .await
-    .map_err(refused(WHAT))?;
+    let values = log_values(record)?;
+    statement(LOG).with(values).execute(connection).await.map_err(refused(LOG_ENTRY))?;
     Ok(())
 }

@@ -7,15 +7,54 @@ use super::{fence, json, refused};
 use crate::store::CommitError;
 use crate::store::derived::selected;
 use crate::store::sql::database::Connection;
-use crate::store::sql::statement::statement;
+use crate::store::sql::statement::{Value, statement};
 use crate::store::sql::value::{int, number};
 
-/// Only when the trial has ended, with this outcome, under this epoch, and has no outcome yet.
-pub(super) async fn insert(
-    connection: &mut Connection<'_>,
-    record: &OutcomeRecord,
-) -> Result<(), CommitError> {
-    const WHAT: &str = "its outcome";
+const WHAT: &str = "its outcome";
+
+const INSERT: &str = "insert into outcomes (
+             sweep, trial_index, epoch, outcome, failure_class, message, worker, at, adapter,
+             metric_name, metric, metric_state, best_step, constant_metric, constant_state,
+             test_metric, test_metric_state, test_constant, test_constant_state, steps,
+             trainable_parameters, train_seconds, result
+         )
+         select
+             sweep, trial_index, epoch, outcome, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
+             $16, $17, $18, $19, $20, $21, $22, $23
+         from trials
+         where sweep = $1 and trial_index = $2 and epoch = $3 and outcome = $4
+         on conflict do nothing";
+
+/// The same for many.
+pub(super) const INSERT_MANY: &str = "
+    insert into outcomes (
+        sweep, trial_index, epoch, outcome, failure_class, message, worker, at, adapter,
+        metric_name, metric, metric_state, best_step, constant_metric, constant_state,
+        test_metric, test_metric_state, test_constant, test_constant_state, steps,
+        trainable_parameters, train_seconds, result
+    )
+    select
+        t.sweep, t.trial_index, t.epoch, t.outcome,
+        n.failure_class, n.message, n.worker, n.at, n.adapter, n.metric_name, n.metric,
+        n.metric_state, n.best_step, n.constant_metric, n.constant_state, n.test_metric,
+        n.test_metric_state, n.test_constant, n.test_constant_state, n.steps,
+        n.trainable_parameters, n.train_seconds, n.result
+    from unnest(
+        $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+        $7::text[], $8::bigint[], $9::text[], $10::text[], $11::float8[], $12::text[],
+        $13::bigint[], $14::float8[], $15::text[], $16::float8[], $17::text[], $18::float8[],
+        $19::text[], $20::bigint[], $21::bigint[], $22::float8[], $23::text[]
+    ) as n (
+        sweep, trial_index, epoch, outcome, failure_class, message, worker, at, adapter,
+        metric_name, metric, metric_state, best_step, constant_metric, constant_state,
+        test_metric, test_metric_state, test_constant, test_constant_state, steps,
+        trainable_parameters, train_seconds, result
+    )
+    join trials t on t.sweep = n.sweep and t.trial_index = n.trial_index and t.epoch = n.epoch
+        and t.outcome = n.outcome
+    on conflict do nothing";
+
+pub(super) fn values(record: &OutcomeRecord) -> Result<Vec<Value<'_>>, CommitError> {
     let result = record.result.as_ref();
     let metric = result.map(|r| number(r.metric));
     let constant = result.map(|r| number(r.constant_metric));
@@ -27,45 +66,39 @@ pub(super) async fn insert(
         None => (None, None),
     };
     let text = result.map(|r| json(r, WHAT)).transpose()?;
-    let inserted = statement(
-        "insert into outcomes (
-             sweep, trial_index, epoch, outcome, failure_class, message, worker, at, adapter,
-             metric_name, metric, metric_state, best_step, constant_metric, constant_state,
-             test_metric, test_metric_state, test_constant, test_constant_state, steps,
-             trainable_parameters, train_seconds, result
-         )
-         select
-             sweep, trial_index, epoch, outcome, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
-             $16, $17, $18, $19, $20, $21, $22, $23
-         from trials
-         where sweep = $1 and trial_index = $2 and epoch = $3 and outcome = $4
-         on conflict do nothing",
-    )
-    .bind(int(record.id.sweep.0))
-    .bind(int(record.id.index))
-    .bind(record.epoch.0)
-    .bind(record.outcome.as_str())
-    .bind(record.class.map(FailureClass::as_str))
-    .bind(&record.message)
-    .bind(record.worker.map(|w| w.to_string()))
-    .bind(record.at)
-    .bind(record.adapter.as_ref().map(|hash| hash.as_str()))
-    .bind(result.map(|r| r.metric_name.as_str()))
-    .bind(metric.and_then(|(value, _)| value))
-    .bind(metric.map(|(_, state)| state))
-    .bind(result.map(|r| int(r.best_step)))
-    .bind(constant.and_then(|(value, _)| value))
-    .bind(constant.map(|(_, state)| state))
-    .bind(test.and_then(|(value, _)| value))
-    .bind(test.map(|(_, state)| state))
-    .bind(test_constant.and_then(|(value, _)| value))
-    .bind(test_constant.map(|(_, state)| state))
-    .bind(result.map(|r| int(r.steps)))
-    .bind(result.map(|r| int(r.trainable_parameters)))
-    .bind(result.map(|r| r.train_seconds))
-    .bind(text)
-    .execute(connection)
-    .await
-    .map_err(refused(WHAT))?;
+    Ok(vec![
+        int(record.id.sweep.0).into(),
+        int(record.id.index).into(),
+        record.epoch.0.into(),
+        record.outcome.as_str().into(),
+        record.class.map(FailureClass::as_str).into(),
+        (&record.message).into(),
+        record.worker.map(|w| w.to_string()).into(),
+        record.at.into(),
+        record.adapter.as_ref().map(|hash| hash.as_str()).into(),
+        result.map(|r| r.metric_name.as_str()).into(),
+        metric.and_then(|(value, _)| value).into(),
+        metric.map(|(_, state)| state).into(),
+        result.map(|r| int(r.best_step)).into(),
+        constant.and_then(|(value, _)| value).into(),
+        constant.map(|(_, state)| state).into(),
+        test.and_then(|(value, _)| value).into(),
+        test.map(|(_, state)| state).into(),
+        test_constant.and_then(|(value, _)| value).into(),
+        test_constant.map(|(_, state)| state).into(),
+        result.map(|r| int(r.steps)).into(),
+        result.map(|r| int(r.trainable_parameters)).into(),
+        result.map(|r| r.train_seconds).into(),
+        text.into(),
+    ])
+}
+
+/// Only when the trial has ended, with this outcome, under this epoch, and has no outcome yet.
+pub(super) async fn insert(
+    connection: &mut Connection<'_>,
+    record: &OutcomeRecord,
+) -> Result<(), CommitError> {
+    let inserted =
+        statement(INSERT).with(values(record)?).execute(connection).await.map_err(refused(WHAT))?;
     fence(inserted, record.id, record.epoch, WHAT)
 }

@@ -89,6 +89,18 @@ pub(super) async fn insert(
     Ok(())
 }
 
+/// First indexes without a row, for many sweeps.
+pub(super) const NEXT_INDEX_MANY: &str = "
+    update sweeps s set next_index = n.next_index
+    from unnest($1::bigint[], $2::bigint[]) as n (id, next_index)
+    where s.id = n.id and s.next_index <= n.next_index";
+
+/// What many sweeps used.
+pub(super) const USED_MANY: &str = "
+    update sweeps s set used_ms = n.used_ms
+    from unnest($1::bigint[], $2::bigint[]) as n (id, used_ms)
+    where s.id = n.id and s.used_ms <= n.used_ms";
+
 pub(super) async fn next_index(
     connection: &mut Connection<'_>,
     sweep: SweepId,

@@ -1,0 +1,174 @@
+//! Carrying out many writes in Postgres with few statements: each is a trip over the network.
+
+use std::collections::BTreeMap;
+
+use deptune_sweep::crash::{Point, point};
+use deptune_sweep::id::SweepId;
+use deptune_sweep::scheduler::Write;
+use sqlx::postgres::PgConnection;
+
+use super::plan::{Batch, Kind, plan};
+use super::{LOG_MANY, attempt, evaluation, log_values, outcome, sweep, trial};
+use crate::store::CommitError;
+use crate::store::sql::database::Connection;
+use crate::store::sql::statement::{Value, execute_many};
+use crate::store::sql::value::int;
+
+/// Writes that are planned together at most.
+const WINDOW: usize = 8192;
+/// Rows of one statement at most, so that each ends well within the time that it may take.
+const ROWS: usize = 1024;
+
+/// Why writes were not carried out together. One by one they tell which of them was refused, or
+/// succeed after all.
+#[derive(Debug)]
+pub(in crate::store) enum Untold {
+    /// A statement changed another number of rows than it was about.
+    Rows {
+        /// Rows that it was about.
+        expected: u64,
+        /// Rows that it changed.
+        changed: u64,
+    },
+    /// A write that can only be made alone was refused.
+    Alone(CommitError),
+    /// A statement was refused.
+    Refused(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Untold {
+    fn from(error: sqlx::Error) -> Untold {
+        Untold::Refused(error)
+    }
+}
+
+impl From<CommitError> for Untold {
+    fn from(error: CommitError) -> Untold {
+        Untold::Alone(error)
+    }
+}
+
+/// Carries out the writes within the transaction that `connection` is in.
+pub(in crate::store) async fn many(
+    connection: &mut PgConnection,
+    writes: &[Write],
+) -> Result<(), Untold> {
+    for window in writes.chunks(WINDOW) {
+        for Batch { kind, writes } in plan(window) {
+            for writes in writes.chunks(ROWS) {
+                point(Point::BeforeWrite);
+                batch(connection, kind, writes).await?;
+                point(Point::AfterWrite);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn batch(connection: &mut PgConnection, kind: Kind, writes: &[&Write]) -> Result<(), Untold> {
+    match kind {
+        Kind::Alone => {
+            for write in writes {
+                super::one(&mut Connection::Postgres(&mut *connection), write).await?;
+            }
+            Ok(())
+        }
+        Kind::Evaluation => evaluations(connection, writes).await,
+        Kind::NewTrial => all(connection, trial::INSERT_MANY, rows(writes)?).await,
+        Kind::Trial => all(connection, trial::UPDATE_MANY, rows(writes)?).await,
+        Kind::AttemptStarted => all(connection, attempt::START_MANY, rows(writes)?).await,
+        Kind::AttemptProgress => all(connection, attempt::PROGRESS_MANY, rows(writes)?).await,
+        Kind::AttemptEnded => all(connection, attempt::END_MANY, rows(writes)?).await,
+        Kind::Outcome => all(connection, outcome::INSERT_MANY, rows(writes)?).await,
+        Kind::StaleReport => all(connection, attempt::STALE_MANY, rows(writes)?).await,
+        Kind::Log => all(connection, LOG_MANY, rows(writes)?).await,
+        Kind::NextIndex => all(connection, sweep::NEXT_INDEX_MANY, last_values(writes)?).await,
+        Kind::Used => all(connection, sweep::USED_MANY, last_values(writes)?).await,
+    }
+}
+
+/// The values of each write's row.
+fn rows<'w>(writes: &[&'w Write]) -> Result<Vec<Vec<Value<'w>>>, CommitError> {
+    let values = |write: &&'w Write| {
+        Ok(match *write {
+            Write::NewTrial { record, configuration, settings } => {
+                trial::insert_values(record, *configuration, settings)
+            }
+            Write::Trial(record) => trial::update_values(record),
+            Write::AttemptStarted(record) => attempt::start_values(record),
+            Write::AttemptProgress { lease, last_step } => {
+                attempt::progress_values(*lease, *last_step)
+            }
+            Write::AttemptEnded { lease, end, class, message, at } => {
+                attempt::end_values(*lease, *end, *class, message, *at)
+            }
+            Write::Outcome(record) => outcome::values(record)?,
+            Write::StaleReport { lease, worker, report, at } => {
+                attempt::stale_values(*lease, *worker, report, *at)
+            }
+            Write::Log(record) => log_values(record)?,
+            _ => Vec::new(),
+        })
+    };
+    writes.iter().map(values).collect()
+}
+
+/// The last value of each sweep, which must not be less than those before it.
+fn last_values(writes: &[&Write]) -> Result<Vec<Vec<Value<'static>>>, Untold> {
+    let mut last: BTreeMap<SweepId, u64> = BTreeMap::new();
+    for write in writes {
+        let (sweep, value) = match write {
+            Write::NextIndex { sweep, next_index } => (*sweep, *next_index),
+            Write::Used { sweep, used } => (*sweep, *used),
+            _ => continue,
+        };
+        if last.insert(sweep, value).is_some_and(|before| before > value) {
+            return Err(Untold::Rows { expected: 1, changed: 0 });
+        }
+    }
+    Ok(last.into_iter().map(|(id, value)| vec![int(id.0).into(), int(value).into()]).collect())
+}
+
+/// Runs a statement that must change one row for each of its own.
+async fn all(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    rows: Vec<Vec<Value<'_>>>,
+) -> Result<(), Untold> {
+    let expected = rows.len() as u64;
+    let changed = execute_many(connection, sql, rows).await?;
+    if changed == expected { Ok(()) } else { Err(Untold::Rows { expected, changed }) }
+}
+
+async fn evaluations(connection: &mut PgConnection, writes: &[&Write]) -> Result<(), Untold> {
+    let evaluations = || {
+        writes.iter().filter_map(|write| match write {
+            Write::Evaluation { lease, at, evaluation } => Some((*lease, *at, evaluation)),
+            _ => None,
+        })
+    };
+    let values = evaluations().map(|(lease, at, one)| evaluation::values(lease, at, one));
+    all(connection, evaluation::PUT_MANY, values.collect()).await?;
+    for clear in evaluation::CLEAR_MANY {
+        let keys = evaluations().map(|(lease, _, one)| evaluation::key(lease, one));
+        execute_many(connection, clear, keys.collect()).await?;
+    }
+    let classes = evaluations().flat_map(|(lease, _, one)| evaluation::classes(lease, one));
+    in_parts(connection, evaluation::CLASS_MANY, classes.collect()).await?;
+    let metrics = evaluations().flat_map(|(lease, _, one)| evaluation::metrics(lease, one));
+    in_parts(connection, evaluation::METRIC_MANY, metrics.collect()).await
+}
+
+/// The same for rows of which there may be any number.
+async fn in_parts(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    mut rows: Vec<Vec<Value<'_>>>,
+) -> Result<(), Untold> {
+    while !rows.is_empty() {
+        let rest = rows.split_off(rows.len().min(ROWS));
+        all(connection, sql, rows).await?;
+        rows = rest;
+    }
+    Ok(())
+}
