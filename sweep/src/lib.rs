@@ -9,6 +9,7 @@
 pub mod answer;
 pub mod child;
 pub mod crash;
+pub mod footprint;
 pub mod hub;
 pub mod id;
 pub mod metric;

@@ -160,6 +160,8 @@ pub struct TrialRecord {
     pub losses: u32,
     /// Whether it must run alone because a pack with it crashed.
     pub alone: bool,
+    /// Trials that its latest lease's pack began with, itself included.
+    pub pack_members: u32,
     /// The latest checkpoint that the coordinator holds.
     pub checkpoint: Option<CheckpointRef>,
     /// Why it exists, unless it is one of the grid.
@@ -170,26 +172,41 @@ pub struct TrialRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Waits to be leased again. The worker is the last holder, who may still report while
-    /// nobody else was given the trial.
+    /// Waits to be leased again. The last holder may still report while nobody else was given
+    /// the trial.
     Pending {
         /// Last holder, if a report of its epoch is still acceptable.
-        last_holder: Option<WorkerId>,
+        last_holder: Option<Holder>,
     },
     /// Leased to a worker's slot.
-    Leased {
-        /// Holder.
-        worker: WorkerId,
-        /// Slot of the holder.
-        slot: u32,
-        /// The exchange that granted it, so that a repeated request gets the same lease.
-        request_id: RequestId,
-    },
+    Leased(Holder),
     /// Has an outcome.
     Ended {
         /// The outcome.
         outcome: Outcome,
     },
+}
+
+impl Phase {
+    /// Who holds the lease, if there is one.
+    #[must_use]
+    pub fn holder(&self) -> Option<Holder> {
+        match self {
+            Phase::Leased(holder) => Some(*holder),
+            Phase::Pending { .. } | Phase::Ended { .. } => None,
+        }
+    }
+}
+
+/// Who holds a lease. The trials of one slot that were granted by one exchange are a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Slot of the worker.
+    pub slot: u32,
+    /// The exchange that granted it, so that a repeated request gets the same lease.
+    pub request_id: RequestId,
 }
 
 /// Most bytes of a checkpoint that goes through the coordinator. A larger one stays with the
@@ -239,6 +256,8 @@ pub struct AttemptRecord {
     pub worker: WorkerId,
     /// On which slot.
     pub slot: u32,
+    /// Trials that its pack began with, itself included.
+    pub members: u32,
     /// Step of the checkpoint that it starts from.
     pub first_step: u64,
     /// When it was leased.
@@ -282,6 +301,17 @@ pub struct WorkerRecord {
     pub left: Option<WallMillis>,
 }
 
+/// What was learnt when a pack ran out of memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackLimit {
+    /// Hash of the model's and the batch's shapes.
+    pub shape: ArtifactHash,
+    /// The slot's device.
+    pub device: String,
+    /// Most trials of a pack of that shape there.
+    pub members: u32,
+}
+
 /// One slot of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotRecord {
@@ -293,6 +323,17 @@ pub struct SlotRecord {
     pub threads: u32,
     /// Device name for people, e.g. the GPU's name and UUID.
     pub device: String,
+    /// Most trials of a pack on it, 1 or more.
+    #[serde(default = "one")]
+    pub max_pack: u32,
+    /// Bytes of memory that a pack on it may use; `None`: not known.
+    #[serde(default)]
+    pub memory: Option<u64>,
+}
+
+/// Slots of earlier versions train one trial at a time.
+fn one() -> u32 {
+    1
 }
 
 /// An entry of the sweep's log, which watchers follow by its cursor.

@@ -149,6 +149,33 @@ impl TrainAxis {
     }
 }
 
+/// What trials of one spec must have in common to train as a pack: the batches and the dropout
+/// masks follow from the seed and the training settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cohort {
+    /// Seed.
+    pub seed: u64,
+    /// Number of the combination of training settings that the grid varies.
+    pub train: u64,
+    /// m: prompts of a pack are padded to the longest.
+    pub prompt_length: u32,
+    /// s
+    pub max_length: u32,
+}
+
+impl Cohort {
+    /// Whether another trial may join: it has the same batches and masks, and padding the shorter
+    /// of their prompts costs less than a tenth of the positions.
+    #[must_use]
+    pub fn takes(&self, other: &Cohort) -> bool {
+        let padding = self.prompt_length.abs_diff(other.prompt_length);
+        let positions = self.prompt_length.min(other.prompt_length).saturating_add(self.max_length);
+        self.seed == other.seed
+            && self.train == other.train
+            && padding.saturating_mul(10) < positions.max(1)
+    }
+}
+
 impl Space {
     /// Number of trials. Saturates; a parsed space has at most [`crate::spec::MAX_TRIALS`].
     #[must_use]
@@ -231,6 +258,48 @@ impl Spec {
             }
         }
         self.train.steps
+    }
+
+    /// What the trial at `index` has in common with those that it may train with; `None` for an
+    /// index past the last.
+    #[must_use]
+    pub fn cohort(&self, index: u64) -> Option<Cohort> {
+        if index >= self.total() {
+            return None;
+        }
+        let space = &self.space;
+        let mut rest = index;
+        let seed = *space.seeds.get(digit(&mut rest, space.seeds.len())?)?;
+        let (mut train, mut base) = (0, 1);
+        let mut max_length = self.train.max_length;
+        for axis in space.train.iter().rev() {
+            let at = digit(&mut rest, axis.len())?;
+            if let TrainAxis::MaxLength(values) = axis {
+                max_length = *values.get(at)?;
+            }
+            train += at as u64 * base;
+            base *= axis.len() as u64;
+        }
+        let rates = [&space.learning_rate, &space.lowrank_lr, &space.prompt_lr];
+        let rates = rates.into_iter().map(|values| length(values).max(1)).product::<u64>();
+        let ranks = match &space.rank {
+            Ranks::List(values) => length(values).max(1),
+            Ranks::EqualParameters { .. } => 1,
+        };
+        rest /= rates.saturating_mul(ranks);
+        let prompt_length =
+            *space.prompt_length.get(digit(&mut rest, space.prompt_length.len())?)?;
+        Some(Cohort { seed, train, prompt_length, max_length })
+    }
+
+    /// The indexes of a cohort's trials, whatever their prompt length: the first of them and the
+    /// distance from one to the next. `None` where the grid does not have its seed.
+    #[must_use]
+    pub fn cohort_indexes(&self, cohort: &Cohort) -> Option<(u64, u64)> {
+        let seeds = length(&self.space.seeds);
+        let seed = self.space.seeds.iter().position(|seed| *seed == cohort.seed)? as u64;
+        let train: u64 = self.space.train.iter().map(|axis| axis.len() as u64).product();
+        Some((cohort.train.saturating_mul(seeds).saturating_add(seed), seeds.saturating_mul(train)))
     }
 
     /// The settings of the trial at `index`, the same for ever; `None` for an index past the

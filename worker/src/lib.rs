@@ -15,7 +15,7 @@ pub mod protocol;
 mod runtime;
 pub mod slot;
 
-pub use options::{DeviceChoice, Exit, Options, SlotOptions, Token};
+pub use options::{CPU_PACK, CUDA_PACK, DeviceChoice, Exit, Options, SlotOptions, Token};
 
 use tokio_util::sync::CancellationToken;
 

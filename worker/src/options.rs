@@ -76,6 +76,12 @@ impl Options {
     }
 }
 
+/// Default of the largest pack on the CPU, where larger ones gain nothing more.
+pub const CPU_PACK: u32 = 8;
+
+/// Default of the largest pack on a CUDA device.
+pub const CUDA_PACK: u32 = 16;
+
 /// What the agent may compute with, within what the process was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SlotOptions {
@@ -84,6 +90,9 @@ pub struct SlotOptions {
     /// Threads per slot. Default: on the CPU 4, or 1 where there are at most 4 CPUs; with CUDA
     /// the CPUs divided by the slots.
     pub threads: Option<u32>,
+    /// Most trials of a pack, 1 to 256. Default: [`CPU_PACK`] on the CPU, [`CUDA_PACK`] on CUDA
+    /// devices.
+    pub max_pack: Option<u32>,
     /// Devices.
     pub device: DeviceChoice,
 }

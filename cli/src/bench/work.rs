@@ -102,8 +102,14 @@ async fn put(client: &Client, content: &[u8], kind: &str) -> Result<(), Error> {
 /// The coordinator's refusal.
 pub(crate) async fn register(client: &Client, name: &str, slots: u32) -> Result<String, Error> {
     let worker_id = Uuid::new_v4().to_string();
-    let slot =
-        |slot| v1::Slot { slot, kind: "cpu".to_owned(), threads: 1, device: "bench".to_owned() };
+    let slot = |slot| v1::Slot {
+        slot,
+        kind: "cpu".to_owned(),
+        threads: 1,
+        device: "bench".to_owned(),
+        max_pack: 1,
+        memory_bytes: None,
+    };
     let request = v1::RegisterWorkerRequest {
         worker_id: worker_id.clone(),
         name: name.to_owned(),

@@ -192,7 +192,8 @@ fn slot(args: &Args, program: &Path) -> Result<Slot, Error> {
         let cpus = std::thread::available_parallelism().ok()?;
         u32::try_from(cpus.get()).ok()
     });
-    let options = SlotOptions { slots: Some(1), threads, device: args.device.choice() };
+    let options =
+        SlotOptions { slots: Some(1), threads, max_pack: Some(1), device: args.device.choice() };
     let mut slots = slot::discover(&options, program).map_err(worker::failure)?;
     slots.pop().ok_or_else(|| Error::Usage {
         what: "there is nothing to compute with".to_owned(),

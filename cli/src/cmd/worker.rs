@@ -68,12 +68,16 @@ pub(crate) struct Args {
 /// What a worker computes with.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Slots {
-    /// Trials at the same time [default: one per CUDA device, else CPUs divided by --threads]
+    /// Packs at the same time [default: one per CUDA device, else CPUs divided by --threads]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     slots: Option<u32>,
-    /// Threads of each trial
+    /// Threads of each pack
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
+    /// Most trials that train together on a slot, 1 to 256; 1: each by itself [default: 8, on CUDA
+    /// devices 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    max_pack: Option<u32>,
     /// What to compute on
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Device,
@@ -94,7 +98,7 @@ impl Slots {
     /// For the agent.
     pub(super) fn options(&self) -> SlotOptions {
         let device = self.device.choice();
-        SlotOptions { slots: self.slots, threads: self.threads, device }
+        SlotOptions { slots: self.slots, threads: self.threads, max_pack: self.max_pack, device }
     }
 }
 

@@ -1,5 +1,7 @@
 //! `WorkerService`.
 
+use std::collections::BTreeSet;
+
 use deptune_proto::v1;
 use deptune_proto::v1::worker_service_server::WorkerService;
 use deptune_sweep::scheduler::Event;
@@ -42,7 +44,8 @@ impl WorkerService for Workers {
     ) -> Result<Response<v1::CompleteAndLeaseResponse>, Status> {
         let wanted = request.get_ref().free_slots.len();
         let exchanged = self.0.exchange(event(request)?).await?;
-        let retry_after_ms = if exchanged.grants.len() < wanted { RETRY_AFTER } else { 0 };
+        let filled: BTreeSet<u32> = exchanged.grants.iter().map(|grant| grant.slot).collect();
+        let retry_after_ms = if filled.len() < wanted { RETRY_AFTER } else { 0 };
         Ok(Response::new(v1::CompleteAndLeaseResponse {
             acks: exchanged.acks.into_iter().map(Into::into).collect(),
             leases: exchanged.grants.into_iter().map(Into::into).collect(),

@@ -24,8 +24,14 @@ async fn running(database: &MemoryDatabase) -> (Handle, Owner, Ending) {
 
 fn register() -> (WorkerId, Event) {
     let worker = WorkerId(Uuid::new_v4());
-    let slot =
-        SlotRecord { slot: 0, kind: "cpu".to_owned(), threads: 1, device: "test".to_owned() };
+    let slot = SlotRecord {
+        slot: 0,
+        kind: "cpu".to_owned(),
+        threads: 1,
+        device: "test".to_owned(),
+        max_pack: 1,
+        memory: None,
+    };
     let event = Event::Register {
         worker,
         name: "node1".to_owned(),

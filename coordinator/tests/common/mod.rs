@@ -151,8 +151,14 @@ impl Server {
     /// Registers a worker with this many slots and returns its id.
     pub async fn register(&self, slots: u32) -> String {
         let worker_id = new_id();
-        let slot =
-            |slot| v1::Slot { slot, kind: "cpu".to_owned(), threads: 1, device: "test".to_owned() };
+        let slot = |slot| v1::Slot {
+            slot,
+            kind: "cpu".to_owned(),
+            threads: 1,
+            device: "test".to_owned(),
+            max_pack: 1,
+            memory_bytes: None,
+        };
         let request = v1::RegisterWorkerRequest {
             worker_id: worker_id.clone(),
             name: "node1".to_owned(),

@@ -3,14 +3,14 @@
 use deptune_coordinator::store::{CommitError, Store, SweepContents};
 use deptune_sweep::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId};
 use deptune_sweep::outcome::{FailureClass, Outcome, SweepStatus};
-use deptune_sweep::record::{AttemptEnd, CheckpointRef, LogEntry, Phase, TrialRecord};
+use deptune_sweep::record::{AttemptEnd, CheckpointRef, LogEntry, PackLimit, Phase, TrialRecord};
 use deptune_sweep::scheduler::{Snapshot, Write};
 use uuid::Uuid;
 
 use crate::bench::Bench;
 use crate::sample::{
-    attempt_started, cancellation, end, ended, evaluated, evaluation, failure, first_lease, key,
-    leased, logged, new_trial, success, sweep, sweep_record, trial_id, worker, worker_id,
+    attempt_started, cancellation, end, ended, evaluated, evaluation, failure, first_lease, holder,
+    key, leased, logged, new_trial, success, sweep, sweep_record, trial_id, worker, worker_id,
     worker_record,
 };
 
@@ -39,7 +39,7 @@ pub(crate) async fn what_was_written_is_loaded(bench: Bench) {
     let store = bench.open().await;
     let (a, b, c, d) = (trial_id(1, 0), trial_id(1, 1), trial_id(1, 2), trial_id(1, 3));
     let waiting = TrialRecord {
-        phase: Phase::Pending { last_holder: Some(worker_id(2)) },
+        phase: Phase::Pending { last_holder: Some(holder(2)) },
         failures: 2,
         losses: 1,
         alone: true,
@@ -63,6 +63,11 @@ pub(crate) async fn what_was_written_is_loaded(bench: Bench) {
         status: SweepStatus::Cancelled,
         finished: Some(99),
     });
+    let shape = ArtifactHash::of(b"shape");
+    let limit = |members| PackLimit { shape: shape.clone(), device: "GPU A".to_owned(), members };
+    // The later word counts.
+    writes.push(Write::PackLimit { limit: limit(4), at: 6 });
+    writes.push(Write::PackLimit { limit: limit(2), at: 7 });
     let entry = logged(41, 1, None, LogEntry::Submitted { trials: 12 });
     writes.push(Write::Log(entry));
     store.commit(&writes).await.unwrap();
@@ -84,6 +89,7 @@ pub(crate) async fn what_was_written_is_loaded(bench: Bench) {
         workers: vec![worker_record(1), worker_record(2)],
         requests: vec![],
         deleted: vec![],
+        pack_limits: vec![limit(2)],
         last_cursor: 41,
     };
     let store = bench.open().await;
@@ -206,8 +212,7 @@ pub(crate) async fn rows_that_contradict_the_store_are_refused(bench: Bench) {
     store.commit(&[worker(1), sweep(1)]).await.unwrap();
     let before = loaded(&*store).await;
     let mut stranger = leased(trial_id(1, 0), 1);
-    stranger.phase =
-        Phase::Leased { worker: worker_id(66), slot: 0, request_id: RequestId(Uuid::from_u128(1)) };
+    stranger.phase = Phase::Leased(holder(66));
     let mut same_request = sweep_record(2, "again", "");
     same_request.request_id = RequestId(Uuid::from_u128(1));
     let mut unreadable = sweep_record(3, "unreadable", "");

@@ -23,7 +23,7 @@ fn writes(index: u64, kind: &str, space: &str) -> Vec<Write> {
     let spec = changed.parse().unwrap();
     let id = trial_id(1, index);
     let record = TrialRecord { id, ..leased(id, 1) };
-    assert!(matches!(record.phase, Phase::Leased { .. }));
+    assert!(matches!(record.phase, Phase::Leased(_)));
     let settings = Box::new(spec.settings(0).unwrap());
     let mut writes = vec![Write::NewTrial { configuration: index, settings, record }];
     writes.extend(crate::sample::first_lease(id).into_iter().skip(1));

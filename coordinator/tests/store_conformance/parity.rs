@@ -4,7 +4,7 @@ use deptune_coordinator::store::{Store, SweepContents};
 use deptune_sweep::id::{ArtifactHash, RequestId, SweepId};
 use deptune_sweep::metric::Number;
 use deptune_sweep::outcome::{FailureClass, SweepStatus};
-use deptune_sweep::record::CheckpointRef;
+use deptune_sweep::record::{CheckpointRef, SlotRecord};
 use deptune_sweep::scheduler::{
     Changes, Config, Control, Effect, Event, Grant, LeaseProgress, Now, Reply, Report, ReportEnd,
     Scheduler, TrialProgress, Write,
@@ -123,7 +123,7 @@ fn register(worker: u128) -> Event {
         worker: record.id,
         name: record.name,
         version: record.version,
-        slots: record.slots,
+        slots: (record.slots.into_iter()).map(|slot| SlotRecord { max_pack: 1, ..slot }).collect(),
         lost: Vec::new(),
     }
 }

@@ -5,8 +5,8 @@ use deptune_sweep::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, Worker
 use deptune_sweep::metric::Number;
 use deptune_sweep::outcome::{FailureClass, Outcome, SweepStatus};
 use deptune_sweep::record::{
-    AttemptEnd, AttemptRecord, DataRef, LogEntry, LogRecord, OutcomeRecord, Phase, SlotRecord,
-    Submission, SweepRecord, TrialRecord, WorkerRecord,
+    AttemptEnd, AttemptRecord, DataRef, Holder, LogEntry, LogRecord, OutcomeRecord, Phase,
+    SlotRecord, Submission, SweepRecord, TrialRecord, WorkerRecord,
 };
 use deptune_sweep::scheduler::{LeaseKey, Write};
 use deptune_sweep::spec::Spec;
@@ -111,6 +111,8 @@ pub(crate) fn worker_record(n: u128) -> WorkerRecord {
         kind: "cuda".to_owned(),
         threads: 4,
         device: device.to_owned(),
+        max_pack: 8,
+        memory: Some(80 << 30),
     };
     WorkerRecord {
         id: worker_id(n),
@@ -134,18 +136,19 @@ pub(crate) fn key(id: TrialId, epoch: u32) -> LeaseKey {
     LeaseKey { trial: id, epoch: Epoch(epoch) }
 }
 
+pub(crate) fn holder(n: u128) -> Holder {
+    Holder { worker: worker_id(n), slot: 0, request_id: RequestId(Uuid::from_u128(77)) }
+}
+
 pub(crate) fn leased(id: TrialId, epoch: u32) -> TrialRecord {
     TrialRecord {
         id,
         epoch: Epoch(epoch),
-        phase: Phase::Leased {
-            worker: worker_id(1),
-            slot: 0,
-            request_id: RequestId(Uuid::from_u128(77)),
-        },
+        phase: Phase::Leased(holder(1)),
         failures: 0,
         losses: 0,
         alone: false,
+        pack_members: 2,
         checkpoint: None,
         added: None,
     }
@@ -166,6 +169,7 @@ pub(crate) fn attempt_started(id: TrialId, epoch: u32) -> Write {
         epoch: Epoch(epoch),
         worker: worker_id(1),
         slot: 0,
+        members: 2,
         first_step: 0,
         started: NOW,
     })

@@ -9,12 +9,21 @@ use crate::v1;
 
 /// Most leases, reports or free slots in one message.
 pub(super) const MAX_LEASES: usize = 4096;
+/// Most trials of a pack.
+const MAX_PACK: u32 = 256;
 /// Most slots of one worker.
 const MAX_SLOTS: usize = 1024;
 
 impl From<SlotRecord> for v1::Slot {
     fn from(slot: SlotRecord) -> Self {
-        Self { slot: slot.slot, kind: slot.kind, threads: slot.threads, device: slot.device }
+        Self {
+            slot: slot.slot,
+            kind: slot.kind,
+            threads: slot.threads,
+            device: slot.device,
+            max_pack: slot.max_pack,
+            memory_bytes: slot.memory,
+        }
     }
 }
 
@@ -30,6 +39,9 @@ impl TryFrom<v1::Slot> for SlotRecord {
             kind: wire.kind,
             threads: wire.threads,
             device: field::text(wire.device, "device", field::MAX_NAME)?,
+            // Agents that know no packs do not say it.
+            max_pack: wire.max_pack.clamp(1, MAX_PACK),
+            memory: wire.memory_bytes.map(|bytes| bytes.min(i64::MAX.unsigned_abs())),
         })
     }
 }

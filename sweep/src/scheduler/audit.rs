@@ -1,12 +1,10 @@
 //! The scheduler's memory, looked at from outside: what it believes of a trial, and whether its
 //! parts agree with each other. Never decides anything.
 
-use std::collections::BTreeMap;
-
 use crate::id::{Epoch, SweepId, TrialId, WorkerId};
 use crate::record::{CheckpointRef, Phase};
 use crate::scheduler::event::Now;
-use crate::scheduler::state::{Scheduler, Sweep};
+use crate::scheduler::state::{Busy, Scheduler, Sweep};
 
 /// What the scheduler believes of a trial that has a row in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +58,7 @@ impl Scheduler {
     pub fn active(&self) -> impl Iterator<Item = (TrialId, Option<u64>)> {
         self.sweeps.iter().flat_map(|(&sweep, state)| {
             state.active.iter().map(move |(&index, trial)| {
-                let leased = matches!(trial.phase, Phase::Leased { .. });
+                let leased = matches!(trial.phase, Phase::Leased(_));
                 (TrialId { sweep, index }, leased.then_some(trial.expires))
             })
         })
@@ -78,7 +76,6 @@ impl Scheduler {
     /// Names the first contradiction.
     pub fn audit(&self, now: Now) -> Result<(), Contradiction> {
         let wrong = |text: String| Err(Contradiction(text));
-        let mut slots = BTreeMap::new();
         let mut expiries = 0;
         for (&id, sweep) in &self.sweeps {
             check_counts(id, sweep)?;
@@ -86,12 +83,18 @@ impl Scheduler {
                 let trial_id = TrialId { sweep: id, index };
                 let waits = sweep.waiting.get(index).is_some();
                 match trial.phase {
-                    Phase::Leased { worker, slot, .. } => {
+                    Phase::Leased(holder) => {
                         if waits {
                             return wrong(format!("trial {trial_id} is leased and waits"));
                         }
-                        if let Some(other) = slots.insert((worker, slot), trial_id) {
-                            return wrong(format!("{other} and {trial_id} share a slot"));
+                        let known = self.workers.get(&holder.worker);
+                        let busy = known.and_then(|known| known.slots.get(&holder.slot));
+                        if !busy.is_some_and(|busy| busy.trials.contains(&trial_id)) {
+                            let text = format!("trial {trial_id} is leased to a slot without it");
+                            return wrong(text);
+                        }
+                        if busy.is_some_and(|busy| busy.request_id != holder.request_id) {
+                            return wrong(format!("trial {trial_id} is in another's pack"));
                         }
                         if !self.expiries.contains(&(trial.expires, trial_id)) {
                             return wrong(format!("the lease of {trial_id} never expires"));
@@ -115,16 +118,28 @@ impl Scheduler {
             if known.seen > now.monotonic {
                 return wrong(format!("worker {worker} was heard in the future"));
             }
-            for (&slot, &trial) in &known.slots {
-                if slots.get(&(worker, slot)) != Some(&trial) {
-                    return wrong(format!("slot {slot} of {worker} holds {trial}, not leased"));
-                }
+            for (&slot, busy) in &known.slots {
+                self.check_slot(worker, slot, busy)?;
             }
         }
-        for ((worker, slot), trial) in slots {
-            let held = self.workers.get(&worker).and_then(|known| known.slots.get(&slot));
-            if held != Some(&trial) {
-                return wrong(format!("trial {trial} is leased to a slot that does not hold it"));
+        Ok(())
+    }
+}
+
+impl Scheduler {
+    /// A slot works for trials of one sweep that are leased to it.
+    fn check_slot(&self, worker: WorkerId, slot: u32, busy: &Busy) -> Result<(), Contradiction> {
+        let wrong = |text: String| Err(Contradiction(format!("slot {slot} of {worker} {text}")));
+        let Some(first) = busy.trials.first() else { return wrong("is busy with nothing".into()) };
+        for &trial in &busy.trials {
+            let sweep = self.sweeps.get(&trial.sweep);
+            let phase = sweep.and_then(|sweep| Some(sweep.active.get(&trial.index)?.phase));
+            let holder = phase.and_then(|phase| phase.holder());
+            if holder.map(|holder| (holder.worker, holder.slot)) != Some((worker, slot)) {
+                return wrong(format!("holds {trial}, which is not leased to it"));
+            }
+            if trial.sweep != first.sweep {
+                return wrong(format!("works for {first} and {trial} at once"));
             }
         }
         Ok(())
@@ -133,12 +148,15 @@ impl Scheduler {
 
 fn check_counts(id: SweepId, sweep: &Sweep) -> Result<(), Contradiction> {
     let wrong = |text: String| Err(Contradiction(format!("sweep {id}: {text}")));
-    let leased = sweep.active.values().filter(|t| matches!(t.phase, Phase::Leased { .. })).count();
+    let leased = sweep.active.values().filter(|t| matches!(t.phase, Phase::Leased(_))).count();
     if leased as u64 != u64::from(sweep.leased) {
         return wrong(format!("{} leases are counted, {leased} are there", sweep.leased));
     }
     let known = (sweep.active.len() + sweep.ended.len()) as u64;
-    let early = sweep.ended.range(sweep.next_index..sweep.grid).count() + sweep.added.len();
+    let above = sweep.next_index..sweep.grid;
+    let early = sweep.ended.range(above.clone()).count()
+        + sweep.active.range(above).count()
+        + sweep.added.len();
     if known != sweep.next_index + early as u64
         || sweep.active.keys().any(|i| sweep.ended.contains_key(i))
     {

@@ -9,7 +9,7 @@ use crate::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, WorkerId};
 use crate::metric::Number;
 use crate::outcome::{FailureClass, SweepStatus, Unknown};
 use crate::record::{
-    AttemptEnd, AttemptRecord, CheckpointRef, Controls, LogRecord, OutcomeRecord, RequestRecord,
+    AttemptEnd, AttemptRecord, CheckpointRef, Controls, LogRecord, OutcomeRecord, PackLimit, RequestRecord,
     SlotRecord, Submission, SweepRecord, TrialRecord, WallMillis, WorkerRecord,
 };
 use crate::spec::{Settings, Spec};
@@ -466,6 +466,13 @@ pub enum Write {
         at: WallMillis,
         /// The evaluation.
         evaluation: Evaluation,
+    },
+    /// A pack ran out of memory: remember how large the next ones may be.
+    PackLimit {
+        /// What was learnt.
+        limit: PackLimit,
+        /// When.
+        at: WallMillis,
     },
     /// Insert or update a worker.
     Worker(WorkerRecord),

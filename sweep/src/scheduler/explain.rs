@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::id::TrialId;
 use crate::outcome::{Outcome, SweepStatus};
-use crate::record::Phase;
+use crate::record::Holder;
 use crate::scheduler::state::{Scheduler, Sweep};
 
 /// Why a trial runs, waits, or does neither.
@@ -18,6 +18,8 @@ pub enum Explanation {
         worker: String,
         /// Slot of the worker.
         slot: u32,
+        /// Other trials of its pack that run with it.
+        others: usize,
     },
     /// Its sweep is paused.
     Paused,
@@ -72,8 +74,13 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Explanation::Ended(outcome) => write!(f, "it has ended: {outcome}"),
-            Explanation::Running { worker, slot } => {
-                write!(f, "it runs on slot {slot} of worker {worker}")
+            Explanation::Running { worker, slot, others } => {
+                write!(f, "it runs on slot {slot} of worker {worker}")?;
+                match others {
+                    0 => Ok(()),
+                    1 => f.write_str(", together with 1 other trial"),
+                    others => write!(f, ", together with {others} other trials"),
+                }
             }
             Explanation::Paused => f.write_str("its sweep is paused"),
             Explanation::Backoff { failures, max_attempts, left } => write!(
@@ -108,10 +115,12 @@ impl Scheduler {
             return Some(Explanation::Ended(ended.outcome));
         }
         let trial = sweep.active.get(&id.index);
-        if let Some(Phase::Leased { worker, slot, .. }) = trial.map(|trial| trial.phase) {
+        if let Some(Holder { worker, slot, .. }) = trial.and_then(|t| t.phase.holder()) {
             let known = self.workers.get(&worker);
-            let worker = known.map_or_else(|| worker.to_string(), |w| w.record.name.clone());
-            return Some(Explanation::Running { worker, slot });
+            let name = known.map_or_else(|| worker.to_string(), |w| w.record.name.clone());
+            let busy = known.and_then(|known| known.slots.get(&slot));
+            let others = busy.map_or(0, |busy| busy.trials.len().saturating_sub(1));
+            return Some(Explanation::Running { worker: name, slot, others });
         }
         if sweep.status == SweepStatus::Paused {
             return Some(Explanation::Paused);
@@ -148,6 +157,7 @@ impl Sweep {
         if self.waiting.get(index).is_some() {
             return again.filter(|other| *other < index).count() as u64;
         }
-        again.count() as u64 + index.saturating_sub(self.next_index)
+        let untouched = (self.next_index..index).filter(|&other| !self.has_row(other));
+        again.count() as u64 + untouched.count() as u64
     }
 }

@@ -30,6 +30,7 @@ mod on_heartbeat;
 mod on_submit;
 mod on_tick;
 mod on_worker;
+mod packing;
 mod request;
 mod retry;
 mod share;

@@ -13,12 +13,11 @@ impl Scheduler {
     pub(super) fn cancel_all(&mut self, sweep: SweepId, message: &str, now: Now, step: &mut Step) {
         let Some(state) = self.sweeps.get(&sweep) else { return };
         let spared = |phase| {
-            mutation::on("cancel loses against a late success")
-                && matches!(phase, Phase::Leased { .. })
+            mutation::on("cancel loses against a late success") && matches!(phase, Phase::Leased(_))
         };
         let active = state.active.iter().filter(|(_, trial)| !spared(trial.phase));
         let active: Vec<u64> = active.map(|(&index, _)| index).collect();
-        let untouched = (state.next_index..state.grid).filter(|i| !state.ended.contains_key(i));
+        let untouched = (state.next_index..state.grid).filter(|&i| !state.has_row(i));
         let untouched: Vec<u64> = untouched.collect();
         for index in active {
             self.cancel_active(TrialId { sweep, index }, message, now, step);
@@ -60,7 +59,7 @@ impl Scheduler {
         };
         self.log(id.sweep, Some(id), entry, now, step);
         let Some(state) = self.sweeps.get_mut(&id.sweep) else { return Ok(()) };
-        state.skip_ended();
+        state.skip_known();
         let next_index = state.next_index;
         step.writes.push(Write::NextIndex { sweep: id.sweep, next_index });
         if state.is_complete() {
@@ -76,7 +75,7 @@ impl Scheduler {
         let Some(state) = self.sweeps.get_mut(&id.sweep) else { return };
         let Some(mut trial) = state.active.remove(&id.index) else { return };
         state.waiting.remove(id.index);
-        if let Phase::Leased { .. } = trial.phase {
+        if let Phase::Leased(_) = trial.phase {
             step.writes.push(Write::AttemptEnded {
                 lease: trial.lease(id),
                 end: AttemptEnd::Cancelled,

@@ -3,7 +3,7 @@
 use crate::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
 use crate::mutation;
 use crate::outcome::Outcome;
-use crate::record::{AttemptRecord, LogEntry, Phase};
+use crate::record::{AttemptRecord, Holder, LogEntry, Phase};
 use crate::scheduler::event::{
     Ack, Grant, LeaseKey, Now, Refusal, Reply, Report, ReportEnd, Step, StopReason, Write,
 };
@@ -34,13 +34,8 @@ impl Scheduler {
         let acks = reports.into_iter().map(|r| self.take_report(worker, r, now, step)).collect();
         let mut grants = Vec::new();
         for &slot in free_slots {
-            if let Some(grant) = self.fill_slot(worker, request_id, slot, now, step) {
-                grants.push(grant);
-            }
-        }
-        // One trial per pack for now: every grant is its own pack.
-        for (pack, grant) in (0..).zip(&mut grants) {
-            grant.pack = pack;
+            let holder = Holder { worker, slot, request_id };
+            grants.extend(self.fill_slot(holder, now, step));
         }
         Ok(Reply::Exchanged { acks, grants })
     }
@@ -95,70 +90,65 @@ impl Scheduler {
         Ack::Stale { current, reason: StopReason::Superseded }
     }
 
-    fn fill_slot(
-        &mut self,
-        worker: WorkerId,
-        request_id: RequestId,
-        slot: u32,
-        now: Now,
-        step: &mut Step,
-    ) -> Option<Grant> {
-        let known = self.workers.get(&worker)?;
-        known.slot(slot)?;
-        if let Some(&id) = known.slots.get(&slot)
+    /// The pack for a slot that its worker calls free; empty where there is none.
+    fn fill_slot(&mut self, holder: Holder, now: Now, step: &mut Step) -> Vec<Grant> {
+        let Holder { worker, slot, request_id } = holder;
+        let Some(known) = self.workers.get(&worker) else { return Vec::new() };
+        if known.slot(slot).is_none() {
+            return Vec::new();
+        }
+        if let Some(busy) = known.slots.get(&slot)
             && !mutation::on("slot leased twice")
         {
             // Granted before under this request: the answer was lost, give it again. Under
             // another request the slot is taken.
-            return self.granted(id, request_id, slot);
+            let same = busy.request_id == request_id;
+            let members: Vec<TrialId> = busy.trials.iter().copied().filter(|_| same).collect();
+            return members.into_iter().filter_map(|id| self.grant(id, slot)).collect();
         }
-        let id = self.next_trial(worker, now)?;
-        self.lease(id, worker, request_id, slot, now, step)
+        let Some(first) = self.next_trial(worker, now) else { return Vec::new() };
+        let mut members = vec![first];
+        members.extend(self.companions(first, worker, slot, now));
+        let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
+        members.into_iter().filter_map(|id| self.lease(id, holder, count, now, step)).collect()
     }
 
-    fn granted(&self, id: TrialId, request_id: RequestId, slot: u32) -> Option<Grant> {
-        let trial = self.sweeps.get(&id.sweep)?.active.get(&id.index)?;
-        match trial.phase {
-            Phase::Leased { request_id: granted_by, .. } if granted_by == request_id => {
-                self.grant(id, slot)
-            }
-            _ => None,
-        }
-    }
-
+    /// Leases a trial as one of `members` that begin together.
     fn lease(
         &mut self,
         id: TrialId,
-        worker: WorkerId,
-        request_id: RequestId,
-        slot: u32,
+        holder: Holder,
+        members: u32,
         now: Now,
         step: &mut Step,
     ) -> Option<Grant> {
+        let Holder { worker, slot, .. } = holder;
         let sweep = self.sweeps.get_mut(&id.sweep)?;
         sweep.waiting.remove(id.index);
-        let phase = Phase::Leased { worker, slot, request_id };
+        let phase = Phase::Leased(holder);
         if let Some(trial) = sweep.active.get_mut(&id.index) {
             trial.epoch = trial.epoch.next();
             trial.phase = phase;
-            trial.charged = now.monotonic;
+            trial.pack_members = members;
             let step_held = trial.checkpoint.as_ref().map_or(0, |c| c.step);
             trial.live = Live { step: step_held, ..Live::default() };
             step.writes.push(Write::Trial(trial.record(id)));
         } else {
             let settings = sweep.settings(id.index)?;
             let mut trial = Trial::new(Epoch(1), phase, None);
-            trial.charged = now.monotonic;
+            trial.pack_members = members;
             step.writes.push(Write::NewTrial {
                 record: trial.record(id),
                 configuration: sweep.configuration(id.index),
                 settings: Box::new(settings),
             });
             sweep.active.insert(id.index, trial);
-            sweep.next_index = id.index + 1;
-            sweep.skip_ended();
+            let before = sweep.next_index;
+            sweep.skip_known();
             let next_index = sweep.next_index;
-            step.writes.push(Write::NextIndex { sweep: id.sweep, next_index });
+            if next_index > before {
+                step.writes.push(Write::NextIndex { sweep: id.sweep, next_index });
+            }
         }
         sweep.leased += 1;
         let grant = self.grant(id, slot)?;
@@ -169,6 +159,7 @@ impl Scheduler {
             epoch,
             worker,
             slot,
+            members,
             first_step,
             started: now.wall,
         }));
@@ -176,7 +167,7 @@ impl Scheduler {
         self.take_turn(id.sweep);
         self.arm(id, now);
         if let Some(known) = self.workers.get_mut(&worker) {
-            known.slots.insert(slot, id);
+            known.occupy(holder, id, now);
         }
         Some(grant)
     }
@@ -187,7 +178,8 @@ impl Scheduler {
         Some(Grant {
             lease: trial.lease(id),
             slot,
-            pack: 0,
+            // A slot has one pack.
+            pack: slot,
             settings: sweep.settings(id.index)?,
             sweep: sweep.record.clone(),
             model_path: sweep.spec.model.path.clone(),

@@ -4,7 +4,7 @@ use crate::child::Evaluation;
 use crate::id::{TrialId, WorkerId};
 use crate::mutation;
 use crate::outcome::Outcome;
-use crate::record::{AttemptRecord, LogEntry, Phase};
+use crate::record::{AttemptRecord, Holder, LogEntry, Phase};
 use crate::scheduler::event::{
     LeaseKey, LeaseProgress, Now, Refusal, Reply, Step, Stop, StopReason, TrialProgress, Write,
 };
@@ -140,20 +140,20 @@ impl Scheduler {
         let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return false };
         let Some(trial) = sweep.active.get_mut(&id.index) else { return false };
         let Some(known) = self.workers.get_mut(&worker) else { return false };
-        // A slot that nobody holds: the worker says that it runs the trial, and it runs it on a
-        // slot that we believe free.
-        let free = known.record.slots.iter().find(|s| !known.slots.contains_key(&s.slot));
-        let Some(slot) = free.map(|s| s.slot) else { return false };
-        known.slots.insert(slot, id);
-        trial.charged = now.monotonic;
+        let Phase::Pending { last_holder: Some(holder) } = trial.phase else { return false };
+        // The worker says that it runs the trial, and it runs it where it did: that slot must be
+        // free, or work for the rest of the same pack.
+        let Holder { slot, request_id, .. } = holder;
+        if known.slots.get(&slot).is_some_and(|busy| busy.request_id != request_id) {
+            return false;
+        }
+        known.occupy(holder, id, now);
         trial.losses = trial.losses.saturating_sub(1);
-        // A fresh id: the lease belongs to no exchange that could be repeated.
-        let request_id = crate::id::RequestId(uuid::Uuid::nil());
-        trial.phase = Phase::Leased { worker, slot, request_id };
+        trial.phase = Phase::Leased(holder);
         sweep.waiting.remove(id.index);
         sweep.leased += 1;
         let first_step = trial.checkpoint.as_ref().map_or(0, |c| c.step);
-        let epoch = trial.epoch;
+        let (epoch, members) = (trial.epoch, trial.pack_members);
         step.writes.push(Write::Trial(trial.record(id)));
         let started = now.wall;
         step.writes.push(Write::AttemptStarted(AttemptRecord {
@@ -161,6 +161,7 @@ impl Scheduler {
             epoch,
             worker,
             slot,
+            members,
             first_step,
             started,
         }));

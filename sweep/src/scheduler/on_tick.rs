@@ -3,7 +3,7 @@
 use crate::id::WorkerId;
 use crate::mutation;
 use crate::outcome::FailureClass;
-use crate::record::{AttemptEnd, Phase};
+use crate::record::AttemptEnd;
 use crate::scheduler::event::{Effect, Now, Refusal, Reply, Step, Write};
 use crate::scheduler::state::Scheduler;
 
@@ -18,14 +18,15 @@ impl Scheduler {
             }
             self.expiries.pop_first();
             let trial = self.sweeps.get(&id.sweep).and_then(|s| s.active.get(&id.index));
-            if let Some(Phase::Leased { worker, slot, .. }) = trial.map(|t| t.phase) {
+            if let Some(holder) = trial.and_then(|t| t.phase.holder()) {
                 let message = "its worker was not heard for the lease's whole time".to_owned();
                 let class = FailureClass::WorkerLost;
+                let worker = holder.worker;
                 self.fail_attempt(id, worker, class, message, AttemptEnd::Expired, now, step);
                 if mutation::on("expiry keeps the slot")
                     && let Some(known) = self.workers.get_mut(&worker)
                 {
-                    known.slots.insert(slot, id);
+                    known.occupy(holder, id, now);
                 }
             }
         }

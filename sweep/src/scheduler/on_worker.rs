@@ -2,7 +2,7 @@
 
 use crate::id::{TrialId, WorkerId};
 use crate::outcome::FailureClass;
-use crate::record::{AttemptEnd, Phase, SlotRecord, WorkerRecord};
+use crate::record::{AttemptEnd, Holder, SlotRecord, WorkerRecord};
 use crate::scheduler::event::{LeaseKey, Now, Refusal, Reply, Step, Write};
 use crate::scheduler::state::{Scheduler, Worker};
 
@@ -26,6 +26,9 @@ impl Scheduler {
                 return Err(Refusal::TooMany { what, count, limit: MAX_SLOTS });
             }
         }
+        if slots.iter().any(|slot| slot.max_pack == 0) {
+            return Err(Refusal::OutOfRange { what: "max_pack of a slot", expected: "1 or more" });
+        }
         let record =
             WorkerRecord { id: worker, name, version, slots, registered: now.wall, left: None };
         step.writes.push(Write::Worker(record.clone()));
@@ -42,7 +45,7 @@ impl Scheduler {
         let id = lease.trial;
         let trial = self.sweeps.get(&id.sweep).and_then(|s| s.active.get(&id.index));
         let Some(trial) = trial.filter(|t| t.epoch == lease.epoch) else { return };
-        if let Phase::Leased { worker, .. } = trial.phase {
+        if let Some(Holder { worker, .. }) = trial.phase.holder() {
             let message = "its worker died and was started again".to_owned();
             let class = FailureClass::WorkerLost;
             self.fail_attempt(id, worker, class, message, AttemptEnd::Failed, now, step);
@@ -58,7 +61,8 @@ impl Scheduler {
         let Some(known) = self.workers.get(&worker) else {
             return Err(Refusal::UnknownWorker(worker));
         };
-        let held: Vec<TrialId> = known.slots.values().copied().collect();
+        let held: Vec<TrialId> =
+            known.slots.values().flat_map(|busy| &busy.trials).copied().collect();
         for id in held {
             let message = "its worker left".to_owned();
             let class = FailureClass::Preempted;

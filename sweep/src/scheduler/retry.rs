@@ -68,8 +68,14 @@ impl Scheduler {
         step: &mut Step,
     ) {
         let config = self.config;
-        let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
+        let Some(sweep) = self.sweeps.get(&id.sweep) else { return };
         let max_attempts = sweep.spec.limits.max_attempts;
+        let Some(trial) = sweep.active.get(&id.index) else { return };
+        let members = trial.pack_members;
+        if class == FailureClass::Oom && members > 1 {
+            self.halve_packs(id, members, now, step);
+        }
+        let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
         let Some(trial) = sweep.active.get_mut(&id.index) else { return };
         let fate = trial.count(class, end, max_attempts, config);
         let lease = trial.lease(id);
@@ -100,7 +106,8 @@ impl Scheduler {
                 let Some(trial) = sweep.active.get_mut(&id.index) else { return };
                 // After an expiry the old holder may still be at work: its word counts until
                 // somebody else is given the trial.
-                let last_holder = (end == AttemptEnd::Expired).then_some(worker);
+                let holder = trial.phase.holder();
+                let last_holder = holder.filter(|_| end == AttemptEnd::Expired);
                 trial.phase = Phase::Pending { last_holder };
                 step.writes.push(Write::AttemptEnded {
                     lease,
@@ -207,6 +214,16 @@ impl Trial {
                     Fate::Again(0)
                 }
             }
+            // Which member made a pack crash, hang or grow too large is not known: none of them
+            // is blamed. After a crash they run alone, after a want of memory in smaller packs.
+            FailureClass::Crashed | FailureClass::Timeout
+                if self.pack_members > 1
+                    && !mutation::on("a pack's crash blamed on its members") =>
+            {
+                self.alone = true;
+                Fate::Again(0)
+            }
+            FailureClass::Oom if self.pack_members > 1 => Fate::Again(0),
             FailureClass::Diverged | FailureClass::Data | FailureClass::UserError => Fate::Over,
             FailureClass::Oom
             | FailureClass::Crashed

@@ -131,8 +131,7 @@ impl Scheduler {
 impl Sweep {
     /// Whether its limits allow one more lease.
     fn has_room(&self) -> bool {
-        self.controls.max_parallel.is_none_or(|most| self.leased < most)
-            && self.controls.budget.is_none_or(|budget| self.used < budget)
+        self.room() != Some(0) && self.controls.budget.is_none_or(|budget| self.used < budget)
     }
 
     fn next_for(&mut self, worker: WorkerId, ttl: u64, now: Now) -> Option<u64> {
@@ -150,8 +149,8 @@ impl Trial {
     /// Whether the worker that asks is the one that was cut off with it. It comes back with news
     /// of the trial, perhaps with its result, so it is not given the same trial anew before it had
     /// the time to tell.
-    fn is_about_to_be_heard(&self, worker: WorkerId, ttl: u64, now: Now) -> bool {
-        matches!(self.phase, Phase::Pending { last_holder: Some(holder) } if holder == worker)
+    pub(super) fn is_about_to_be_heard(&self, worker: WorkerId, ttl: u64, now: Now) -> bool {
+        matches!(self.phase, Phase::Pending { last_holder: Some(holder) } if holder.worker == worker)
             && now.monotonic < self.expires.saturating_add(ttl / 3)
     }
 }

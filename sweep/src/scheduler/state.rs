@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use crate::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
 use crate::metric::Number;
+use crate::model::ModelConfig;
 use crate::mutation;
 use crate::outcome::{Outcome, SweepStatus};
 use crate::record::{
-    Added, CheckpointRef, Controls, DeletedRecord, LogEntry, LogRecord, Phase, RequestRecord,
-    SlotRecord, SweepRecord, TrialRecord, WorkerRecord,
+    Added, CheckpointRef, Controls, DeletedRecord, Holder, LogEntry, LogRecord, PackLimit, Phase,
+    RequestRecord, SlotRecord, SweepRecord, TrialRecord, WorkerRecord,
 };
 use crate::scheduler::event::{LeaseKey, Now, Step, Write};
+use crate::scheduler::packing::PackLimits;
 use crate::scheduler::request::Asked;
 use crate::scheduler::share::{Place, Share};
 use crate::scheduler::waiting::Waiting;
@@ -52,6 +54,8 @@ pub struct Scheduler {
     pub(super) budgeted: BTreeSet<SweepId>,
     pub(super) share: Share,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
+    /// Packs that ran out of memory.
+    pub(super) pack_limits: PackLimits,
     /// Expiry of every live lease, soonest first.
     pub(super) expiries: BTreeSet<(u64, TrialId)>,
     pub(super) next_cursor: u64,
@@ -64,6 +68,8 @@ pub struct Scheduler {
 pub(super) struct Sweep {
     pub(super) record: Arc<SweepRecord>,
     pub(super) spec: Spec,
+    /// Its model's shape; a submission that was accepted has one.
+    pub(super) model: Option<ModelConfig>,
     pub(super) status: SweepStatus,
     pub(super) controls: Controls,
     /// Trials of the spec's grid.
@@ -103,13 +109,13 @@ pub(super) struct Trial {
     pub(super) failures: u32,
     pub(super) losses: u32,
     pub(super) alone: bool,
+    /// Trials that its latest lease's pack began with.
+    pub(super) pack_members: u32,
     pub(super) checkpoint: Option<CheckpointRef>,
     /// Why it exists, unless it is one of the grid.
     pub(super) added: Option<Added>,
     /// When the lease expires, or did; meaningful while leased and while its holder may report.
     pub(super) expires: u64,
-    /// Up to when a lease's time is counted; meaningful while leased.
-    pub(super) charged: u64,
     pub(super) live: Live,
 }
 
@@ -133,15 +139,43 @@ pub(super) struct Ended {
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) record: WorkerRecord,
-    /// Lease of each slot.
-    pub(super) slots: BTreeMap<u32, TrialId>,
+    /// What its slots are busy with.
+    pub(super) slots: BTreeMap<u32, Busy>,
     /// Monotonic time at which it was last heard.
     pub(super) seen: u64,
+}
+
+/// What a slot is busy with.
+#[derive(Debug)]
+pub(super) struct Busy {
+    /// Those of the pack that are still leased: trials of one sweep, at least one.
+    pub(super) trials: BTreeSet<TrialId>,
+    /// The exchange that granted them.
+    pub(super) request_id: RequestId,
+    /// Monotonic time up to which the slot's use is counted.
+    pub(super) charged: u64,
 }
 
 impl Worker {
     pub(super) fn slot(&self, slot: u32) -> Option<&SlotRecord> {
         self.record.slots.iter().find(|s| s.slot == slot)
+    }
+
+    /// A slot works for a trial, alone or with the rest of its pack.
+    pub(super) fn occupy(&mut self, holder: Holder, trial: TrialId, now: Now) {
+        let request_id = holder.request_id;
+        let new = || Busy { trials: BTreeSet::new(), request_id, charged: now.monotonic };
+        self.slots.entry(holder.slot).or_insert_with(new).trials.insert(trial);
+    }
+
+    /// A slot does not work for a trial any more; it is free once no trial is left.
+    pub(super) fn vacate(&mut self, slot: u32, trial: TrialId) {
+        if let Some(busy) = self.slots.get_mut(&slot) {
+            busy.trials.remove(&trial);
+            if busy.trials.is_empty() {
+                self.slots.remove(&slot);
+            }
+        }
     }
 }
 
@@ -160,6 +194,8 @@ pub struct Snapshot {
     pub requests: Vec<RequestRecord>,
     /// Sweeps that were deleted.
     pub deleted: Vec<DeletedRecord>,
+    /// Packs that ran out of memory.
+    pub pack_limits: Vec<PackLimit>,
     /// Cursor of the last log entry.
     pub last_cursor: u64,
 }
@@ -215,6 +251,7 @@ impl Scheduler {
             budgeted: BTreeSet::new(),
             share: Share::default(),
             workers: BTreeMap::new(),
+            pack_limits: PackLimits::default(),
             expiries: BTreeSet::new(),
             next_cursor: 1,
             now: 0,
@@ -235,6 +272,7 @@ impl Scheduler {
         let mut scheduler = Scheduler::new(config);
         scheduler.now = now.monotonic;
         scheduler.next_cursor = snapshot.last_cursor.saturating_add(1);
+        scheduler.pack_limits.extend(snapshot.pack_limits);
         for record in snapshot.workers {
             scheduler
                 .workers
@@ -300,9 +338,8 @@ impl Scheduler {
         let index = record.id.index;
         let there = match record.added {
             Some(_) => (sweep.grid..sweep.total).contains(&index),
-            // One that was cancelled by itself may have ended before its turn.
-            None if matches!(record.phase, Phase::Ended { .. }) => index < sweep.grid,
-            None => index < sweep.next_index,
+            // It may have been leased with a pack, or cancelled, before its turn.
+            None => index < sweep.grid,
         };
         if !there {
             return Err(stray);
@@ -329,15 +366,14 @@ impl Scheduler {
                     trial.epoch = Epoch(trial.epoch.0.saturating_sub(1));
                 }
             }
-            Phase::Leased { worker, slot, .. } => {
+            Phase::Leased(holder) => {
                 let rearmed = !mutation::on("leases not armed again after restart");
                 let ttl = if rearmed { self.config.lease_ttl } else { 0 };
                 trial.expires = now.monotonic.saturating_add(ttl);
                 self.expiries.insert((trial.expires, record.id));
-                trial.charged = now.monotonic;
                 sweep.leased += 1;
-                if let Some(worker) = self.workers.get_mut(&worker) {
-                    worker.slots.insert(slot, record.id);
+                if let Some(worker) = self.workers.get_mut(&holder.worker) {
+                    worker.occupy(holder, record.id, now);
                 }
             }
         }
@@ -365,13 +401,11 @@ impl Scheduler {
         self.charge(id, now, step);
         let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
         let Some(trial) = sweep.active.get(&id.index) else { return };
-        if let Phase::Leased { worker, slot, .. } = trial.phase {
+        if let Phase::Leased(holder) = trial.phase {
             self.expiries.remove(&(trial.expires, id));
             sweep.leased = sweep.leased.saturating_sub(1);
-            if let Some(worker) = self.workers.get_mut(&worker)
-                && worker.slots.get(&slot) == Some(&id)
-            {
-                worker.slots.remove(&slot);
+            if let Some(worker) = self.workers.get_mut(&holder.worker) {
+                worker.vacate(holder.slot, id);
             }
         }
     }
@@ -397,6 +431,7 @@ impl Sweep {
             controls: record.controls.unwrap_or_else(|| spec.limits.controls()),
             grid: spec.total(),
             total: record.total,
+            model: ModelConfig::parse("config.json", &record.submission.model_config).ok(),
             spec,
             status: record.status,
             next_index: record.next_index,
@@ -457,9 +492,14 @@ impl Sweep {
         self.ended.insert(index, ended);
     }
 
-    /// Goes on behind the trials that were cancelled before their turn.
-    pub(super) fn skip_ended(&mut self) {
-        while self.next_index < self.grid && self.ended.contains_key(&self.next_index) {
+    /// Whether a trial has a row in the store.
+    pub(super) fn has_row(&self, index: u64) -> bool {
+        self.active.contains_key(&index) || self.ended.contains_key(&index)
+    }
+
+    /// Goes on behind the trials that were leased or cancelled, be it before their turn.
+    pub(super) fn skip_known(&mut self) {
+        while self.next_index < self.grid && self.has_row(self.next_index) {
             self.next_index += 1;
         }
     }
@@ -494,10 +534,10 @@ impl Trial {
             failures: 0,
             losses: 0,
             alone: false,
+            pack_members: 1,
             checkpoint: None,
             added,
             expires: 0,
-            charged: 0,
             live: Live::default(),
         }
     }
@@ -507,6 +547,7 @@ impl Trial {
             failures: record.failures,
             losses: record.losses,
             alone: record.alone,
+            pack_members: record.pack_members,
             checkpoint: record.checkpoint.clone(),
             live: Live {
                 step: record.checkpoint.as_ref().map_or(0, |c| c.step),
@@ -524,6 +565,7 @@ impl Trial {
             failures: self.failures,
             losses: self.losses,
             alone: self.alone,
+            pack_members: self.pack_members,
             checkpoint: self.checkpoint.clone(),
             added: self.added,
         }
@@ -538,8 +580,8 @@ impl Trial {
     pub(super) fn is_held_by(&self, worker: WorkerId, epoch: Epoch) -> bool {
         epoch == self.epoch
             && match self.phase {
-                Phase::Leased { worker: holder, .. } => holder == worker,
-                Phase::Pending { last_holder } => last_holder == Some(worker),
+                Phase::Leased(holder) => holder.worker == worker,
+                Phase::Pending { last_holder } => last_holder.is_some_and(|h| h.worker == worker),
                 Phase::Ended { .. } => false,
             }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::id::{Epoch, SweepId, TrialId};
 use crate::metric::Number;
-use crate::record::{Phase, SweepRecord};
+use crate::record::SweepRecord;
 use crate::scheduler::state::Scheduler;
 
 /// How a sweep stands right now.
@@ -57,13 +57,13 @@ impl Scheduler {
         let mut steps_done = sweep.steps_ended;
         for (&index, trial) in &sweep.active {
             steps_done += trial.live.step;
-            let Phase::Leased { worker, .. } = trial.phase else { continue };
+            let Some(holder) = trial.phase.holder() else { continue };
             running.push(RunningTrial {
                 trial: TrialId { sweep: id, index },
                 epoch: trial.epoch,
                 worker: self
                     .workers
-                    .get(&worker)
+                    .get(&holder.worker)
                     .map_or_else(String::new, |w| w.record.name.clone()),
                 step: trial.live.step,
                 steps: steps_of(index),

@@ -50,6 +50,11 @@ impl Waiting {
         self.ready.iter().copied()
     }
 
+    /// The same, as far as `ready` was asked for.
+    pub(super) fn ready_now(&self) -> impl Iterator<Item = u64> {
+        self.ready.iter().copied()
+    }
+
     /// Whether some wait is over.
     pub(super) fn has_ready(&self, now: u64) -> bool {
         !self.ready.is_empty() || self.later.first().is_some_and(|&(from, _)| from <= now)

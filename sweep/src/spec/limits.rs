@@ -7,7 +7,7 @@ use crate::record::Controls;
 
 /// Its keys.
 pub(super) const KEYS: &[&str] =
-    &["max_attempts", "max_parallel", "priority", "weight", "budget_gpu_hours"];
+    &["max_attempts", "max_parallel", "max_pack", "priority", "weight", "budget_gpu_hours"];
 
 pub(super) fn read(section: Section<'_>, report: &mut Report<'_>) -> Option<Limits> {
     let later = "remove it; bound the sweep by its grid and its steps";
@@ -20,6 +20,10 @@ pub(super) fn read(section: Section<'_>, report: &mut Report<'_>) -> Option<Limi
             let most = u64::from(Controls::MAX_PARALLEL);
             section.whole("max_parallel", 1..=most, None, report).map(Some)
         }
+    };
+    let pack = match section.get("max_pack") {
+        None => Some(None),
+        Some(_) => section.whole("max_pack", 1..=256, None, report).map(Some),
     };
     let priority = match section.get("priority") {
         None => Some(0),
@@ -42,6 +46,10 @@ pub(super) fn read(section: Section<'_>, report: &mut Report<'_>) -> Option<Limi
         max_attempts: u32::try_from(attempts?).ok()?,
         max_parallel: match parallel? {
             Some(bound) => Some(u32::try_from(bound).ok()?),
+            None => None,
+        },
+        max_pack: match pack? {
+            Some(most) => Some(u32::try_from(most).ok()?),
             None => None,
         },
     })

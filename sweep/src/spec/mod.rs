@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::metric::MetricKind;
 use crate::record::Controls;
+pub use crate::space::Cohort;
 use crate::space::Space;
 use crate::task::{Recipe, TaskSpec};
 
@@ -284,6 +285,8 @@ pub struct Limits {
     pub max_attempts: u32,
     /// Trials leased at the same time. Default: no bound.
     pub max_parallel: Option<u32>,
+    /// Most trials that train together in one pack. 1..=256. Default: what the slot holds.
+    pub max_pack: Option<u32>,
     /// Sweeps of a higher priority are served first. -1000..=1000. Default 0.
     pub priority: i32,
     /// Share of the leases among sweeps of one priority. 1..=1000. Default 1.

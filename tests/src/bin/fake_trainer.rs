@@ -79,8 +79,21 @@ fn run() -> Result<()> {
         device_name: "fake".to_owned(),
         first_steps: trials.iter().map(|t| t.state.step).collect(),
     })?;
-    for trial in &mut trials {
-        trial.train(&job, &orders, &stopped)?;
+    // All make a step before any makes the next one.
+    while !trials.is_empty() {
+        if stopped.load(Ordering::SeqCst) {
+            for trial in &trials {
+                trial.checkpoint(&job.scratch, &orders)?;
+            }
+            return Ok(());
+        }
+        let mut left = Vec::new();
+        for mut trial in trials {
+            if trial.advance(&job, &orders, &stopped)? {
+                left.push(trial);
+            }
+        }
+        trials = left;
     }
     Ok(())
 }
@@ -273,6 +286,8 @@ struct Trial<'a> {
     member: &'a Member,
     state: State,
     said: Instant,
+    /// Whether its metrics are no numbers from now on.
+    nan: bool,
 }
 
 impl Trial<'_> {
@@ -289,23 +304,19 @@ impl Trial<'_> {
             }
             None => State { identity, step: 0, best: None, seconds: 0.0 },
         };
-        Ok(Trial { member, state, said: Instant::now() })
+        Ok(Trial { member, state, said: Instant::now(), nan: false })
     }
 
-    fn train(&mut self, job: &Job, orders: &Orders, stopped: &AtomicBool) -> Result<()> {
+    /// Makes a step. Returns whether there is more to do.
+    fn advance(&mut self, job: &Job, orders: &Orders, stopped: &AtomicBool) -> Result<bool> {
         let trial = self.member.trial;
         let train = &self.member.settings.train;
         let (steps, every) = (train.steps, train.eval_every.max(1));
-        let mut nan = false;
-        while self.state.step < steps {
-            if stopped.load(Ordering::SeqCst) {
-                self.checkpoint(&job.scratch, orders)?;
-                std::process::exit(0);
-            }
+        if self.state.step < steps {
             let step = self.state.step + 1;
             match orders.fault(trial, step) {
-                Some(Fault::Nan) => nan = true,
-                Some(fault) if suffer(fault, trial, orders, stopped)? => return Ok(()),
+                Some(Fault::Nan) => self.nan = true,
+                Some(fault) if suffer(fault, trial, orders, stopped)? => return Ok(false),
                 _ => {}
             }
             std::thread::sleep(orders.step);
@@ -321,11 +332,15 @@ impl Trial<'_> {
                 say(&Message::Progress { trial, step, loss, steps_per_second: rate })?;
             }
             if step.is_multiple_of(every) || step == steps {
-                self.evaluate(nan)?;
+                self.evaluate(self.nan)?;
                 self.checkpoint(&job.scratch, orders)?;
             }
         }
-        self.finish(&job.scratch)
+        if self.state.step < steps {
+            return Ok(true);
+        }
+        self.finish(&job.scratch)?;
+        Ok(false)
     }
 
     /// A percentage that depends on the configuration, the seed and the step, and on nothing

@@ -1,5 +1,6 @@
 //! A trainer child: it trains piece by piece, or goes wrong in one of many ways.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use deptune_proto::convert::Assignment;
@@ -25,9 +26,12 @@ enum Fate {
     Oom(u64),
     Hang(u64),
     Silent(u64),
-    Diverged(u64),
     BadData,
 }
+
+/// What the fault of a whole child is called where it trains several trials.
+const PACK_CRASHED: &str = "pack: crashed as a whole";
+const PACK_OOM: &str = "pack: out of memory as a whole";
 
 /// A child process, or the fetching of files before it.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub(crate) struct Child {
     /// Counts plans: a stop makes the plan before it void.
     pub(crate) plan: u64,
     pack: Vec<Assignment>,
+    /// Those of the pack that cannot succeed, and in which piece that shows.
+    doomed: BTreeMap<TrialId, u64>,
     fate: Fate,
     stage: Stage,
     segments: u64,
@@ -62,8 +68,8 @@ pub(crate) struct Act {
     pub(crate) news: Vec<ChildNews>,
     /// Milliseconds until its next act; `None`: it waits, or is gone.
     pub(crate) next: Option<u64>,
-    /// Which fault this was.
-    pub(crate) fault: Option<&'static str>,
+    /// Which faults these were.
+    pub(crate) faults: Vec<&'static str>,
     /// Whether it is gone.
     pub(crate) gone: bool,
 }
@@ -83,9 +89,14 @@ impl Child {
         let resumed = pack.first().and_then(|lease| lease.checkpoint.as_ref());
         let from = if checkpoint_is_there { resumed.map_or(0, |c| c.step) } else { 0 };
         let at = rng.below(segments);
-        let doom = pack.first().map_or(0, |lease| doom(lease.lease.trial, seed));
-        let fate = if doom % 1000 < profile.hopeless {
-            if doom.is_multiple_of(2) { Fate::Diverged(doom % segments) } else { Fate::BadData }
+        let trials = pack.iter().map(|lease| lease.lease.trial);
+        let dooms = trials.map(|trial| (trial, doom(trial, seed)));
+        let hopeless = dooms.filter(|(_, doom)| doom % 1000 < profile.hopeless);
+        let doomed: BTreeMap<_, _> =
+            hopeless.map(|(trial, doom)| (trial, doom % segments)).collect();
+        let unreadable = pack.len() == 1 && doomed.values().any(|at| at % 2 == 1);
+        let fate = if unreadable {
+            Fate::BadData
         } else if faulty && rng.per_mille(profile.child) {
             match rng.below(7) {
                 0 => Fate::NotReady,
@@ -102,7 +113,7 @@ impl Child {
         let done = from * segments / STEPS;
         let deaf = faulty && rng.per_mille(100);
         let (stage, segment) = (Stage::Preparing, profile.segment);
-        Child { run, plan: 0, pack, fate, stage, segments, segment, done, deaf }
+        Child { run, plan: 0, pack, doomed, fate, stage, segments, segment, done, deaf }
     }
 
     /// It is told to stop. Returns how long until it does; `None`: it does not care.
@@ -153,7 +164,7 @@ impl Child {
         let message = || "as simulated".to_owned();
         let failed = |news, fault| Act {
             news: vec![news],
-            fault: Some(fault),
+            faults: vec![fault],
             gone: true,
             ..Act::default()
         };
@@ -178,43 +189,57 @@ impl Child {
     }
 
     fn train(&mut self, rng: &mut Rng) -> Act {
-        let gone = |class, words, fault| Act {
+        let several = self.pack.len() > 1;
+        let gone = |class, words, fault, as_pack: Option<&'static str>| Act {
             news: vec![exited(class, words)],
-            fault: Some(fault),
+            faults: [fault].into_iter().chain(as_pack.filter(|_| several)).collect(),
             gone: true,
             ..Act::default()
         };
         match self.fate {
             Fate::Crash(at) if at <= self.done => {
-                return gone(FailureClass::Crashed, "was killed by signal 11", "child: crashed");
+                let words = "was killed by signal 11";
+                let fault = "child: crashed";
+                return gone(FailureClass::Crashed, words, fault, Some(PACK_CRASHED));
             }
             Fate::Oom(at) if at <= self.done => {
-                return gone(FailureClass::Oom, "was killed for memory", "child: out of memory");
+                let words = "was killed for memory";
+                let fault = "child: out of memory";
+                return gone(FailureClass::Oom, words, fault, Some(PACK_OOM));
             }
             Fate::Silent(at) if at <= self.done => {
                 let words = "exited with code 0 and no result";
                 let fault = "child: exit 0 without a result";
-                return gone(FailureClass::Crashed, words, fault);
+                return gone(FailureClass::Crashed, words, fault, None);
             }
             Fate::Hang(at) if at <= self.done => {
-                return Act { fault: Some("child: hung"), ..Act::default() };
-            }
-            Fate::Diverged(at) if at <= self.done => {
-                self.stage = Stage::Ended;
-                let failed = |lease: &Assignment| ChildNews::Failed {
-                    trial: lease.lease.trial,
-                    class: FailureClass::Diverged,
-                    message: "the loss is NaN".to_owned(),
-                };
-                let news = self.pack.iter().map(failed).collect();
-                let next = Some(rng.within(5, 200));
-                return Act { news, next, fault: Some("child: diverged"), gone: false };
+                return Act { faults: vec!["child: hung"], ..Act::default() };
             }
             _ => {}
         }
+        let mut news = Vec::new();
+        let mut faults = Vec::new();
+        let (doomed, done) = (&self.doomed, self.done);
+        self.pack.retain(|lease| {
+            let trial = lease.lease.trial;
+            let fails = doomed.get(&trial).is_some_and(|at| *at <= done);
+            if fails {
+                let (class, message) = (FailureClass::Diverged, "the loss is NaN".to_owned());
+                news.push(ChildNews::Failed { trial, class, message });
+                faults.push("child: diverged");
+            }
+            !fails
+        });
+        if self.pack.is_empty() {
+            self.stage = Stage::Ended;
+            let next = Some(rng.within(5, 200));
+            return Act { news, next, faults, gone: false };
+        }
+        if !news.is_empty() {
+            faults.push("pack: a member fails, the others go on");
+        }
         self.done += 1;
         let step = self.step();
-        let mut news = Vec::new();
         for lease in &self.pack {
             let (trial, epoch) = (lease.lease.trial, lease.lease.epoch.0);
             let loss = Number::from(1.0);
@@ -225,7 +250,7 @@ impl Child {
         if self.done < self.segments {
             news.extend(self.checkpoints());
             let next = Some(rng.within(self.segment.0, self.segment.1));
-            return Act { news, next, ..Act::default() };
+            return Act { news, next, faults, gone: false };
         }
         for lease in &self.pack {
             let (trial, epoch) = (lease.lease.trial, lease.lease.epoch.0);
@@ -234,7 +259,7 @@ impl Child {
             news.push(ChildNews::Done { trial, result, adapter });
         }
         self.stage = Stage::Ended;
-        Act { news, next: Some(rng.within(5, 200)), ..Act::default() }
+        Act { news, next: Some(rng.within(5, 200)), faults, gone: false }
     }
 
     fn step(&self) -> u64 {

@@ -359,9 +359,11 @@ fn limits(rng: &mut Rng, size: Size) -> String {
     lines
 }
 
-/// A sweep of so many trials.
+/// A sweep of about so many trials: where there are several, some share a seed and may train as a
+/// pack.
 fn submission(trials: u64, limits: &str) -> Submission {
-    let (rates, seeds) = if trials > 1_000 { (trials / 500, 500) } else { (1, trials) };
+    let rates = if trials > 1_000 { trials / 500 } else { 1 + trials % 5 };
+    let seeds = (trials / rates).max(1);
     let rates: Vec<String> = (0..rates).map(|n| format!("{:.4}", 0.1 + n as f64 * 1e-4)).collect();
     let seeds: Vec<String> = (1..=seeds).map(|n| n.to_string()).collect();
     let spec = format!(

@@ -1,6 +1,8 @@
 //! What stands between the network and the owner in a coordinator: files are here before they are
 //! named, requests for trials wait for some, superseded checkpoints go.
 
+use std::collections::BTreeSet;
+
 use deptune_coordinator::runtime::Error;
 use deptune_coordinator::store::Store;
 use deptune_proto::convert::Assignment;
@@ -224,7 +226,8 @@ impl World {
                     self.park(c, Caller { ticket: Some(ticket), until: caller.until, ask });
                     return;
                 }
-                let retry_after = if grants.len() < free_slots.len() { RETRY_AFTER } else { 0 };
+                let filled: BTreeSet<u32> = grants.iter().map(|grant| grant.slot).collect();
+                let retry_after = if filled.len() < free_slots.len() { RETRY_AFTER } else { 0 };
                 let leases = match grants.into_iter().map(assignment).collect() {
                     Ok(leases) => leases,
                     Err(words) => {

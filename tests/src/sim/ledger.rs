@@ -20,7 +20,7 @@ pub(crate) struct Ledger {
     /// Trials with a row.
     pub(crate) trials: BTreeMap<TrialId, TrialLine>,
     /// Who holds which slot.
-    pub(crate) slots: BTreeMap<(WorkerId, u32), TrialId>,
+    pub(crate) slots: BTreeMap<(WorkerId, u32), BTreeMap<TrialId, RequestId>>,
     /// Workers, and whether they are here.
     pub(crate) workers: BTreeMap<WorkerId, (Vec<SlotRecord>, bool)>,
     /// Requests that changed a sweep.
@@ -68,6 +68,8 @@ pub(crate) struct SweepLine {
 pub(crate) struct TrialLine {
     /// As written last.
     pub(crate) record: TrialRecord,
+    /// Its seed.
+    pub(crate) seed: u64,
     /// Its outcome.
     pub(crate) outcome: Option<OutcomeRecord>,
     /// To whom each epoch was leased.
@@ -77,6 +79,12 @@ pub(crate) struct TrialLine {
 }
 
 impl Ledger {
+    /// The seed of a trial with a row.
+    #[must_use]
+    pub(crate) fn seed(&self, trial: TrialId) -> Option<u64> {
+        self.trials.get(&trial).map(|line| line.seed)
+    }
+
     /// The sweep that a request submitted.
     #[must_use]
     pub(crate) fn submitted(&self, request: RequestId) -> Option<SweepId> {
@@ -160,8 +168,11 @@ impl Ledger {
                 let mut rest = self.trials.split_off(&TrialId { sweep: *sweep, index: 0 });
                 self.trials.append(&mut rest.split_off(&last));
             }
-            Write::NewTrial { record, .. } => self.put(record, counters),
-            Write::Trial(record) => self.put(record, counters),
+            Write::NewTrial { record, settings, .. } => self.put(record, settings.seed, counters),
+            Write::Trial(record) => {
+                let seed = self.seed(record.id).unwrap_or(0);
+                self.put(record, seed, counters);
+            }
             Write::AttemptStarted(record) => {
                 if let Some(line) = self.trials.get_mut(&record.id) {
                     line.holders.insert(record.epoch, record.worker);
@@ -190,12 +201,13 @@ impl Ledger {
             }
             Write::AttemptProgress { .. }
             | Write::Evaluation { .. }
+            | Write::PackLimit { .. }
             | Write::StaleReport { .. }
             | Write::Log(_) => {}
         }
     }
 
-    fn put(&mut self, record: &TrialRecord, counters: &mut Counters) {
+    fn put(&mut self, record: &TrialRecord, seed: u64, counters: &mut Counters) {
         let id = record.id;
         let before = self.trials.get(&id).map(|line| line.record.phase);
         let end = self.trials.get(&id).and_then(|line| line.last_end);
@@ -203,13 +215,23 @@ impl Ledger {
             counters.count(name);
         }
         let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
-        if let Some(Phase::Leased { worker, slot, .. }) = before {
+        if let Some(held) = before.and_then(|phase| phase.holder()) {
             sweep.leased = sweep.leased.saturating_sub(1);
-            self.slots.remove(&(worker, slot));
+            let key = (held.worker, held.slot);
+            if let Some(pack) = self.slots.get_mut(&key) {
+                pack.remove(&id);
+                if pack.is_empty() {
+                    self.slots.remove(&key);
+                }
+            }
         }
-        if let Phase::Leased { worker, slot, .. } = record.phase {
+        if let Some(holder) = record.phase.holder() {
             sweep.leased += 1;
-            self.slots.insert((worker, slot), id);
+            let pack = self.slots.entry((holder.worker, holder.slot)).or_default();
+            pack.insert(id, holder.request_id);
+            if pack.len() > 1 {
+                counters.count("pack: of several trials");
+            }
         }
         match record.added {
             _ if before.is_some() => {}
@@ -232,6 +254,7 @@ impl Ledger {
             None => {
                 let line = TrialLine {
                     record: record.clone(),
+                    seed,
                     outcome: None,
                     holders: BTreeMap::new(),
                     last_end: None,
@@ -250,19 +273,20 @@ fn transition(
     end: Option<AttemptEnd>,
 ) -> Option<&'static str> {
     Some(match (before, after) {
-        (None, Phase::Leased { .. }) => "trial: new, leased",
+        (None, Phase::Leased(_)) => "trial: new, leased",
         (None, Phase::Ended { .. }) => "trial: new, cancelled",
-        (
-            Some(Phase::Pending { last_holder: Some(held) }),
-            Phase::Leased { worker, request_id, .. },
-        ) if held == worker && request_id.0.is_nil() => "trial: pending, revived",
-        (Some(Phase::Pending { .. }), Phase::Leased { .. }) => "trial: pending, leased again",
-        (Some(Phase::Leased { .. }), Phase::Pending { .. }) => match end {
+        (Some(Phase::Pending { last_holder: Some(held) }), Phase::Leased(holder))
+            if held == holder =>
+        {
+            "trial: pending, revived"
+        }
+        (Some(Phase::Pending { .. }), Phase::Leased(_)) => "trial: pending, leased again",
+        (Some(Phase::Leased(_)), Phase::Pending { .. }) => match end {
             Some(AttemptEnd::Expired) => "trial: leased, expired, pending",
             Some(AttemptEnd::Released) => "trial: leased, released, pending",
             _ => "trial: leased, failed, pending",
         },
-        (Some(Phase::Leased { .. }), Phase::Ended { outcome }) => match outcome {
+        (Some(Phase::Leased(_)), Phase::Ended { outcome }) => match outcome {
             Outcome::Succeeded => "trial: leased, succeeded",
             Outcome::Cancelled => "trial: leased, cancelled",
             Outcome::Failed | Outcome::Pruned => "trial: leased, failed for good",

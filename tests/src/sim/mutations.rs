@@ -42,6 +42,11 @@ pub const ALL: &[Mutation] = &[
         path: "sweep/src/scheduler/request.rs",
     },
     Mutation { name: "id used again after deletion", path: "sweep/src/scheduler/on_submit.rs" },
+    Mutation {
+        name: "a pack's second member dropped when its first fails",
+        path: "worker/src/protocol/on_child.rs",
+    },
+    Mutation { name: "a pack's crash blamed on its members", path: "sweep/src/scheduler/retry.rs" },
     Mutation { name: "leases not armed again after restart", path: "sweep/src/scheduler/state.rs" },
 ];
 

@@ -59,12 +59,14 @@ struct Outgoing {
 impl Node {
     /// A node whose agent was never started.
     #[must_use]
-    pub(crate) fn new(slots: u64, server: usize) -> Node {
+    pub(crate) fn new(slots: u64, max_pack: u64, server: usize) -> Node {
         let slot = |slot: u64| SlotRecord {
             slot: u32::try_from(slot).unwrap_or(0),
             kind: "cpu".to_owned(),
             threads: 1,
             device: "simulated".to_owned(),
+            max_pack: u32::try_from(max_pack).unwrap_or(1),
+            memory: None,
         };
         Node {
             run: 0,
@@ -201,10 +203,13 @@ impl World {
         match action {
             Action::Call(call) => self.call(n, call),
             Action::Start { slot, run: child_run, pack } => {
-                let hash = pack.first().and_then(|l| l.checkpoint.as_ref()).map(|c| &c.hash);
-                let there = hash.is_none_or(|hash| self.artifacts.contains(hash));
-                if there && hash.is_some() {
+                let mut held = pack.iter().map(|lease| lease.checkpoint.as_ref());
+                let there = held.all(|c| c.is_some_and(|c| self.artifacts.contains(&c.hash)));
+                if there {
                     self.counters.count("trial: resumed from a checkpoint");
+                    if pack.len() > 1 {
+                        self.counters.count("trial: resumed in a pack");
+                    }
                 }
                 let (profile, faulty, seed) = (&self.profile, self.faulty, self.seed);
                 let rng = &mut self.chance.child;
@@ -272,7 +277,7 @@ impl World {
         if act.gone {
             node.children.remove(&slot);
         }
-        if let Some(name) = act.fault {
+        for name in act.faults {
             self.counters.count(name);
         }
         if let Some(wait) = act.next {

@@ -2,6 +2,9 @@
 
 use super::rng::Rng;
 
+/// Largest pack of any slot.
+pub(crate) const MAX_PACK: u64 = 4;
+
 /// The kinds of worlds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {

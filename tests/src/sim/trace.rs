@@ -61,6 +61,7 @@ impl Trace {
                 }
                 Write::Worker(record) => (11, record.id.0.as_u64_pair().0, 0),
                 Write::WorkerLeft { worker, .. } => (12, worker.0.as_u64_pair().0, 0),
+                Write::PackLimit { limit, .. } => (20, u64::from(limit.members), 0),
                 Write::StaleReport { lease, .. } => (13, lease.trial.index, 0),
                 Write::Log(record) => (14, record.cursor, record.sweep.0),
             };

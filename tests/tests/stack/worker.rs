@@ -42,8 +42,14 @@ pub(crate) async fn run(mut dice: Dice, ledger: Ledger) {
 
 impl Worker {
     async fn register(&mut self) {
-        let slot =
-            v1::Slot { slot: 0, kind: "cpu".to_owned(), threads: 1, device: "none".to_owned() };
+        let slot = v1::Slot {
+            slot: 0,
+            kind: "cpu".to_owned(),
+            threads: 1,
+            device: "none".to_owned(),
+            max_pack: 1,
+            memory_bytes: None,
+        };
         let register = v1::RegisterWorkerRequest {
             worker_id: self.id.clone(),
             name: "node".to_owned(),

@@ -42,7 +42,14 @@ mod tests {
 
     #[test]
     fn only_listed_variables_pass() {
-        let record = SlotRecord { slot: 0, kind: "cpu".into(), threads: 3, device: String::new() };
+        let record = SlotRecord {
+            slot: 0,
+            kind: "cpu".into(),
+            threads: 3,
+            device: String::new(),
+            max_pack: 1,
+            memory: None,
+        };
         let slot = Slot { record, cuda: None };
         let own = [
             ("PATH", "/bin"),

@@ -2,6 +2,7 @@
 
 use deptune_sweep::child::Evaluation;
 use deptune_sweep::id::TrialId;
+use deptune_sweep::mutation;
 use deptune_sweep::outcome::FailureClass;
 use deptune_sweep::scheduler::{LeaseKey, Report, ReportEnd};
 
@@ -156,6 +157,9 @@ impl Agent {
             if held.end.is_none() {
                 let report = report(held, key);
                 save(held, report, out);
+                if mutation::on("a pack's second member dropped when its first fails") {
+                    return;
+                }
             }
         }
     }

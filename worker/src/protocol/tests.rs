@@ -77,7 +77,14 @@ fn result() -> TrialResult {
 }
 
 fn identity(number: u128, slots: u32) -> Identity {
-    let slot = |slot| SlotRecord { slot, kind: "cpu".into(), threads: 1, device: String::new() };
+    let slot = |slot| SlotRecord {
+        slot,
+        kind: "cpu".into(),
+        threads: 1,
+        device: String::new(),
+        max_pack: 1,
+        memory: None,
+    };
     Identity { worker: WorkerId(Uuid::from_u128(number)), slots: (0..slots).map(slot).collect() }
 }
 

@@ -56,7 +56,7 @@ fn quota(root: &Path, membership: &str) -> Option<u32> {
 
 /// The group's directory and all above it, down to the mount's root. In a container the path may
 /// name groups that are not visible; the root always is.
-fn levels(mount: &Path, path: &str) -> Vec<PathBuf> {
+pub(super) fn levels(mount: &Path, path: &str) -> Vec<PathBuf> {
     let path = Path::new(path.trim_start_matches('/'));
     path.ancestors().map(|part| mount.join(part)).collect()
 }

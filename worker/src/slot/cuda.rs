@@ -17,6 +17,8 @@ pub(super) struct Gpu {
     pub(super) id: String,
     /// For people.
     pub(super) name: String,
+    /// Bytes of its memory; not known of the parts of a divided device.
+    pub(super) memory: Option<u64>,
 }
 
 /// The visible devices; none where there is no driver.
@@ -28,7 +30,13 @@ pub(super) fn devices() -> Vec<Gpu> {
         return Vec::new();
     }
     let listed = listing().map(|text| parse(&text)).unwrap_or_default();
-    let visible = select(&listed, allowed.as_deref());
+    let mut visible = select(&listed, allowed.as_deref());
+    if !visible.is_empty() {
+        let sizes = memory().unwrap_or_default();
+        for gpu in &mut visible {
+            gpu.memory = size(&sizes, &gpu.id);
+        }
+    }
     if visible.is_empty() && allowed.as_deref().is_some_and(|a| !a.is_empty() && a != "-1") {
         tracing::warn!(
             allowed,
@@ -42,6 +50,19 @@ fn listing() -> Option<String> {
     let mut command = Command::new("nvidia-smi");
     command.arg("-L");
     output(command)
+}
+
+fn memory() -> Option<String> {
+    let mut command = Command::new("nvidia-smi");
+    command.args(["--query-gpu=uuid,memory.total", "--format=csv,noheader,nounits"]);
+    output(command)
+}
+
+/// Bytes of a device's memory, of a listing in MiB: `GPU-…, 143771`.
+fn size(listing: &str, id: &str) -> Option<u64> {
+    let mut lines = listing.lines().filter_map(|line| line.split_once(','));
+    let (_, mebibytes) = lines.find(|(uuid, _)| uuid.trim() == id)?;
+    mebibytes.trim().parse::<u64>().ok()?.checked_mul(1 << 20)
 }
 
 /// CUDA devices that a trainer's libtorch can use; `None` when it does not say.
@@ -81,7 +102,7 @@ fn parse(text: &str) -> Vec<Gpu> {
         let id = rest.strip_suffix(')')?;
         let name = before.split_once(": ").map_or(before, |(_, name)| name).trim();
         let name = if id.starts_with("MIG-") { before.trim() } else { name };
-        Some(Gpu { id: id.to_owned(), name: format!("{name} {id}") })
+        Some(Gpu { id: id.to_owned(), name: format!("{name} {id}"), memory: None })
     };
     text.lines().filter_map(gpu).collect()
 }
@@ -120,6 +141,14 @@ mod tests {
         assert_eq!(ids(Some("0,7,1")), ["GPU-aaaa-1"]);
         assert!(ids(Some("")).is_empty());
         assert!(ids(Some("-1")).is_empty());
+    }
+
+    #[test]
+    fn memory_is_found_by_id() {
+        let listing = "GPU-aaaa-1, 143771\nGPU-cccc-2, [N/A]\n";
+        assert_eq!(size(listing, "GPU-aaaa-1"), Some(143_771 << 20));
+        assert_eq!(size(listing, "GPU-cccc-2"), None);
+        assert_eq!(size(listing, "MIG-bbbb-1"), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod cpu;
 mod cuda;
+mod memory;
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use deptune_sweep::child::Device;
 use deptune_sweep::record::SlotRecord;
 
 use crate::Error;
-use crate::options::{DeviceChoice, SlotOptions};
+use crate::options::{CPU_PACK, CUDA_PACK, DeviceChoice, SlotOptions};
 
 /// Most slots of one worker.
 const MAX_SLOTS: u32 = 1024;
@@ -62,15 +63,20 @@ pub fn discover(options: &SlotOptions, trainer: &Path) -> Result<Vec<Slot>, Erro
                 .to_owned(),
         ));
     }
-    divide(options, cpus, &cpu::name(), &gpus)
+    let cpu = Cpu { count: cpus, name: cpu::name(), memory: memory::available() };
+    divide(options, &cpu, &gpus)
 }
 
-fn divide(
-    options: &SlotOptions,
-    cpus: u32,
-    cpu_name: &str,
-    gpus: &[cuda::Gpu],
-) -> Result<Vec<Slot>, Error> {
+/// What the process was given apart from CUDA devices.
+struct Cpu {
+    count: u32,
+    name: String,
+    /// Bytes, where that is known.
+    memory: Option<u64>,
+}
+
+fn divide(options: &SlotOptions, cpu: &Cpu, gpus: &[cuda::Gpu]) -> Result<Vec<Slot>, Error> {
+    let cpus = cpu.count;
     for (name, value) in [("--slots", options.slots), ("--threads", options.threads)] {
         if value.is_some_and(|v| v == 0 || v > MAX_SLOTS) {
             return Err(Error::Options(format!("{name} must be from 1 to {MAX_SLOTS}")));
@@ -84,22 +90,36 @@ fn divide(
             (None, None) => 4,
         };
         let count = options.slots.unwrap_or((cpus / threads).clamp(1, MAX_SLOTS));
-        return Ok((0..count).map(|slot| cpu_slot(slot, threads, cpu_name)).collect());
+        let memory = cpu.memory.map(|bytes| bytes / u64::from(count));
+        let cpu_slot = |slot| Slot {
+            record: SlotRecord {
+                slot,
+                kind: "cpu".to_owned(),
+                threads,
+                device: short(&cpu.name),
+                max_pack: options.max_pack.unwrap_or(CPU_PACK),
+                memory,
+            },
+            cuda: None,
+        };
+        return Ok((0..count).map(cpu_slot).collect());
     }
     let most = u32::try_from(gpus.len()).unwrap_or(MAX_SLOTS);
     // More slots than devices share them, one after the other.
     let count = options.slots.unwrap_or(most);
     let threads = options.threads.unwrap_or((cpus / count).max(1));
     let gpu_slot = |(slot, gpu): (u32, &cuda::Gpu)| Slot {
-        record: SlotRecord { slot, kind: "cuda".to_owned(), threads, device: short(&gpu.name) },
+        record: SlotRecord {
+            slot,
+            kind: "cuda".to_owned(),
+            threads,
+            device: short(&gpu.name),
+            max_pack: options.max_pack.unwrap_or(CUDA_PACK),
+            memory: gpu.memory.map(|bytes| bytes / u64::from(count.div_ceil(most).max(1))),
+        },
         cuda: Some(gpu.id.clone()),
     };
     Ok((0..count).zip(gpus.iter().cycle()).map(gpu_slot).collect())
-}
-
-fn cpu_slot(slot: u32, threads: u32, device: &str) -> Slot {
-    let record = SlotRecord { slot, kind: "cpu".to_owned(), threads, device: short(device) };
-    Slot { record, cuda: None }
 }
 
 fn short(name: &str) -> String {
@@ -114,11 +134,19 @@ fn short(name: &str) -> String {
 mod tests {
     use super::*;
 
+    fn cpu(count: u32) -> Cpu {
+        Cpu { count, name: "a CPU".to_owned(), memory: Some(100) }
+    }
+
     fn shapes(options: SlotOptions, cpus: u32, gpus: usize) -> Vec<(u32, Option<String>)> {
         let gpus: Vec<_> = (0..gpus)
-            .map(|i| cuda::Gpu { id: format!("GPU-{i}"), name: "a GPU".to_owned() })
+            .map(|i| cuda::Gpu {
+                id: format!("GPU-{i}"),
+                name: "a GPU".to_owned(),
+                memory: Some(80),
+            })
             .collect();
-        let slots = divide(&options, cpus, "a CPU", &gpus).unwrap();
+        let slots = divide(&options, &cpu(cpus), &gpus).unwrap();
         slots.into_iter().map(|s| (s.record.threads, s.cuda)).collect()
     }
 
@@ -144,9 +172,23 @@ mod tests {
     }
 
     #[test]
+    fn slots_share_the_memory_and_say_how_large_packs_may_be() {
+        let auto = SlotOptions::default();
+        let told = |options, gpus: &[cuda::Gpu]| {
+            let slots = divide(&options, &cpu(4), gpus).unwrap();
+            slots.into_iter().map(|s| (s.record.max_pack, s.record.memory)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(auto, &[]), vec![(CPU_PACK, Some(25)); 4]);
+        let gpu = |memory| cuda::Gpu { id: "GPU-0".into(), name: "a GPU".into(), memory };
+        let shared = SlotOptions { slots: Some(2), max_pack: Some(3), ..auto };
+        assert_eq!(told(shared, &[gpu(Some(80))]), vec![(3, Some(40)); 2]);
+        assert_eq!(told(auto, &[gpu(None)]), vec![(CUDA_PACK, None)]);
+    }
+
+    #[test]
     fn no_slots_is_an_error() {
         let none = SlotOptions { slots: Some(0), ..SlotOptions::default() };
-        assert!(divide(&none, 2, "a CPU", &[]).is_err());
+        assert!(divide(&none, &cpu(2), &[]).is_err());
     }
 
     #[test]

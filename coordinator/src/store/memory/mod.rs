@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deptune_sweep::id::{ArtifactHash, SweepId, TrialId};
-use deptune_sweep::record::{LogRecord, Phase};
+use deptune_sweep::record::{LogRecord, PackLimit, Phase};
 use deptune_sweep::scheduler::{Snapshot, Write};
 use futures::FutureExt;
 use futures::future::ready;
@@ -73,6 +73,13 @@ impl Store for MemoryStore {
             workers: state.workers.values().filter(|w| w.left.is_none()).cloned().collect(),
             requests: state.requests.values().cloned().collect(),
             deleted: state.deleted.values().map(|(record, _)| record.clone()).collect(),
+            pack_limits: (state.pack_limits.iter())
+                .map(|((shape, device), &members)| PackLimit {
+                    shape: shape.clone(),
+                    device: device.clone(),
+                    members,
+                })
+                .collect(),
             last_cursor: state.last_cursor(),
         })
     }
@@ -198,7 +205,7 @@ impl Store for MemoryStore {
 fn worker_of(state: &State, trial: &state::Trial) -> Option<String> {
     let id = match trial.record.phase {
         Phase::Ended { .. } => state.outcomes.get(&trial.record.id)?.worker?,
-        Phase::Leased { worker, .. } => worker,
+        Phase::Leased(holder) => holder.worker,
         Phase::Pending { .. } => return None,
     };
     state.workers.get(&id).map(|w| w.name.clone())

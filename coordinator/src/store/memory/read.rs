@@ -47,7 +47,7 @@ impl State {
         let failed = count(Outcome::Failed);
         let cancelled = count(Outcome::Cancelled);
         let pruned = count(Outcome::Pruned);
-        let leased = |t: &&Trial| matches!(t.record.phase, Phase::Leased { .. });
+        let leased = |t: &&Trial| t.record.phase.holder().is_some();
         let running = self.trials_of(record.id).filter(leased).count() as u64;
         let larger = sweep.goal == Goal::Maximize;
         let mut best: Option<(TrialId, f64)> = None;
@@ -97,7 +97,7 @@ impl State {
             epoch: trial.record.epoch,
             phase: match trial.record.phase {
                 Phase::Pending { .. } => TrialPhase::Pending,
-                Phase::Leased { .. } => TrialPhase::Leased,
+                Phase::Leased(_) => TrialPhase::Leased,
                 Phase::Ended { .. } => TrialPhase::Ended,
             },
             configuration: trial.configuration,

@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) requests: BTreeMap<RequestId, RequestRecord>,
     /// The deleted sweeps, and the log's last cursor when each was deleted.
     pub(super) deleted: BTreeMap<SweepId, (DeletedRecord, u64)>,
+    /// Most trials of a pack, by shape and device.
+    pub(super) pack_limits: BTreeMap<(ArtifactHash, String), u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -200,6 +202,11 @@ impl State {
                 self.put(|s| &mut s.evaluations, key, evaluation.clone(), undo);
                 Ok(())
             }
+            Write::PackLimit { limit, .. } => {
+                let key = (limit.shape.clone(), limit.device.clone());
+                self.put(|s| &mut s.pack_limits, key, limit.members, undo);
+                Ok(())
+            }
             Write::Worker(record) => {
                 self.put(|s| &mut s.workers, record.id, record.clone(), undo);
                 Ok(())
@@ -335,7 +342,7 @@ impl State {
         undo: &mut Undo,
     ) -> Result<(), CommitError> {
         let current = self.trials.get(&record.id).is_some_and(|held| {
-            held.record.epoch == record.epoch && matches!(held.record.phase, Phase::Leased { .. })
+            held.record.epoch == record.epoch && held.record.phase.holder().is_some()
         });
         if !current {
             return Err(fenced(record.id, record.epoch, "an attempt"));
@@ -389,11 +396,11 @@ impl State {
 
     fn check_holder(&self, record: &TrialRecord) -> Result<(), CommitError> {
         let holder = match record.phase {
-            Phase::Leased { worker, .. } => Some(worker),
+            Phase::Leased(holder) => Some(holder),
             Phase::Pending { last_holder } => last_holder,
             Phase::Ended { .. } => None,
         };
-        holder.map_or(Ok(()), |worker| self.worker(worker, "a trial's holder").map(|_| ()))
+        holder.map_or(Ok(()), |held| self.worker(held.worker, "a trial's holder").map(|_| ()))
     }
 
     /// Removes what fits, remembering how to take it back.

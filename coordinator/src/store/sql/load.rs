@@ -7,8 +7,8 @@ use deptune_sweep::hub::HubModel;
 use deptune_sweep::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::outcome::{Outcome, SweepStatus};
 use deptune_sweep::record::{
-    Added, CheckpointRef, Controls, DataRef, DeletedRecord, Phase, RequestRecord, SlotRecord,
-    Submission, SweepRecord, TrialRecord, WorkerRecord,
+    Added, CheckpointRef, Controls, DataRef, DeletedRecord, Holder, PackLimit, Phase, RequestRecord,
+    SlotRecord, Submission, SweepRecord, TrialRecord, WorkerRecord,
 };
 use deptune_sweep::scheduler::Snapshot;
 use futures::TryStreamExt;
@@ -32,7 +32,8 @@ pub(in crate::store) async fn load(pool: &Pool) -> Result<Snapshot, LoadError> {
     let last_cursor = last_cursor(connection).await.map_err(failed("the log"))?;
     let requests = requests(connection).await.map_err(failed("requests"))?;
     let deleted = deleted(connection).await.map_err(failed("deleted sweeps"))?;
-    Ok(Snapshot { sweeps, trials, reporters, workers, requests, deleted, last_cursor })
+    let pack_limits = pack_limits(connection).await.map_err(failed("sizes of packs"))?;
+    Ok(Snapshot { sweeps, trials, reporters, workers, requests, deleted, pack_limits, last_cursor })
 }
 
 async fn sweeps(connection: &mut Connection<'_>) -> Result<Vec<SweepRecord>, Error> {
@@ -154,7 +155,8 @@ async fn trials(connection: &mut Connection<'_>) -> Result<Vec<TrialRecord>, Err
     statement(
         "select
              sweep, trial_index, epoch, phase, worker, slot, lease_request, outcome, failures,
-             losses, alone, checkpoint_step, checkpoint_hash, origin, retry_of, seed
+             losses, alone, checkpoint_step, checkpoint_hash, origin, retry_of, seed,
+             pack_members, held_slot, held_request
          from trials
          order by sweep, trial_index",
     )
@@ -177,6 +179,7 @@ fn trial(row: &Row) -> Result<TrialRecord, Error> {
         failures: row.small("failures")?,
         losses: row.small("losses")?,
         alone: row.try_get("alone")?,
+        pack_members: row.small("pack_members")?,
         checkpoint: step.zip(hash).map(|(step, hash)| CheckpointRef { step, hash }),
         added: added(row)?,
     })
@@ -189,16 +192,26 @@ fn added(row: &Row) -> Result<Option<Added>, Error> {
 }
 
 fn phase(row: &Row) -> Result<Phase, Error> {
-    let worker = row.maybe_worker("worker")?;
     match row.try_get("phase")? {
-        "pending" => Ok(Phase::Pending { last_holder: worker }),
-        "leased" => Ok(Phase::Leased {
-            worker: worker.ok_or_else(|| wrong("worker", "a leased trial without one"))?,
-            slot: row.small("slot")?,
-            request_id: RequestId(row.parsed::<Uuid>("lease_request")?),
-        }),
+        "pending" => Ok(Phase::Pending { last_holder: holder(row, "held_slot", "held_request")? }),
+        "leased" => {
+            let holder = holder(row, "slot", "lease_request")?;
+            holder.map(Phase::Leased).ok_or_else(|| wrong("worker", "a leased trial without one"))
+        }
         "ended" => Ok(Phase::Ended { outcome: row.parsed::<Outcome>("outcome")? }),
         other => Err(wrong("phase", format!("'{other}' is no phase"))),
+    }
+}
+
+/// The holder of a lease. Rows of earlier versions do not say which slot the last holder of a
+/// pending trial had: that one cannot take the trial up again.
+fn holder(row: &Row, slot: &str, request: &str) -> Result<Option<Holder>, Error> {
+    let request_id = row.maybe_parsed::<Uuid>(request)?.map(RequestId);
+    match (row.maybe_worker("worker")?, request_id) {
+        (Some(worker), Some(request_id)) => {
+            Ok(Some(Holder { worker, slot: row.small(slot)?, request_id }))
+        }
+        _ => Ok(None),
     }
 }
 
@@ -241,7 +254,7 @@ async fn workers(connection: &mut Connection<'_>) -> Result<Vec<WorkerRecord>, E
         workers.insert(id, record);
     }
     let rows = statement(
-        "select s.worker, s.slot, s.kind, s.threads, s.device
+        "select s.worker, s.slot, s.kind, s.threads, s.device, s.max_pack, s.memory
          from worker_slots s
          join workers w on w.id = s.worker
          where w.left_at is null
@@ -256,10 +269,26 @@ async fn workers(connection: &mut Connection<'_>) -> Result<Vec<WorkerRecord>, E
                 kind: row.try_get("kind")?,
                 threads: row.small("threads")?,
                 device: row.try_get("device")?,
+                max_pack: row.small("max_pack")?,
+                memory: row.maybe_unsigned("memory")?,
             });
         }
     }
     Ok(workers.into_values().collect())
+}
+
+async fn pack_limits(connection: &mut Connection<'_>) -> Result<Vec<PackLimit>, Error> {
+    let rows = statement("select shape, device, members from pack_limits order by shape, device")
+        .fetch_all(connection)
+        .await?;
+    let limit = |row: &Row| {
+        Ok(PackLimit {
+            shape: row.parsed("shape")?,
+            device: row.try_get("device")?,
+            members: row.small("members")?,
+        })
+    };
+    rows.iter().map(limit).collect()
 }
 
 async fn last_cursor(connection: &mut Connection<'_>) -> Result<u64, Error> {

@@ -55,13 +55,52 @@ impl Bench {
     }
 
     pub(super) fn register(&mut self, n: u128, slots: u32, lost: Vec<LeaseKey>) -> WorkerId {
+        self.register_packing(n, slots, 1, lost)
+    }
+
+    /// The same, with slots that take packs of `max_pack` trials.
+    pub(super) fn register_packing(
+        &mut self,
+        n: u128,
+        slots: u32,
+        max_pack: u32,
+        lost: Vec<LeaseKey>,
+    ) -> WorkerId {
+        self.register_slots(n, slots, (max_pack, None), lost)
+    }
+
+    /// A worker with one slot of so many bytes of memory.
+    pub(super) fn register_with_memory(&mut self, n: u128, max_pack: u32, memory: u64) -> WorkerId {
+        self.register_slots(n, 1, (max_pack, Some(memory)), vec![])
+    }
+
+    fn register_slots(
+        &mut self,
+        n: u128,
+        slots: u32,
+        (max_pack, memory): (u32, Option<u64>),
+        lost: Vec<LeaseKey>,
+    ) -> WorkerId {
         let slots = (0..slots)
-            .map(|slot| SlotRecord { slot, kind: "cpu".into(), threads: 1, device: "cpu".into() })
+            .map(|slot| SlotRecord {
+                slot,
+                kind: "cpu".into(),
+                threads: 1,
+                device: "cpu".into(),
+                max_pack,
+                memory,
+            })
             .collect();
         let id = worker(n);
         let (name, version) = (format!("w{n}"), "0".to_owned());
         self.send(Event::Register { worker: id, name, version, slots, lost }).unwrap();
         id
+    }
+
+    /// The scheduler's memory does not contradict itself.
+    pub(super) fn audit(&self) {
+        let now = Now { monotonic: self.now, wall: self.now as i64 };
+        self.scheduler.audit(now).unwrap();
     }
 
     pub(super) fn exchange(

@@ -324,7 +324,10 @@ fn why_a_trial_waits_is_explained() {
     let w = bench.register(1, 2, vec![]);
     assert_eq!(why(&bench, 3), Some(Explanation::Soon { before: 3 }));
     let held = bench.exchange(w, vec![], vec![0, 1]).1;
-    assert_eq!(why(&bench, 1), Some(Explanation::Running { worker: "w1".into(), slot: 1 }));
+    assert_eq!(
+        why(&bench, 1),
+        Some(Explanation::Running { worker: "w1".into(), slot: 1, others: 0 })
+    );
     assert_eq!(why(&bench, 3), Some(Explanation::NoFreeSlot { slots: 2, before: 1 }));
     bench.exchange(w, vec![failure(held[0].lease, FailureClass::Crashed)], vec![]);
     let backoff = Explanation::Backoff { failures: 1, max_attempts: 3, left: 1_000 };

@@ -3,5 +3,6 @@
 mod behaviour;
 mod control;
 mod model;
+mod packing;
 mod share;
 mod world;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::id::{RequestId, SweepId, TrialId, WorkerId};
+use crate::id::{ArtifactHash, RequestId, SweepId, TrialId, WorkerId};
 use crate::record::{
-    AttemptEnd, DeletedRecord, OutcomeRecord, Phase, RequestRecord, Submission, SweepRecord,
-    TrialRecord, WorkerRecord,
+    AttemptEnd, DeletedRecord, OutcomeRecord, PackLimit, Phase, RequestRecord, Submission,
+    SweepRecord, TrialRecord, WorkerRecord,
 };
 use crate::scheduler::{LeaseKey, Snapshot, Write};
 
@@ -70,6 +70,7 @@ pub(super) struct Model {
     pub(super) workers: BTreeMap<WorkerId, WorkerRecord>,
     pub(super) requests: BTreeMap<RequestId, RequestRecord>,
     pub(super) deleted: BTreeMap<SweepId, DeletedRecord>,
+    pub(super) pack_limits: BTreeMap<(ArtifactHash, String), u32>,
     pub(super) stale: usize,
     pub(super) last_cursor: u64,
 }
@@ -127,6 +128,11 @@ impl Model {
                 let record = DeletedRecord { id: *sweep, request_id: gone.request_id, spec_hash };
                 self.deleted.insert(*sweep, record);
             }
+            Write::PackLimit { limit, .. } => {
+                let key = (limit.shape.clone(), limit.device.clone());
+                let before = self.pack_limits.insert(key, limit.members);
+                assert!(before.is_none_or(|before| limit.members < before));
+            }
             Write::NewTrial { record, .. } => {
                 assert!(self.trials.insert(record.id, record.clone()).is_none());
             }
@@ -177,6 +183,13 @@ impl Model {
             workers: self.workers.values().cloned().collect(),
             requests: self.requests.values().cloned().collect(),
             deleted: self.deleted.values().cloned().collect(),
+            pack_limits: (self.pack_limits.iter())
+                .map(|((shape, device), &members)| PackLimit {
+                    shape: shape.clone(),
+                    device: device.clone(),
+                    members,
+                })
+                .collect(),
             last_cursor: self.last_cursor,
         }
     }

@@ -10,6 +10,9 @@ use crate::metric::Number;
 use crate::outcome::FailureClass;
 use crate::scheduler::{Event, LeaseKey, LeaseProgress, Reply, Report, ReportEnd};
 
+/// Most trials of a pack.
+const MAX_PACK: u32 = 3;
+
 #[derive(Debug, Clone, Copy)]
 enum Move {
     /// Worker asks for work on a slot; `lost`: the answer never arrives.
@@ -72,7 +75,7 @@ impl World {
     fn birth(&mut self, lost: Vec<LeaseKey>) -> WorkerId {
         let n = self.next_worker;
         self.next_worker += 1;
-        self.bench.register(n, 2, lost)
+        self.bench.register_packing(n, 2, MAX_PACK, lost)
     }
 
     fn exchange(&mut self, id: WorkerId, reports: Vec<Report>, slots: Vec<u32>) -> Vec<LeaseKey> {
@@ -85,7 +88,7 @@ impl World {
             Err(_) => {
                 // Given up for its silence: it registers again under its own id.
                 let n = id.0.as_u128();
-                self.bench.register(n, 2, vec![]);
+                self.bench.register_packing(n, 2, MAX_PACK, vec![]);
                 vec![]
             }
         }
@@ -152,7 +155,7 @@ impl World {
             }
             Ok(other) => panic!("{other:?}"),
             Err(_) => {
-                self.bench.register(id.0.as_u128(), 2, vec![]);
+                self.bench.register_packing(id.0.as_u128(), 2, MAX_PACK, vec![]);
             }
         }
     }
@@ -163,15 +166,15 @@ impl World {
         let progress = self.bench.scheduler.progress(sweep).unwrap();
         let ended = self.bench.store.outcomes.len() as u64;
         assert_eq!(ended + progress.pending + progress.running.len() as u64, 12);
-        assert!(progress.running.len() as u64 <= 2 * (self.next_worker - 1) as u64);
+        let slots = 2 * (self.next_worker - 1) as u64;
+        assert!(progress.running.len() as u64 <= slots * u64::from(MAX_PACK));
         for trial in self.bench.store.trials.values() {
-            if let crate::record::Phase::Leased { worker, slot, .. } = trial.phase {
-                let same = |other: &&crate::record::TrialRecord| {
-                    matches!(other.phase, crate::record::Phase::Leased { worker: w, slot: s, .. }
-                        if w == worker && s == slot)
-                };
-                let holders = self.bench.store.trials.values().filter(same).count();
-                assert_eq!(holders, 1, "one trial per slot");
+            if let Some(holder) = trial.phase.holder() {
+                let others = self.bench.store.trials.values().filter_map(|t| t.phase.holder());
+                let there = (holder.worker, holder.slot);
+                let pack: Vec<_> = others.filter(|h| (h.worker, h.slot) == there).collect();
+                assert!(pack.len() <= MAX_PACK as usize, "{} trials on a slot", pack.len());
+                assert!(pack.iter().all(|other| *other == holder), "two packs on a slot");
             }
         }
     }

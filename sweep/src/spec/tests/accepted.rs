@@ -16,7 +16,14 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(spec.objective.goal, Goal::Maximize);
     assert_eq!(
         spec.limits,
-        Limits { max_attempts: 3, max_parallel: None, priority: 0, weight: 1, budget: None }
+        Limits {
+            max_attempts: 3,
+            max_parallel: None,
+            max_pack: None,
+            priority: 0,
+            weight: 1,
+            budget: None
+        }
     );
     let train = &spec.train;
     assert_eq!((train.steps, train.warmup_steps, train.eval_every), (2000, 200, 1000));
@@ -135,6 +142,7 @@ goal = "minimize"
 [limits]
 max_attempts = 5
 max_parallel = 16
+max_pack = 4
 priority = -2
 weight = 3
 budget_gpu_hours = 40
@@ -148,6 +156,7 @@ budget_gpu_hours = 40
         Limits {
             max_attempts: 5,
             max_parallel: Some(16),
+            max_pack: Some(4),
             priority: -2,
             weight: 3,
             budget: Some(144_000_000)

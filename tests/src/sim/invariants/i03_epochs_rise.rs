@@ -1,7 +1,6 @@
 //! I3: a trial's epochs strictly increase with its leases, it has at most one live lease, and a
 //! live lease names a registered worker.
 
-use deptune_sweep::record::Phase;
 use deptune_sweep::scheduler::Write;
 
 use super::{Invariant, Ledger, Seen};
@@ -38,11 +37,7 @@ impl Invariant for EpochsRise {
                 if after < before {
                     return Err(format!("trial {id} falls from epoch {before} to {after}"));
                 }
-                let holder = |phase| match phase {
-                    Phase::Leased { worker, slot, .. } => Some((worker, slot)),
-                    _ => None,
-                };
-                let (old, new) = (holder(line.record.phase), holder(record.phase));
+                let (old, new) = (line.record.phase.holder(), record.phase.holder());
                 if let (Some(old), Some(new)) = (old, new)
                     && (old != new || after != before)
                 {

@@ -30,7 +30,7 @@ impl Invariant for Conservation {
                     None if index >= line.grid => {
                         Err(format!("trial {} is not one of the grid's", record.id))
                     }
-                    // In their order, but for those that were cancelled before their turn.
+                    // In their order, but for those that joined a pack or were cancelled early.
                     None if index < line.record.next_index => {
                         Err(format!("trial {} gets a row a second time", record.id))
                     }

@@ -1,6 +1,7 @@
-//! I5: a slot has at most one lease, and exists.
+//! I5: a slot exists and works for one pack at a time: trials of one sweep that one exchange granted,
+//! see the same batches and are no more than the slot takes.
 
-use deptune_sweep::record::Phase;
+use deptune_sweep::record::Holder;
 use deptune_sweep::scheduler::Write;
 
 use super::{Invariant, Ledger, Seen};
@@ -14,22 +15,38 @@ impl Invariant for Capacity {
     }
 
     fn see(&mut self, ledger: &Ledger, seen: &Seen<'_>) -> Result<(), String> {
-        let record = match seen {
-            Seen::Write(Write::Trial(record) | Write::NewTrial { record, .. }, _) => record,
+        let (record, seed) = match seen {
+            Seen::Write(Write::Trial(record), _) => (record, ledger.seed(record.id)),
+            Seen::Write(Write::NewTrial { record, settings, .. }, _) => {
+                (record, Some(settings.seed))
+            }
             Seen::Scan(scan) => {
                 let Some((scheduler, now)) = scan.scheduler else { return Ok(()) };
                 return scheduler.audit(now).map_err(|error| error.to_string());
             }
             _ => return Ok(()),
         };
-        let Phase::Leased { worker, slot, .. } = record.phase else { return Ok(()) };
+        let Some(Holder { worker, slot, request_id }) = record.phase.holder() else {
+            return Ok(());
+        };
         let id = record.id;
-        if let Some(other) = ledger.slots.get(&(worker, slot)).filter(|other| **other != id) {
-            return Err(format!("slot {slot} of {worker} is given to {id}, it runs {other}"));
-        }
         let known = ledger.workers.get(&worker);
-        if !known.is_some_and(|(slots, _)| slots.iter().any(|s| s.slot == slot)) {
+        let known = known.and_then(|(slots, _)| slots.iter().find(|s| s.slot == slot));
+        let Some(known) = known else {
             return Err(format!("trial {id} is leased to slot {slot}, which {worker} lacks"));
+        };
+        let Some(pack) = ledger.slots.get(&(worker, slot)) else { return Ok(()) };
+        for (&other, &granted_by) in pack.iter().filter(|(other, _)| **other != id) {
+            if other.sweep != id.sweep || granted_by != request_id {
+                return Err(format!("slot {slot} of {worker} is given to {id}, it runs {other}"));
+            }
+            if ledger.seed(other) != seed {
+                return Err(format!("{id} and {other} of different seeds are one pack"));
+            }
+        }
+        let members = pack.len() + usize::from(!pack.contains_key(&id));
+        if members > known.max_pack as usize {
+            return Err(format!("slot {slot} of {worker} works for {members} trials with {id}"));
         }
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! I6: no more failures and losses than the limits allow, none for a trial that was handed back,
 //! no lease before a failure's wait is over (whoever restarted meanwhile), none beyond
 //! `max_parallel` and none while the sweep is paused; what a sweep used is counted once, and nothing
-//! is leased beyond its budget.
+//! is leased beyond its budget. A pack's crash counts for none of its trials, and they run alone next.
 
 use std::collections::BTreeMap;
 
-use deptune_sweep::id::{SweepId, TrialId};
+use deptune_sweep::id::{SweepId, TrialId, WorkerId};
 use deptune_sweep::outcome::{FailureClass, SweepStatus};
 use deptune_sweep::record::{AttemptEnd, Phase, TrialRecord};
 use deptune_sweep::scheduler::{Config, Write};
@@ -25,28 +25,38 @@ pub(super) struct Attempts {
 struct Usage {
     /// Of the attempts that have ended.
     over: u64,
-    /// When each of the others began.
-    open: BTreeMap<TrialId, u64>,
+    /// The slots that work for it, by those of its trials that they run.
+    open: BTreeMap<TrialId, (WorkerId, u32)>,
+    /// How many trials each of those slots runs, and since when it works.
+    slots: BTreeMap<(WorkerId, u32), (u32, u64)>,
     /// The sum of those times.
     began: u64,
 }
 
 impl Usage {
-    fn begin(&mut self, trial: TrialId, at: u64) {
+    fn begin(&mut self, trial: TrialId, slot: (WorkerId, u32), at: u64) {
         self.end(trial, at);
-        self.open.insert(trial, at);
-        self.began += at;
+        self.open.insert(trial, slot);
+        let (trials, _) = self.slots.entry(slot).or_insert((0, at));
+        *trials += 1;
+        if *trials == 1 {
+            self.began += at;
+        }
     }
 
     fn end(&mut self, trial: TrialId, at: u64) {
-        if let Some(began) = self.open.remove(&trial) {
-            self.began -= began;
-            self.over += at.saturating_sub(began);
+        let Some(slot) = self.open.remove(&trial) else { return };
+        let Some((trials, began)) = self.slots.get_mut(&slot) else { return };
+        *trials -= 1;
+        if *trials == 0 {
+            self.began -= *began;
+            self.over += at.saturating_sub(*began);
+            self.slots.remove(&slot);
         }
     }
 
     fn until(&self, at: u64) -> u64 {
-        self.over + (self.open.len() as u64 * at).saturating_sub(self.began)
+        self.over + (self.slots.len() as u64 * at).saturating_sub(self.began)
     }
 }
 
@@ -65,7 +75,7 @@ impl Invariant for Attempts {
             }
             Seen::Write(Write::AttemptStarted(record), commit) => {
                 let usage = self.usage.entry(record.id.sweep).or_default();
-                usage.begin(record.id, commit.decided);
+                usage.begin(record.id, (record.worker, record.slot), commit.decided);
                 Ok(())
             }
             Seen::Write(Write::Used { sweep, used }, commit) => {
@@ -105,7 +115,7 @@ impl Attempts {
         }
         let old = &line.record;
         let ended = self.ended.get(&id).copied();
-        let was_leased = matches!(old.phase, Phase::Leased { .. });
+        let was_leased = old.phase.holder().is_some();
         let is_pending = matches!(record.phase, Phase::Pending { .. });
         if let Some((AttemptEnd::Released, ..)) = ended
             && was_leased
@@ -114,9 +124,21 @@ impl Attempts {
         {
             return Err(format!("trial {id} was handed back, and it counts"));
         }
-        if !was_leased && matches!(record.phase, Phase::Leased { .. }) && record.epoch > old.epoch {
+        let blamed = record.failures > old.failures;
+        if let Some((_, Some(FailureClass::Crashed | FailureClass::Timeout), _)) = ended
+            && was_leased
+            && is_pending
+            && old.pack_members > 1
+            && (blamed || !record.alone)
+        {
+            return Err(format!("trial {id} is blamed for a pack's crash, or not run alone after"));
+        }
+        if record.alone && record.phase.holder().is_some() && record.pack_members > 1 {
+            return Err(format!("trial {id} is to run alone, and is leased with others"));
+        }
+        if !was_leased && record.phase.holder().is_some() && record.epoch > old.epoch {
             if let Some((AttemptEnd::Failed, Some(class), at)) = ended {
-                let wait = wait(class, old.failures);
+                let wait = wait(class, old);
                 if commit.decided < at + wait {
                     let waited = commit.decided - at;
                     return Err(format!("trial {id} waits {waited} ms, not {wait}, after {class}"));
@@ -129,22 +151,24 @@ impl Attempts {
 }
 
 /// A tenth less than the rule says: the coordinator's clock may run fast.
-fn wait(class: FailureClass, failures: u32) -> u64 {
+fn wait(class: FailureClass, trial: &TrialRecord) -> u64 {
     let counts = matches!(
         class,
         FailureClass::Oom | FailureClass::Crashed | FailureClass::Timeout | FailureClass::Infra
     );
-    if !counts {
+    // Nobody knows which member of a pack it was.
+    let blameless = trial.pack_members > 1 && class != FailureClass::Infra;
+    if !counts || blameless {
         return 0;
     }
     let config = Config::default();
-    let doubled = config.backoff_base << failures.saturating_sub(1).min(20);
+    let doubled = config.backoff_base << trial.failures.saturating_sub(1).min(20);
     doubled.min(config.backoff_cap) * 9 / 10
 }
 
 fn parallel(ledger: &Ledger, record: &TrialRecord) -> Result<(), String> {
     let Some(sweep) = ledger.sweeps.get(&record.id.sweep) else { return Ok(()) };
-    let Phase::Leased { .. } = record.phase else { return Ok(()) };
+    let Phase::Leased(_) = record.phase else { return Ok(()) };
     let id = record.id;
     if sweep.record.status != SweepStatus::Running {
         return Err(format!("trial {id} is leased, its sweep is {}", sweep.record.status));

@@ -88,7 +88,7 @@ impl LogReplays {
             told => told.copied(),
         };
         let stored = match line.record.phase {
-            Phase::Leased { .. } => Told::Leased,
+            Phase::Leased(_) => Told::Leased,
             Phase::Pending { .. } => Told::Pending,
             Phase::Ended { outcome } => Told::Ended(outcome),
         };

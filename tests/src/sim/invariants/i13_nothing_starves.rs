@@ -10,6 +10,7 @@ use deptune_sweep::scheduler::Write;
 
 use super::{Invariant, Ledger, Seen};
 use crate::sim::ledger::SweepLine;
+use crate::sim::profile::MAX_PACK;
 
 #[derive(Debug, Default)]
 pub(super) struct NothingStarves {
@@ -51,7 +52,7 @@ impl Invariant for NothingStarves {
 
 impl NothingStarves {
     fn leased(&mut self, ledger: &Ledger, record: &TrialRecord) -> Result<(), String> {
-        let Phase::Leased { .. } = record.phase else { return Ok(()) };
+        let Phase::Leased(_) = record.phase else { return Ok(()) };
         let served = record.id.sweep;
         let Some(winner) = ledger.sweeps.get(&served) else { return Ok(()) };
         self.passed.insert(served, 0);
@@ -91,6 +92,12 @@ fn bound(ledger: &Ledger, id: SweepId, line: &SweepLine) -> u64 {
             && theirs.controls.priority == line.controls.priority
             && !theirs.record.status.is_over()
     });
-    equals.map(|(_, theirs)| 2 * u64::from(theirs.controls.weight).div_ceil(own) + 2).sum::<u64>()
-        + 4
+    // Turns are packs: after one of its own, the others may take as many leases, and the last of
+    // them is a pack too.
+    let turn = 1 + MAX_PACK;
+    equals
+        .map(|(_, theirs)| 2 * (MAX_PACK * u64::from(theirs.controls.weight)).div_ceil(own) + turn)
+        .sum::<u64>()
+        + 3
+        + MAX_PACK
 }

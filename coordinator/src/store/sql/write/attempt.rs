@@ -12,9 +12,9 @@ use crate::store::sql::statement::{Value, statement};
 use crate::store::sql::value::int;
 
 const START: &str = "insert into attempts (
-             sweep, trial_index, epoch, worker, slot, first_step, last_step, started
+             sweep, trial_index, epoch, worker, slot, first_step, last_step, started, members
          )
-         select sweep, trial_index, epoch, $4, $5, $6, $6, $7
+         select sweep, trial_index, epoch, $4, $5, $6, $6, $7, $8
          from trials
          where sweep = $1 and trial_index = $2 and epoch = $3 and phase = 'leased'
          on conflict (sweep, trial_index, epoch) do update set
@@ -24,14 +24,16 @@ const START: &str = "insert into attempts (
 /// The same for many.
 pub(super) const START_MANY: &str = "
     insert into attempts (
-        sweep, trial_index, epoch, worker, slot, first_step, last_step, started
+        sweep, trial_index, epoch, worker, slot, first_step, last_step, started, members
     )
-    select t.sweep, t.trial_index, t.epoch, n.worker, n.slot, n.first_step, n.first_step, n.started
+    select
+        t.sweep, t.trial_index, t.epoch, n.worker, n.slot, n.first_step, n.first_step, n.started,
+        n.members
     from unnest(
         $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[],
-        $7::bigint[]
+        $7::bigint[], $8::bigint[]
     ) as n (
-        sweep, trial_index, epoch, worker, slot, first_step, started
+        sweep, trial_index, epoch, worker, slot, first_step, started, members
     )
     join trials t on t.sweep = n.sweep and t.trial_index = n.trial_index and t.epoch = n.epoch
         and t.phase = 'leased'
@@ -48,6 +50,7 @@ pub(super) fn start_values(record: &AttemptRecord) -> Vec<Value<'_>> {
         record.slot.into(),
         int(record.first_step).into(),
         record.started.into(),
+        record.members.into(),
     ]
 }
 

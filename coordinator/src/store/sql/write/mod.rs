@@ -55,6 +55,7 @@ pub(in crate::store) async fn one(
         Write::Evaluation { lease, at, evaluation } => {
             evaluation::put(connection, *lease, *at, evaluation).await
         }
+        Write::PackLimit { limit, at } => worker::pack_limit(connection, limit, *at).await,
         Write::Worker(record) => worker::put(connection, record).await,
         Write::WorkerLeft { worker, at } => worker::left(connection, *worker, *at).await,
         Write::StaleReport { lease, worker, report, at } => {

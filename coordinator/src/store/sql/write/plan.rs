@@ -134,6 +134,7 @@ fn rows_of(write: &Write) -> (Kind, Option<Row<'_>>, Option<Row<'_>>) {
         | Write::Request(_)
         | Write::DeleteSweep { .. }
         | Write::Worker(_)
+        | Write::PackLimit { .. }
         | Write::WorkerLeft { .. } => (Kind::Alone, None, None),
     }
 }

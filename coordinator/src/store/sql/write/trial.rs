@@ -1,6 +1,6 @@
 //! Writes about trials, fenced by epoch.
 
-use deptune_sweep::record::{Phase, TrialRecord};
+use deptune_sweep::record::{Holder, Phase, TrialRecord};
 use deptune_sweep::spec::Settings;
 use deptune_sweep::task::Recipe;
 
@@ -16,6 +16,8 @@ struct PhaseColumns {
     worker: Option<String>,
     slot: Option<i64>,
     lease_request: Option<String>,
+    held_slot: Option<i64>,
+    held_request: Option<String>,
     outcome: Option<&'static str>,
 }
 
@@ -26,13 +28,18 @@ impl From<Phase> for PhaseColumns {
             worker: None,
             slot: None,
             lease_request: None,
+            held_slot: None,
+            held_request: None,
             outcome: None,
         };
         match phase {
-            Phase::Pending { last_holder } => {
-                PhaseColumns { worker: last_holder.map(|w| w.to_string()), ..none("pending") }
-            }
-            Phase::Leased { worker, slot, request_id } => PhaseColumns {
+            Phase::Pending { last_holder } => PhaseColumns {
+                worker: last_holder.map(|holder| holder.worker.to_string()),
+                held_slot: last_holder.map(|holder| i64::from(holder.slot)),
+                held_request: last_holder.map(|holder| holder.request_id.to_string()),
+                ..none("pending")
+            },
+            Phase::Leased(Holder { worker, slot, request_id }) => PhaseColumns {
                 worker: Some(worker.to_string()),
                 slot: Some(i64::from(slot)),
                 lease_request: Some(request_id.to_string()),
@@ -52,11 +59,11 @@ const INSERT: &str = "insert into trials (
              slot, lease_request, outcome, failures, losses, alone, checkpoint_step,
              checkpoint_hash, learning_rate, lora_alpha, init, init_text, source, warm_start,
              optimizer, scheduler, weight_decay, patience, decoding, k_shot, origin,
-             retry_of
+             retry_of, pack_members
          ) values (
              $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
              $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36,
-             $37, $38, $39, $40, $41, $42, $43, $44, $45
+             $37, $38, $39, $40, $41, $42, $43, $44, $45, $46
          ) on conflict (sweep, trial_index) do nothing";
 
 /// The same for many.
@@ -67,7 +74,8 @@ pub(super) const INSERT_MANY: &str = "
         eval_every, eval_batch_size, max_grad_norm, dropout, precision, epoch, phase, worker,
         slot, lease_request, outcome, failures, losses, alone, checkpoint_step,
         checkpoint_hash, learning_rate, lora_alpha, init, init_text, source, warm_start,
-        optimizer, scheduler, weight_decay, patience, decoding, k_shot, origin, retry_of
+        optimizer, scheduler, weight_decay, patience, decoding, k_shot, origin, retry_of,
+        pack_members
     )
     select * from unnest(
         $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
@@ -77,7 +85,7 @@ pub(super) const INSERT_MANY: &str = "
         $24::bigint[], $25::text[], $26::text[], $27::bigint[], $28::bigint[], $29::boolean[],
         $30::bigint[], $31::text[], $32::float8[], $33::float8[], $34::text[], $35::text[],
         $36::text[], $37::text[], $38::text[], $39::text[], $40::float8[], $41::bigint[],
-        $42::text[], $43::bigint[], $44::bigint[], $45::bigint[]
+        $42::text[], $43::bigint[], $44::bigint[], $45::bigint[], $46::bigint[]
     )
     on conflict (sweep, trial_index) do nothing";
 
@@ -134,6 +142,7 @@ pub(super) fn insert_values<'w>(
         settings.task.k_shot.into(),
         record.added.map(|added| int(added.origin)).into(),
         record.added.and_then(|added| added.retry_of).map(int).into(),
+        record.pack_members.into(),
     ]
 }
 
@@ -155,7 +164,7 @@ pub(super) async fn insert(
 const UPDATE: &str = "update trials set
              epoch = $3, phase = $4, worker = $5, slot = $6, lease_request = $7, outcome = $8,
              failures = $9, losses = $10, alone = $11, checkpoint_step = $12,
-             checkpoint_hash = $13
+             checkpoint_hash = $13, pack_members = $14, held_slot = $15, held_request = $16
          where sweep = $1 and trial_index = $2 and epoch <= $3 and phase <> 'ended'";
 
 /// The same for many.
@@ -164,14 +173,15 @@ pub(super) const UPDATE_MANY: &str = "
         epoch = n.epoch, phase = n.phase, worker = n.worker, slot = n.slot,
         lease_request = n.lease_request, outcome = n.outcome, failures = n.failures,
         losses = n.losses, alone = n.alone, checkpoint_step = n.checkpoint_step,
-        checkpoint_hash = n.checkpoint_hash
+        checkpoint_hash = n.checkpoint_hash, pack_members = n.pack_members,
+        held_slot = n.held_slot, held_request = n.held_request
     from unnest(
         $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
         $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::boolean[], $12::bigint[],
-        $13::text[]
+        $13::text[], $14::bigint[], $15::bigint[], $16::text[]
     ) as n (
         sweep, trial_index, epoch, phase, worker, slot, lease_request, outcome, failures,
-        losses, alone, checkpoint_step, checkpoint_hash
+        losses, alone, checkpoint_step, checkpoint_hash, pack_members, held_slot, held_request
     )
     where t.sweep = n.sweep and t.trial_index = n.trial_index and t.epoch <= n.epoch
         and t.phase <> 'ended'";
@@ -192,6 +202,9 @@ pub(super) fn update_values(record: &TrialRecord) -> Vec<Value<'_>> {
         record.alone.into(),
         record.checkpoint.as_ref().map(|c| int(c.step)).into(),
         record.checkpoint.as_ref().map(|c| c.hash.as_str()).into(),
+        record.pack_members.into(),
+        phase.held_slot.into(),
+        phase.held_request.into(),
     ]
 }
 

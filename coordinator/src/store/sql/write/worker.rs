@@ -1,12 +1,13 @@
 //! Writes about workers.
 
 use deptune_sweep::id::WorkerId;
-use deptune_sweep::record::{WallMillis, WorkerRecord};
+use deptune_sweep::record::{PackLimit, WallMillis, WorkerRecord};
 
 use super::refused;
 use crate::store::CommitError;
 use crate::store::sql::database::Connection;
 use crate::store::sql::statement::statement;
+use crate::store::sql::value::int;
 
 pub(super) async fn put(
     connection: &mut Connection<'_>,
@@ -36,8 +37,8 @@ pub(super) async fn put(
         .map_err(refused(WHAT))?;
     for (position, slot) in (0_i64..).zip(&record.slots) {
         statement(
-            "insert into worker_slots (worker, position, slot, kind, threads, device)
-             values ($1, $2, $3, $4, $5, $6)",
+            "insert into worker_slots (worker, position, slot, kind, threads, device, max_pack, memory)
+             values ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(&id)
         .bind(position)
@@ -45,6 +46,8 @@ pub(super) async fn put(
         .bind(&slot.kind)
         .bind(slot.threads)
         .bind(&slot.device)
+        .bind(slot.max_pack)
+        .bind(slot.memory.map(int))
         .execute(connection)
         .await
         .map_err(refused(WHAT))?;
@@ -68,5 +71,25 @@ pub(super) async fn left(
         let why = format!("worker {worker} is not there");
         return Err(CommitError::Inconsistent { what: WHAT, why });
     }
+    Ok(())
+}
+
+pub(super) async fn pack_limit(
+    connection: &mut Connection<'_>,
+    limit: &PackLimit,
+    at: WallMillis,
+) -> Result<(), CommitError> {
+    const WHAT: &str = "the size of packs";
+    statement(
+        "insert into pack_limits (shape, device, members, at) values ($1, $2, $3, $4)
+         on conflict (shape, device) do update set members = excluded.members, at = excluded.at",
+    )
+    .bind(limit.shape.as_str())
+    .bind(&limit.device)
+    .bind(limit.members)
+    .bind(at)
+    .execute(connection)
+    .await
+    .map_err(refused(WHAT))?;
     Ok(())
 }
