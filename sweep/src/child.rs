@@ -1,7 +1,7 @@
 //! The protocol between an agent and the trainer child that it spawns for one pack.
 //!
-//! The agent writes one [`Job`] as a single JSON line to the child's standard input and then
-//! closes it. The child answers with one [`Message`] per line on standard output; standard error
+//! The agent writes one [`Job`] as a single JSON line to the child's standard input, and while it
+//! runs perhaps some [`Order`]s, a line each. The child answers with one [`Message`] per line on standard output; standard error
 //! is free text for people and ends in the trial's log. A child that exits without a `done` or
 //! `failed` message for a trial has crashed for that trial.
 
@@ -42,6 +42,19 @@ pub struct Job {
     pub threads: u32,
     /// The members of the pack.
     pub trials: Vec<Member>,
+}
+
+/// What the agent asks of a child while it runs. How to stop is told by signals: SIGTERM asks it to
+/// checkpoint and exit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum Order {
+    /// Train this member no further and say nothing more of it; the others go on. One that has
+    /// ended, or is no member, is passed over.
+    Drop {
+        /// The trial.
+        trial: TrialId,
+    },
 }
 
 /// A file name and the hash that its content must have.

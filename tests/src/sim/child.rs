@@ -138,6 +138,13 @@ impl Child {
         (Some(rng.within(5, most)), None)
     }
 
+    /// It is told to train a member no further. Returns whether others are left.
+    pub(crate) fn drop_member(&mut self, trial: TrialId) -> bool {
+        let before = self.pack.len();
+        self.pack.retain(|lease| lease.lease.trial != trial);
+        self.pack.len() < before && !self.pack.is_empty() && self.stage == Stage::Training
+    }
+
     /// It does the next thing.
     pub(crate) fn act(&mut self, rng: &mut Rng) -> Act {
         match self.stage {

@@ -78,6 +78,7 @@ pub(crate) const TRANSITIONS: &[&str] = &[
     "trial: resumed in a pack",
     "pack: of several trials",
     "pack: a member fails, the others go on",
+    "pack: a member is taken away",
     "pack: crashed as a whole",
     "pack: out of memory as a whole",
     "sweep: submitted",

@@ -78,6 +78,7 @@ impl Disk {
             Action::Call(_)
             | Action::Start { .. }
             | Action::Stop { .. }
+            | Action::Drop { .. }
             | Action::Exit(_)
             | Action::Fail(_) => None,
         }

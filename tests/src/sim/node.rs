@@ -220,6 +220,12 @@ impl World {
                 self.queue.after(wait, Happening::Child { n, run, slot, plan });
             }
             Action::Stop { slot, run: child_run, how } => self.stop_child(n, slot, child_run, how),
+            Action::Drop { slot, run: child_run, lease } => {
+                let child = self.nodes[n].children.get_mut(&slot).filter(|c| c.run == child_run);
+                if child.is_some_and(|child| child.drop_member(lease.trial)) {
+                    self.counters.count("pack: a member is taken away");
+                }
+            }
             Action::Exit(exit) => {
                 if exit == Exit::NeverRegistered {
                     self.counters.count("agent: never registered");

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use deptune_sweep::child::{Job, MAX_LINE, Message};
+use deptune_sweep::child::{Job, MAX_LINE, Message, Order};
 use deptune_sweep::outcome::FailureClass;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
@@ -101,6 +101,7 @@ pub enum SpawnError {
 #[derive(Debug, Clone)]
 pub struct Child {
     group: Arc<Group>,
+    orders: mpsc::Sender<Order>,
 }
 
 impl Child {
@@ -129,7 +130,9 @@ impl Child {
         let stderr = process.stderr.take().ok_or_else(missing)?;
         let leader = Pid::from_raw(i32::try_from(process.id()).map_err(|_| missing())?);
         let group = Group::new(leader);
-        let child = Child { group: Arc::clone(&group) };
+        let (orders, ordered) = mpsc::channel();
+        let child = Child { group: Arc::clone(&group), orders };
+        thread("deptune-orders", &group, move || feed(stdin, &line, &ordered))?;
 
         let (said, faults) = mpsc::channel();
         let (sender, reader_group) = (outputs.clone(), Arc::clone(&group));
@@ -147,7 +150,6 @@ impl Child {
         })?;
         let oom_before = exit::oom_kills();
         thread("deptune-wait", &Arc::clone(&group), move || {
-            feed(stdin, &line);
             let killed = await_exit(leader, &group);
             let status = group.bury(|| process.wait());
             let fault = received(faults.recv_timeout(PIPE_PATIENCE));
@@ -158,6 +160,11 @@ impl Child {
             let _ = outputs.blocking_send(Output::Exited { class, message });
         })?;
         Ok(child)
+    }
+
+    /// Tells it something while it runs; one that has ended does not hear it.
+    pub fn order(&self, order: Order) {
+        let _ = self.orders.send(order);
     }
 
     /// Asks it to checkpoint and exit: SIGTERM to its process group.
@@ -189,9 +196,19 @@ fn thread(
     })
 }
 
-fn feed(mut stdin: ChildStdin, job: &[u8]) {
+/// Writes the job, then the orders until the child or whoever gives them is gone.
+fn feed(mut stdin: ChildStdin, job: &[u8], orders: &mpsc::Receiver<Order>) {
     // A child that does not read its job says so by its exit.
-    let _ = stdin.write_all(job);
+    if stdin.write_all(job).is_err() {
+        return;
+    }
+    while let Ok(order) = orders.recv() {
+        let Ok(mut line) = serde_json::to_vec(&order) else { return };
+        line.push(b'\n');
+        if stdin.write_all(&line).is_err() {
+            return;
+        }
+    }
 }
 
 /// Waits until the leader has exited, without reaping it: until then its number, and with it the

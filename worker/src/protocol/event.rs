@@ -320,6 +320,15 @@ pub enum Action {
         /// How.
         how: StopHow,
     },
+    /// Let a member of a run stand still; the others go on.
+    Drop {
+        /// The slot.
+        slot: u32,
+        /// The run.
+        run: u64,
+        /// Its lease, which is no longer ours.
+        lease: LeaseKey,
+    },
     /// Keep a checkpoint beside the outbox, durably, with the evaluations that the coordinator
     /// does not have yet. Answered by [`Event::Kept`].
     KeepCheckpoint {

@@ -1,6 +1,6 @@
 //! A trial that the agent holds a lease of, and the pack that it trains in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use deptune_proto::convert::Assignment;
@@ -129,6 +129,8 @@ pub(super) struct Pack {
     /// When it last got anywhere.
     pub(super) moved: Millis,
     pub(super) stop: Option<StopWhy>,
+    /// Members that are no longer ours, or have ended.
+    pub(super) gone: BTreeSet<LeaseKey>,
 }
 
 /// What a pack's run is doing.

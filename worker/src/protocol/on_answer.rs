@@ -1,5 +1,7 @@
 //! The coordinator answered, or did not.
 
+use std::collections::BTreeSet;
+
 use deptune_proto::convert::Assignment;
 use deptune_sweep::id::RequestId;
 use deptune_sweep::outcome::FailureClass;
@@ -118,7 +120,10 @@ impl Agent {
             let run = self.runs;
             out.push(Action::Start { slot, run, pack: leases.clone() });
             let phase = Phase::Preparing { failures: 0 };
-            self.packs.insert(slot, Pack { run, leases, phase, moved: now, stop: None });
+            self.packs.insert(
+                slot,
+                Pack { run, leases, phase, moved: now, stop: None, gone: BTreeSet::new() },
+            );
         }
     }
 

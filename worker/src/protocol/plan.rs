@@ -67,6 +67,7 @@ impl Agent {
                 Phase::Waiting { until, .. } => self.wake_at(until),
                 Phase::Preparing { .. } => {}
                 Phase::Running => {
+                    self.drop_members(slot, out);
                     let (why, at) = if training {
                         (StopWhy::Hang, hangs_at)
                     } else {
@@ -78,6 +79,16 @@ impl Agent {
                         self.wake_at(at);
                     }
                 }
+            }
+        }
+    }
+
+    /// Tells the child of a slot which of its members are no longer ours.
+    fn drop_members(&mut self, slot: u32, out: &mut Vec<Action>) {
+        let Some(pack) = self.packs.get_mut(&slot) else { return };
+        for lease in pack.leases.iter().map(|member| member.lease) {
+            if !self.trials.contains_key(&lease) && pack.gone.insert(lease) {
+                out.push(Action::Drop { slot, run: pack.run, lease });
             }
         }
     }

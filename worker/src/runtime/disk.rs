@@ -84,6 +84,7 @@ fn serve(outbox: &Outbox, held: &Held, actions: &Receiver<Action>, events: &mpsc
             Action::Call(_)
             | Action::Start { .. }
             | Action::Stop { .. }
+            | Action::Drop { .. }
             | Action::Exit(_)
             | Action::Fail(_) => None,
         };

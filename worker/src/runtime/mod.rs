@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use deptune_sweep::child::Order;
 use deptune_sweep::id::WorkerId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -99,8 +100,8 @@ pub(crate) async fn run(options: Options, shutdown: CancellationToken) -> Result
     let shared = Arc::new(Shared { setup, client, outbox, cache, spawner, logs, held });
     shared.logs.inherit(&shared);
     let tasks = JoinSet::new();
-    let stops = BTreeMap::new();
-    let node = Node { shared: Arc::clone(&shared), slots, events, disk, tasks, stops };
+    let reins = BTreeMap::new();
+    let node = Node { shared: Arc::clone(&shared), slots, events, disk, tasks, reins };
     let end = node.live(agent, received, started, shutdown).await;
     shared.logs.finish().await;
     // The node is gone, and with it the thread's last task.
@@ -134,8 +135,15 @@ struct Node {
     disk: std::sync::mpsc::Sender<Action>,
     /// Calls and packs; dropped with the node, which kills the children.
     tasks: JoinSet<()>,
-    /// How to stop the run of a slot.
-    stops: BTreeMap<u32, (u64, watch::Sender<Option<StopHow>>)>,
+    /// How to reach the run of a slot.
+    reins: BTreeMap<u32, Rein>,
+}
+
+/// What a run can be told.
+struct Rein {
+    run: u64,
+    stop: watch::Sender<Option<StopHow>>,
+    orders: mpsc::UnboundedSender<Order>,
 }
 
 impl Node {
@@ -186,15 +194,24 @@ impl Node {
             Action::Start { slot, run, pack } => {
                 let Some(slot) = self.slots.iter().find(|s| s.record.slot == slot) else { return };
                 self.shared.held.add(pack.iter().map(|lease| lease.lease));
-                let (sender, stop) = watch::channel(None);
-                self.stops.insert(slot.record.slot, (run, sender));
+                let (stop, stopped) = watch::channel(None);
+                // At most one order for each member.
+                let (orders, ordered) = mpsc::unbounded_channel();
+                self.reins.insert(slot.record.slot, Rein { run, stop, orders });
                 let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
-                let run = Run { shared, slot: slot.clone(), run, pack, stop, events };
+                let slot = slot.clone();
+                let run = Run { shared, slot, run, pack, stop: stopped, orders: ordered, events };
                 self.tasks.spawn(run.go());
             }
             Action::Stop { slot, run, how } => {
-                if let Some((_, stop)) = self.stops.get(&slot).filter(|(r, _)| *r == run) {
-                    stop.send_replace(Some(how));
+                if let Some(rein) = self.reins.get(&slot).filter(|rein| rein.run == run) {
+                    rein.stop.send_replace(Some(how));
+                }
+            }
+            Action::Drop { slot, run, lease } => {
+                if let Some(rein) = self.reins.get(&slot).filter(|rein| rein.run == run) {
+                    // A run that has ended needs no orders.
+                    let _ = rein.orders.send(Order::Drop { trial: lease.trial });
                 }
             }
             // The thread lives as long as the node.

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use deptune_proto::convert::Assignment;
-use deptune_sweep::child::{AdapterFile, DataFile, Job, Member, Message, PROTOCOL, Predictions};
+use deptune_sweep::child::{
+    AdapterFile, DataFile, Job, Member, Message, Order, PROTOCOL, Predictions,
+};
 use deptune_sweep::id::TrialId;
 use deptune_sweep::outcome::FailureClass;
 use deptune_sweep::record::SOURCE;
@@ -31,6 +33,7 @@ pub(super) struct Run {
     pub(super) run: u64,
     pub(super) pack: Vec<Assignment>,
     pub(super) stop: watch::Receiver<Option<StopHow>>,
+    pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -125,6 +128,7 @@ impl Run {
                         return;
                     }
                 }
+                Some(order) = self.orders.recv() => child.0.order(order),
                 output = outputs.recv() => match output {
                     Some(Output::Message(message)) => {
                         if let Some(news) = self.news(*message, &mut predictions).await {

@@ -4,13 +4,12 @@
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use clap::Parser;
-use deptune_sweep::child::MAX_LINE;
+use deptune_sweep::child::{MAX_LINE, Order};
 use deptune_trainer::answer;
-use deptune_trainer::run::{self, emit::Emitter};
+use deptune_trainer::run::{self, Orders, emit::Emitter};
 use serde::de::DeserializeOwned;
 
 /// Trains and applies DePT adapters for deptune's agents and command line
@@ -59,12 +58,14 @@ fn execute(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run => {
             let job = input().context("cannot read the job from standard input")?;
-            let stop = Arc::new(AtomicBool::new(false));
+            let orders = Arc::new(Orders::default());
             for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-                signal_hook::flag::register(signal, Arc::clone(&stop))
+                signal_hook::flag::register(signal, orders.stop_flag())
                     .context("cannot listen for signals")?;
             }
-            run::run(&job, &mut Emitter::new(std::io::stdout()), &stop)?;
+            let heard = Arc::clone(&orders);
+            std::thread::spawn(move || hear(&heard));
+            run::run(&job, &mut Emitter::new(std::io::stdout()), &orders)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Devices => {
@@ -77,6 +78,15 @@ fn execute(command: &Command) -> anyhow::Result<ExitCode> {
             let request = input().context("cannot read the request from standard input")?;
             let answered = answer::answer(&request, &mut std::io::stdout())?;
             Ok(if answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
+}
+
+/// Passes on what the agent asks, a line each, until it has nothing more to say.
+fn hear(orders: &Orders) {
+    while let Ok(order) = input::<Order>() {
+        match order {
+            Order::Drop { trial } => orders.drop_trial(trial),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use deptune_sweep::child::{
-    AdapterFile, DataFile, Device, FileHash, Job, Member, Message, PROTOCOL,
+    AdapterFile, DataFile, Device, FileHash, Job, Member, Message, Order, PROTOCOL,
 };
 use deptune_sweep::id::{SweepId, TrialId};
 use deptune_sweep::model::ModelConfig;
@@ -247,6 +247,41 @@ fn a_pack_of_two_gives_two_results() {
     let messages = run(&both);
     let done = messages.iter().filter(|m| matches!(m, Message::Done { .. })).count();
     assert_eq!(done, 2);
+}
+
+#[test]
+fn a_member_that_is_dropped_says_nothing_more_and_the_other_finishes() {
+    let scratch = tempfile::tempdir().unwrap();
+    let long = |spec: String| spec.replace("\nsteps = 12", "\nsteps = 400");
+    let mut both = job(settings(long), scratch.path(), None);
+    let dropped = TrialId { sweep: SweepId(1), index: 1 };
+    let member = Member { trial: dropped, ..both.trials[0].clone() };
+    both.trials.push(member);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_deptune-trainer"))
+        .arg("run")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut say = |line: Vec<u8>| stdin.write_all(&[line, b"\n".to_vec()].concat()).unwrap();
+    say(serde_json::to_vec(&both).unwrap());
+    let mut ended = Vec::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        match serde_json::from_str(&line.unwrap()).unwrap() {
+            Message::Started { .. } => {
+                say(serde_json::to_vec(&Order::Drop { trial: dropped }).unwrap());
+            }
+            Message::Done { trial, .. } => ended.push(trial),
+            Message::Failed { message, .. } => panic!("{message}"),
+            Message::Eval { trial, evaluation } if trial == dropped => {
+                assert!(evaluation.step < 400, "it trained to its end");
+            }
+            _ => {}
+        }
+    }
+    assert!(child.wait().unwrap().success());
+    assert_eq!(ended, [TrialId { sweep: SweepId(1), index: 0 }]);
 }
 
 /// The spec of a method instead of DePT.

@@ -6,12 +6,12 @@
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use deptune_sweep::child::{DataFile, Device, Job, Member, Message, PROTOCOL};
 use deptune_sweep::id::{SweepId, TrialId};
 use deptune_sweep::model::ModelConfig;
 use deptune_sweep::spec::{Format, Spec};
+use deptune_trainer::run::Orders;
 use deptune_trainer::run::emit::Emitter;
 
 /// Files by split.
@@ -79,8 +79,7 @@ eval_batch_size = 64
 /// The first loss of the validation part, all of whose rows (`rows` of them) are evaluated.
 fn loss(job: &Job, rows: &RangeInclusive<u64>) -> f64 {
     let mut lines = Vec::new();
-    let stop = AtomicBool::new(false);
-    deptune_trainer::run::run(job, &mut Emitter::new(&mut lines), &stop).unwrap();
+    deptune_trainer::run::run(job, &mut Emitter::new(&mut lines), &Orders::default()).unwrap();
     let messages: Vec<Message> = lines
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())

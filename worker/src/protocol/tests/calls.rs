@@ -38,8 +38,14 @@ fn leases_for_one_slot_are_a_pack() {
     let stop = |index| Stop { lease: lease(index), reason: StopReason::Cancelled };
     play.heartbeat();
     play.answer(Answer::HeartbeatHeard { stops: vec![stop(0)] });
+    let dropped = play.one("drop", |a| match a {
+        Action::Drop { slot: 0, run: 1, lease } => Some(*lease),
+        _ => None,
+    });
+    assert_eq!(dropped, lease(0));
     play.none("stop", |a| matches!(a, Action::Stop { .. }));
     play.pass(10_000);
+    play.none("drop", |a| matches!(a, Action::Drop { .. }));
     assert_eq!(play.heartbeat(), [lease(1)]);
     play.answer(Answer::HeartbeatHeard { stops: vec![stop(1)] });
     assert_eq!(play.stopped(), (0, run, StopHow::End));

@@ -12,9 +12,11 @@ pub(crate) mod warm;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deptune_sweep::child::{Evaluation, Job, Member, Message};
+use deptune_sweep::id::TrialId;
 use deptune_sweep::metric::Number;
 use deptune_sweep::outcome::FailureClass;
 use deptune_sweep::task::{Recipe, Split};
@@ -39,12 +41,40 @@ pub enum Ended {
     Stopped,
 }
 
-/// Runs a job. When `stop` becomes true, the unfinished trials are checkpointed after the step
-/// that is under way.
+/// What is asked of a job while it runs.
+#[derive(Debug, Default)]
+pub struct Orders {
+    stop: Arc<AtomicBool>,
+    dropped: Mutex<Vec<TrialId>>,
+}
+
+impl Orders {
+    /// When this becomes true, the job stops: its unfinished trials are checkpointed after the step
+    /// that is under way.
+    #[must_use]
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
+    /// Trains a member no further; the others go on.
+    pub fn drop_trial(&self, trial: TrialId) {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).push(trial);
+    }
+
+    fn stops(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn take_dropped(&self) -> Vec<TrialId> {
+        std::mem::take(&mut *self.dropped.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Runs a job, and does what is ordered meanwhile.
 ///
 /// # Errors
 /// [`Gone`] when nobody reads the messages; failures of trials are messages, not errors.
-pub fn run<W: Write>(job: &Job, out: &mut Emitter<W>, stop: &AtomicBool) -> Result<Ended, Gone> {
+pub fn run<W: Write>(job: &Job, out: &mut Emitter<W>, orders: &Orders) -> Result<Ended, Gone> {
     let prepared = match prepare(job) {
         Ok(prepared) => prepared,
         Err(failure) => {
@@ -63,7 +93,7 @@ pub fn run<W: Write>(job: &Job, out: &mut Emitter<W>, stop: &AtomicBool) -> Resu
             return Ok(Ended::Finished);
         }
     };
-    match run.train(stop) {
+    match run.train(orders) {
         Ok(ended) => Ok(ended),
         Err(Interrupt::Gone(gone)) => Err(gone),
         Err(Interrupt::Failure(failure)) => {
@@ -138,7 +168,7 @@ impl<'a, W: Write> Run<'a, W> {
         Ok(Run { prepared, trials, scratch, out, order, told, clock: now })
     }
 
-    fn train(&mut self, stop: &AtomicBool) -> Result<Ended, Interrupt> {
+    fn train(&mut self, orders: &Orders) -> Result<Ended, Interrupt> {
         let (steps, eval_every) = {
             let train = &self.prepared.settings.train;
             (train.steps, train.eval_every)
@@ -158,10 +188,11 @@ impl<'a, W: Write> Run<'a, W> {
             self.finish_patient()?;
         }
         for step in first + 1..=steps {
+            self.drop_trials(orders)?;
             if !self.trials.iter().any(Trial::is_running) {
                 return Ok(Ended::Finished);
             }
-            if stop.load(Ordering::Relaxed) {
+            if orders.stops() {
                 self.checkpoint()?;
                 return Ok(Ended::Stopped);
             }
@@ -174,7 +205,7 @@ impl<'a, W: Write> Run<'a, W> {
                 }
             }
         }
-        if stop.load(Ordering::Relaxed) {
+        if orders.stops() {
             self.checkpoint()?;
             return Ok(Ended::Stopped);
         }
@@ -182,6 +213,20 @@ impl<'a, W: Write> Run<'a, W> {
         let last: Vec<usize> = self.trials.iter().enumerate().filter_map(running).collect();
         self.finish(&last, false)?;
         Ok(Ended::Finished)
+    }
+
+    /// Lets the trials stand still that are to be trained no further.
+    fn drop_trials(&mut self, orders: &Orders) -> Result<(), Interrupt> {
+        for dropped in orders.take_dropped() {
+            let found = self.trials.iter().position(|trial| trial.member.trial == dropped);
+            let Some(k) = found else { continue };
+            if let Some(trial) = self.trials.get_mut(k).filter(|trial| trial.is_running()) {
+                tracing::info!(trial = %dropped, "is no longer wanted");
+                trial.end();
+                self.prepared.pack.stop(k)?;
+            }
+        }
+        Ok(())
     }
 
     fn update(&mut self, step: u64) -> Result<(), Interrupt> {
