@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use deptune_sweep::model::ModelConfig;
-use deptune_sweep::record::LARGEST_STATE;
-use deptune_sweep::space::trainable_parameters;
+use deptune_sweep::record::{LARGEST_STATE, SlotRecord, Submission};
+use deptune_sweep::scheduler::{Forecast, forecast};
 use deptune_sweep::spec::{Method, Settings};
 use serde_json::{Value, json};
 
@@ -39,6 +38,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(1..))]
     slots: u32,
+    /// Most trials that train together on a slot, as the workers' --max-pack
+    #[arg(long, value_name = "N", default_value_t = deptune_worker::CPU_PACK,
+        value_parser = clap::value_parser!(u32).range(1..=256))]
+    max_pack: u32,
     /// At most this many configurations in the table
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
@@ -68,8 +71,15 @@ struct Totals {
     parameters: (u64, u64),
     /// Bytes of one trial's numbers with both Adam moments.
     state: u64,
-    /// Bytes of the weights and the largest activations, a rough bound.
-    memory: u64,
+    /// Bytes of the weights, and of each trial's activations and numbers: rough bounds.
+    memory: (u64, u64),
+}
+
+impl Totals {
+    /// Bytes of a pack of so many trials.
+    fn pack_bytes(&self, members: u32) -> u64 {
+        self.memory.0.saturating_add(self.memory.1.saturating_mul(u64::from(members)))
+    }
 }
 
 /// Plans.
@@ -77,13 +87,14 @@ pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let spec =
         Draft::read(&args.spec, args.model_config.as_deref(), Freshness::Cached)?.finish()?;
     let totals = totals(&spec);
+    let packs = packs(&spec, args)?;
     // An estimate for people.
     #[allow(clippy::cast_precision_loss)]
     let seconds = args
         .seconds_per_step
         .map(|each| each * totals.steps as f64 / f64::from(args.slots).min(totals.trials as f64));
     if globals.json {
-        output::json_line(&as_json(&spec, &totals, seconds))?;
+        output::json_line(&as_json(&spec, &totals, packs, seconds))?;
         return Ok(Exit::Done);
     }
     let mut rows = vec![
@@ -97,11 +108,20 @@ pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
                 number::count(spec.spec.space.seeds.len() as u64, "seed")
             ),
         ),
-        ("packs", format!("{}, one trial each", number::whole(totals.trials))),
+        (
+            "packs",
+            packs.map_or_else(|| "not counted".to_owned(), |packs| in_words(packs, args.slots)),
+        ),
         ("steps", format!("{} in all", number::whole(totals.steps))),
         ("parameters", range(totals.parameters)),
         ("state", state(totals.state)),
-        ("memory", format!("about {} per pack", number::bytes(totals.memory))),
+        (
+            "memory",
+            format!(
+                "about {} per pack",
+                number::bytes(totals.pack_bytes(packs.map_or(1, |packs| packs.largest)))
+            ),
+        ),
     ];
     rows.push((
         "time",
@@ -121,6 +141,49 @@ pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
         output::say(&format!("{} more; --top N shows more", number::whole(left)));
     }
     Ok(Exit::Done)
+}
+
+/// Most trials whose packs are worked out: that takes about a second.
+const FORECAST: u64 = 100_000;
+
+/// The packs that the sweep would make on slots of unknown memory; `None` for a very large one.
+fn packs(spec: &SpecFile, args: &Args) -> Result<Option<Forecast>, Error> {
+    if spec.spec.total() > FORECAST {
+        return Ok(None);
+    }
+    let submission = Submission {
+        spec: spec.text.clone(),
+        format: spec.format.to_string(),
+        model_config: spec.model_config.clone(),
+        model_dir: None,
+        model_files: Vec::new(),
+        model_uploaded: false,
+        model_hub: None,
+        data: Vec::new(),
+    };
+    let slot = SlotRecord {
+        slot: 0,
+        kind: "cpu".to_owned(),
+        threads: 1,
+        device: String::new(),
+        max_pack: args.max_pack,
+        memory: None,
+    };
+    let forecast = forecast(submission, spec.spec.clone(), &slot, args.slots);
+    forecast.map(Some).map_err(|refusal| Error::Usage {
+        what: refusal.to_string(),
+        hint: "look at the sweep with `deptune check`".to_owned(),
+    })
+}
+
+fn in_words(packs: Forecast, slots: u32) -> String {
+    format!(
+        "{} of at most {} on {}, {} one after the other",
+        number::whole(packs.packs),
+        number::count(u64::from(packs.largest), "trial"),
+        number::count(u64::from(slots), "slot"),
+        number::whole(packs.rounds),
+    )
 }
 
 /// How much a trial's checkpoint holds, and where it goes.
@@ -149,16 +212,7 @@ fn rows(spec: &SpecFile) -> impl Iterator<Item = Row> {
     let seeds = (spec.spec.space.seeds.len() as u64).max(1);
     (0..spec.spec.configurations()).filter_map(move |number| {
         let settings = spec.spec.settings(number * seeds)?;
-        let parameters = match settings.method {
-            Method::Dept | Method::Pt => trainable_parameters(
-                settings.prompt_length,
-                settings.rank,
-                settings.train.max_length,
-                spec.model.hidden_size(),
-            ),
-            Method::Lora => spec.model.lora_parameters(settings.rank),
-            Method::Full => spec.model.weight_count(),
-        };
+        let parameters = settings.trainable_parameters(&spec.model);
         Some(Row { number, settings, parameters })
     })
 }
@@ -167,11 +221,13 @@ fn totals(spec: &SpecFile) -> Totals {
     let seeds = spec.spec.space.seeds.len() as u64;
     let mut steps: u64 = 0;
     let mut parameters = (u64::MAX, 0);
-    let mut memory = 0;
+    let mut memory = (0, 0);
     for row in rows(spec) {
         steps = steps.saturating_add(row.settings.train.steps.saturating_mul(seeds));
         parameters = (parameters.0.min(row.parameters), parameters.1.max(row.parameters));
-        memory = memory.max(pack_bytes(&spec.model, &row));
+        let each = row.settings.trial_bytes(&spec.model);
+        memory.0 = memory.0.max(row.settings.shared_bytes(&spec.model));
+        memory.1 = memory.1.max(each);
     }
     Totals {
         trials: spec.spec.total(),
@@ -181,31 +237,6 @@ fn totals(spec: &SpecFile) -> Totals {
         state: parameters.1.saturating_mul(12),
         memory,
     }
-}
-
-/// Bytes that a pack of one trial needs, roughly: the weights in fp32; per layer that the text
-/// passes and input position (m + s of them in each row) the saved activations of attention
-/// (queries, keys, values, output, residual) and feed-forward, and two score matrices per head;
-/// the trial's numbers, gradients and moments. A T5's decoder, with a few tokens per row, is left
-/// out.
-fn pack_bytes(model: &ModelConfig, row: &Row) -> u64 {
-    let [d, ff, heads, size, layers] = [
-        model.hidden_size(),
-        model.inner_size(),
-        model.heads(),
-        model.head_dim(),
-        model.text_layers(),
-    ]
-    .map(u64::from);
-    let settings = &row.settings;
-    let positions = u64::from(settings.prompt_length) + u64::from(settings.train.max_length);
-    let rows = u64::from(settings.train.batch_size);
-    let per_position = 4 * heads * size + 3 * d + 2 * ff;
-    let scores = 2 * heads * positions;
-    let activations = layers * rows * positions * (per_position + scores);
-    // The trained weights of full fine-tuning are the model's own.
-    let trained = if settings.method == Method::Full { 12 } else { 16 } * row.parameters;
-    4 * (model.weight_count() + activations) + trained
 }
 
 fn table(spec: &SpecFile, top: usize) -> String {
@@ -256,17 +287,24 @@ fn varied(spec: &SpecFile, settings: &Settings) -> BTreeMap<&'static str, Value>
     axes.map(|key| (key, all.get(key).cloned().unwrap_or(Value::Null))).collect()
 }
 
-fn as_json(spec: &SpecFile, totals: &Totals, seconds: Option<f64>) -> Value {
+fn as_json(
+    spec: &SpecFile,
+    totals: &Totals,
+    packs: Option<Forecast>,
+    seconds: Option<f64>,
+) -> Value {
     json!({
         "name": spec.spec.name,
         "trials": totals.trials,
         "configurations": totals.configurations,
-        "packs": totals.trials,
+        "packs": packs.map(|packs| packs.packs),
+        "largest_pack": packs.map(|packs| packs.largest),
+        "rounds": packs.map(|packs| packs.rounds),
         "steps": totals.steps,
         "parameters_least": totals.parameters.0,
         "parameters_most": totals.parameters.1,
         "state_bytes": totals.state,
-        "memory_bytes": totals.memory,
+        "memory_bytes": totals.pack_bytes(packs.map_or(1, |packs| packs.largest)),
         "seconds": seconds,
     })
 }

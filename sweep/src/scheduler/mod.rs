@@ -22,6 +22,7 @@
 mod audit;
 mod event;
 mod explain;
+mod forecast;
 mod on_added;
 mod on_cancel;
 mod on_control;
@@ -48,6 +49,7 @@ pub use event::{
     Report, ReportEnd, Step, Stop, StopReason, TrialProgress, Write,
 };
 pub use explain::Explanation;
+pub use forecast::{Forecast, forecast};
 pub use state::{Config, RestoreError, Scheduler, Snapshot};
 pub use view::{RunningTrial, SweepProgress};
 

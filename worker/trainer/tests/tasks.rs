@@ -1,13 +1,14 @@
-//! Every built-in task that real files are at hand for: after 50 steps the loss of the validation
-//! part, all of whose rows are evaluated, is finite and lower than before the first. The files lie
-//! in the folder that `DEPTUNE_DATA` names; the model is the quickstart's.
+//! Every built-in task that real files are at hand for: 50 steps on its rows, with finite losses and
+//! every validation row evaluated; and 50 steps on one batch without dropout, after which the loss
+//! that they minimise is lower. The files lie in the folder that `DEPTUNE_DATA` names; the model is
+//! the quickstart's.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test")]
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use deptune_sweep::child::{DataFile, Device, Job, Member, Message, PROTOCOL};
+use deptune_sweep::child::{DataFile, Device, Evaluation, Job, Member, Message, PROTOCOL};
 use deptune_sweep::id::{SweepId, TrialId};
 use deptune_sweep::model::ModelConfig;
 use deptune_sweep::spec::{Format, Spec};
@@ -21,8 +22,15 @@ fn quickstart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart")
 }
 
-/// A trial of some steps.
-fn job(data: &Path, task: &str, files: &Files, scratch: &Path, training: &str) -> Job {
+/// A trial of 50 steps.
+fn job(
+    data: &Path,
+    task: &str,
+    files: &Files,
+    scratch: &Path,
+    limits: &str,
+    training: &str,
+) -> Job {
     let listed = |split: &str| {
         let names =
             files.iter().filter(|(of, _)| *of == split).map(|(_, name)| format!("{name:?}"));
@@ -35,17 +43,19 @@ name = "{task}"
 path = "model"
 [task]
 name = "{task}"
-{}{}train_limit = 1600
-test_limit = 8
+{}{}test_limit = 8
+{limits}
 [method]
 kind = "dept"
 [space]
-prompt_lr = 1.0
+prompt_lr = 0.3
 lowrank_lr = 5e-3
 prompt_length = 20
 rank = 8
 seeds = 42
 [train]
+steps = 50
+warmup_steps = 5
 {training}
 batch_size = 8
 max_length = 64
@@ -76,8 +86,8 @@ eval_batch_size = 64
     }
 }
 
-/// The first loss of the validation part, all of whose rows (`rows` of them) are evaluated.
-fn loss(job: &Job, rows: &RangeInclusive<u64>) -> f64 {
+/// The evaluations of the validation part.
+fn evaluations(job: &Job) -> Vec<Evaluation> {
     let mut lines = Vec::new();
     deptune_trainer::run::run(job, &mut Emitter::new(&mut lines), &Orders::default()).unwrap();
     let messages: Vec<Message> = lines
@@ -85,19 +95,13 @@ fn loss(job: &Job, rows: &RangeInclusive<u64>) -> f64 {
         .filter(|line| !line.is_empty())
         .map(|line| serde_json::from_slice(line).unwrap())
         .collect();
-    let mut losses = Vec::new();
-    for message in &messages {
-        match message {
-            Message::Failed { message, .. } => panic!("{message}"),
-            Message::Eval { evaluation, .. } if evaluation.split == "validation" => {
-                assert!(rows.contains(&evaluation.rows), "{evaluation:?}");
-                losses.push(evaluation.loss.finite().unwrap());
-            }
-            _ => {}
-        }
-    }
     assert!(messages.iter().any(|message| matches!(message, Message::Done { .. })));
-    losses[0]
+    let validation = |message| match message {
+        Message::Failed { message, .. } => panic!("{message}"),
+        Message::Eval { evaluation, .. } if evaluation.split == "validation" => Some(evaluation),
+        _ => None,
+    };
+    messages.into_iter().filter_map(validation).collect()
 }
 
 /// Trains a task; `rows` are those of its validation part.
@@ -107,12 +111,23 @@ fn learns(task: &str, files: &Files, rows: RangeInclusive<u64>) {
         return;
     };
     let scratch = tempfile::tempdir().unwrap();
-    let job = |training| job(&data, task, files, scratch.path(), training);
-    // The first update of a warm-up has the rate 0, so that the evaluation after it is that of
-    // the start values.
-    let before = loss(&job("steps = 2\nwarmup_steps = 1\neval_every = 1"), &rows);
-    let after = loss(&job("steps = 50\nwarmup_steps = 5\neval_every = 50"), &rows);
-    println!("{task}: loss {before:.4} before the first step, {after:.4} after 50");
+    let job = |limits, training| job(&data, task, files, scratch.path(), limits, training);
+
+    let all = evaluations(&job("train_limit = 1600", "eval_every = 50"));
+    let [only] = all.as_slice() else { panic!("{all:?}") };
+    assert!(rows.contains(&only.rows), "{only:?}");
+    let held_out = only.loss.finite().unwrap();
+
+    // One batch: each step sees the rows that the one before was made on.
+    let limits = "train_limit = 8\nvalidation_limit = 8";
+    let each = evaluations(&job(limits, "eval_every = 1\ndropout = 0.0"));
+    let losses: Vec<f64> = each.iter().map(|e| e.train_loss.unwrap().finite().unwrap()).collect();
+    assert_eq!(losses.len(), 50);
+    let (before, after) = (losses[0], losses[49]);
+    println!(
+        "{task}: loss {before:.4} at the first step, {after:.4} at the 50th; on {} validation rows {held_out:.4}",
+        only.rows
+    );
     assert!(after < before, "{task}: {before} then {after}");
 }
 
