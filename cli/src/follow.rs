@@ -160,6 +160,11 @@ fn complaint(entry: &LogEntry, picture: &mut Picture) -> Option<String> {
             let class = json::failure_class(it.failure_class);
             format!("trial {trial} failed: {class}{}", because(&it.message))
         }
+        What::Quarantined(it) => format!(
+            "worker {}: trial after trial failed, it gets nothing for {}",
+            printable(&it.name),
+            number::span(it.seconds as f64)
+        ),
         _ => return None,
     };
     picture.complaints += 1;

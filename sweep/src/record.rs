@@ -419,6 +419,15 @@ pub enum LogEntry {
         /// As it is now.
         controls: Controls,
     },
+    /// Trial after trial failed on a worker, the last one of this sweep: it gets nothing for a while.
+    Quarantined {
+        /// The worker.
+        worker: WorkerId,
+        /// Its name.
+        name: String,
+        /// For how long.
+        seconds: u64,
+    },
 }
 
 /// A submission that cannot be read.

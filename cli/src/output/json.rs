@@ -283,6 +283,10 @@ pub(crate) fn news(news: &v1::watch_sweep_response::What) -> Value {
                     "kind": "changed", "priority": it.priority, "weight": it.weight,
                     "max_parallel": it.max_parallel, "budget_gpu_hours": it.budget_gpu_hours,
                 }),
+                Some(What::Quarantined(it)) => json!({
+                    "kind": "quarantined", "worker_id": it.worker_id, "worker": it.name,
+                    "seconds": it.seconds,
+                }),
                 None => json!({"kind": "unknown"}),
             };
             value["cursor"] = json!(entry.cursor);

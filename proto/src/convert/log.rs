@@ -6,7 +6,8 @@ use super::control::hours;
 use super::enums::class_number;
 use crate::v1;
 use crate::v1::log_entry::{
-    Added, Changed, Ended, Finished, Leased, Paused, Requeued, Resumed, Submitted, What,
+    Added, Changed, Ended, Finished, Leased, Paused, Quarantined, Requeued, Resumed, Submitted,
+    What,
 };
 
 impl From<LogRecord> for v1::LogEntry {
@@ -54,6 +55,9 @@ impl From<LogEntry> for What {
                 max_parallel: controls.max_parallel,
                 budget_gpu_hours: controls.budget.map(hours),
             }),
+            LogEntry::Quarantined { worker, name, seconds } => {
+                What::Quarantined(Quarantined { worker_id: worker.to_string(), name, seconds })
+            }
         }
     }
 }

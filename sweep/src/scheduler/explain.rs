@@ -5,6 +5,7 @@ use std::fmt;
 use crate::id::TrialId;
 use crate::outcome::{Outcome, SweepStatus};
 use crate::record::Holder;
+use crate::scheduler::event::Now;
 use crate::scheduler::state::{Scheduler, Sweep};
 
 /// Why a trial runs, waits, or does neither.
@@ -138,8 +139,13 @@ impl Scheduler {
         if let Some(most) = sweep.controls.max_parallel.filter(|most| sweep.leased >= *most) {
             return Some(Explanation::MaxParallel(most));
         }
-        let slots: usize = self.workers.values().map(|worker| worker.record.slots.len()).sum();
-        let taken: usize = self.workers.values().map(|worker| worker.slots.len()).sum();
+        let now = Now { monotonic: self.now, wall: 0 };
+        let usable = self.workers.iter().filter(|(id, _)| !self.is_barred(**id, now));
+        let (mut slots, mut taken) = (0, 0);
+        for (_, worker) in usable {
+            slots += worker.record.slots.len();
+            taken += worker.slots.len();
+        }
         let before = sweep.before(id.index);
         Some(match slots {
             0 => Explanation::NoWorker,

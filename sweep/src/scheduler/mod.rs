@@ -32,6 +32,7 @@ mod on_submit;
 mod on_tick;
 mod on_worker;
 mod packing;
+mod quarantine;
 mod request;
 mod retry;
 mod share;

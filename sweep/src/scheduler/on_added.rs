@@ -38,7 +38,7 @@ impl Scheduler {
             Some(Added { origin, seed, retry_of: Some(index) })
         };
         let added: Vec<Added> = wanted.iter().filter_map(added).collect();
-        state.check_added(sweep, &added, state.controls.budget, now)?;
+        self.check_added(sweep, &added, state.controls.budget, now)?;
         self.add(sweep, &added, true, now, step);
         Ok(())
     }
@@ -79,6 +79,21 @@ impl Scheduler {
         self.log(sweep, None, LogEntry::Added { first, count, retries }, now, step);
         step.effects.push(Effect::WorkAvailable);
     }
+
+    /// Whether a sweep with this budget may get these trials.
+    pub(super) fn check_added(
+        &self,
+        sweep: SweepId,
+        added: &[Added],
+        budget: Option<u64>,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        check_count(added.len())?;
+        if !added.is_empty() && budget.is_some_and(|budget| self.has_used(budget, now)) {
+            return Err(Refusal::BudgetSpent(sweep));
+        }
+        Ok(())
+    }
 }
 
 impl Sweep {
@@ -97,21 +112,6 @@ impl Sweep {
             new.iter().map(move |&seed| Added { origin, seed, retry_of: None })
         };
         Ok((0..configurations).flat_map(of).collect())
-    }
-
-    /// Whether a sweep with this budget may get these trials.
-    pub(super) fn check_added(
-        &self,
-        sweep: SweepId,
-        added: &[Added],
-        budget: Option<u64>,
-        now: Now,
-    ) -> Result<(), Refusal> {
-        check_count(added.len())?;
-        if !added.is_empty() && budget.is_some_and(|budget| self.has_used(budget, now)) {
-            return Err(Refusal::BudgetSpent(sweep));
-        }
-        Ok(())
     }
 
     fn check_retry(&self, trial: TrialId) -> Result<(), Refusal> {

@@ -119,7 +119,7 @@ impl Scheduler {
             budget: changes.budget.unwrap_or(before.budget),
         };
         let added = state.with_seeds(changes.add_seeds)?;
-        state.check_added(sweep, &added, controls.budget, now)?;
+        self.check_added(sweep, &added, controls.budget, now)?;
         if controls != before {
             self.change_controls(sweep, controls, now, step);
         }

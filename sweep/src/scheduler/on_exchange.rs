@@ -106,6 +106,9 @@ impl Scheduler {
             let members: Vec<TrialId> = busy.trials.iter().copied().filter(|_| same).collect();
             return members.into_iter().filter_map(|id| self.grant(id, slot)).collect();
         }
+        if self.is_barred(worker, now) {
+            return Vec::new();
+        }
         let Some(first) = self.next_trial(worker, now) else { return Vec::new() };
         let mut members = vec![first];
         members.extend(self.companions(first, worker, slot, now));

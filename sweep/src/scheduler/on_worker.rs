@@ -32,8 +32,12 @@ impl Scheduler {
         let record =
             WorkerRecord { id: worker, name, version, slots, registered: now.wall, left: None };
         step.writes.push(Write::Worker(record.clone()));
-        let slots = self.workers.remove(&worker).map(|known| known.slots).unwrap_or_default();
-        self.workers.insert(worker, Worker { record, slots, seen: now.monotonic });
+        // The same run of it keeps what it holds and how it fared.
+        let known = match self.workers.remove(&worker) {
+            Some(known) => Worker { record, seen: now.monotonic, ..known },
+            None => Worker::new(record, now),
+        };
+        self.workers.insert(worker, known);
         for &lease in lost {
             self.lose(lease, now, step);
         }

@@ -28,6 +28,9 @@ impl Scheduler {
     ) {
         match end {
             ReportEnd::Succeeded { result, adapter } => {
+                if let Some(known) = self.workers.get_mut(&worker) {
+                    known.health.succeeded();
+                }
                 self.record_outcome(id, step, now, |trial| OutcomeRecord {
                     id,
                     epoch: trial.epoch,
@@ -41,6 +44,7 @@ impl Scheduler {
                 });
             }
             ReportEnd::Failed { class, message } => {
+                self.note_failure(id, worker, class, now, step);
                 self.fail_attempt(id, worker, class, message, AttemptEnd::Failed, now, step);
             }
             ReportEnd::Released => self.fail_attempt(

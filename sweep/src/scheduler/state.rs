@@ -14,6 +14,7 @@ use crate::record::{
 };
 use crate::scheduler::event::{LeaseKey, Now, Step, Write};
 use crate::scheduler::packing::PackLimits;
+use crate::scheduler::quarantine::Health;
 use crate::scheduler::request::Asked;
 use crate::scheduler::share::{Place, Share};
 use crate::scheduler::waiting::Waiting;
@@ -143,6 +144,7 @@ pub(super) struct Worker {
     pub(super) slots: BTreeMap<u32, Busy>,
     /// Monotonic time at which it was last heard.
     pub(super) seen: u64,
+    pub(super) health: Health,
 }
 
 /// What a slot is busy with.
@@ -157,6 +159,12 @@ pub(super) struct Busy {
 }
 
 impl Worker {
+    /// One that holds nothing.
+    pub(super) fn new(record: WorkerRecord, now: Now) -> Worker {
+        let health = Health::default();
+        Worker { record, slots: BTreeMap::new(), seen: now.monotonic, health }
+    }
+
     pub(super) fn slot(&self, slot: u32) -> Option<&SlotRecord> {
         self.record.slots.iter().find(|s| s.slot == slot)
     }
@@ -274,9 +282,7 @@ impl Scheduler {
         scheduler.next_cursor = snapshot.last_cursor.saturating_add(1);
         scheduler.pack_limits.extend(snapshot.pack_limits);
         for record in snapshot.workers {
-            scheduler
-                .workers
-                .insert(record.id, Worker { record, slots: BTreeMap::new(), seen: now.monotonic });
+            scheduler.workers.insert(record.id, Worker::new(record, now));
         }
         for record in snapshot.sweeps {
             let (id, request_id) = (record.id, record.request_id);

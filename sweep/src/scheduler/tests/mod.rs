@@ -4,5 +4,6 @@ mod behaviour;
 mod control;
 mod model;
 mod packing;
+mod quarantine;
 mod share;
 mod world;

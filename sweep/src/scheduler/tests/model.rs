@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::id::{ArtifactHash, RequestId, SweepId, TrialId, WorkerId};
 use crate::record::{
-    AttemptEnd, DeletedRecord, OutcomeRecord, PackLimit, Phase, RequestRecord, Submission,
+    AttemptEnd, DeletedRecord, LogEntry, OutcomeRecord, PackLimit, Phase, RequestRecord, Submission,
     SweepRecord, TrialRecord, WorkerRecord,
 };
 use crate::scheduler::{LeaseKey, Snapshot, Write};
@@ -73,6 +73,7 @@ pub(super) struct Model {
     pub(super) pack_limits: BTreeMap<(ArtifactHash, String), u32>,
     pub(super) stale: usize,
     pub(super) last_cursor: u64,
+    pub(super) log: Vec<LogEntry>,
 }
 
 impl Model {
@@ -166,6 +167,7 @@ impl Model {
             Write::Log(record) => {
                 assert!(record.cursor > self.last_cursor, "cursors rise");
                 self.last_cursor = record.cursor;
+                self.log.push(record.what.clone());
             }
         }
     }

@@ -1,0 +1,99 @@
+//! Workers on which everything fails get nothing for a while, so that a broken node does not use up
+//! the attempts of one trial after the other. Only while another worker is well: where all fail, the
+//! fault is the sweep's, which is to end.
+
+use crate::id::{RequestId, TrialId, WorkerId};
+use crate::outcome::FailureClass;
+use crate::record::LogEntry;
+use crate::scheduler::event::{Now, Step};
+use crate::scheduler::state::Scheduler;
+
+/// So many packs of different trials that fail in a row make a quarantine.
+const ENOUGH: usize = 3;
+/// Milliseconds of the first one; doubles with each that follows without a success.
+const BASE: u64 = 60_000;
+/// The longest.
+const CAP: u64 = 3_600_000;
+
+/// How a worker fares.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    /// The packs that failed since the last success, each with one trial of it, no trial twice.
+    failed: Vec<(RequestId, TrialId)>,
+    /// Quarantines since the last success.
+    times: u32,
+    /// Monotonic time until which it gets nothing.
+    until: u64,
+}
+
+impl Health {
+    /// Milliseconds for which it still gets nothing; `None`: it may be given trials.
+    pub(super) fn quarantined(&self, now: u64) -> Option<u64> {
+        self.until.checked_sub(now).filter(|left| *left > 0)
+    }
+
+    /// A trial succeeded on it.
+    pub(super) fn succeeded(&mut self) {
+        *self = Health::default();
+    }
+
+    /// An attempt failed on it. Returns for how long it gets nothing, if that begins now.
+    fn failed(&mut self, pack: RequestId, trial: TrialId, now: u64) -> Option<u64> {
+        if self.failed.iter().any(|(known, other)| *known == pack || *other == trial) {
+            return None;
+        }
+        self.failed.push((pack, trial));
+        if self.failed.len() < ENOUGH {
+            return None;
+        }
+        self.failed.clear();
+        let wait = (BASE << self.times.min(10)).min(CAP);
+        self.times = self.times.saturating_add(1);
+        self.until = now.saturating_add(wait);
+        Some(wait)
+    }
+}
+
+impl Scheduler {
+    /// Whether a worker gets nothing now, because trial after trial failed on it.
+    pub(super) fn is_barred(&self, worker: WorkerId, now: Now) -> bool {
+        let known = self.workers.get(&worker);
+        known.is_some_and(|known| known.health.quarantined(now.monotonic).is_some())
+            && self.another_is_well(worker, now)
+    }
+
+    fn another_is_well(&self, worker: WorkerId, now: Now) -> bool {
+        self.workers.iter().any(|(id, other)| {
+            *id != worker
+                && other.health.quarantined(now.monotonic).is_none()
+                && now.monotonic.saturating_sub(other.seen) < self.config.lease_ttl
+        })
+    }
+
+    /// An attempt of a trial failed on its worker, which may be the worker's fault.
+    pub(super) fn note_failure(
+        &mut self,
+        id: TrialId,
+        worker: WorkerId,
+        class: FailureClass,
+        now: Now,
+        step: &mut Step,
+    ) {
+        let suspicious = matches!(
+            class,
+            FailureClass::Crashed | FailureClass::Oom | FailureClass::Timeout | FailureClass::Infra
+        );
+        let sweep = self.sweeps.get(&id.sweep);
+        let holder = sweep.and_then(|sweep| sweep.active.get(&id.index)?.phase.holder());
+        let (true, Some(holder)) = (suspicious, holder) else { return };
+        if !self.another_is_well(worker, now) {
+            return;
+        }
+        let Some(known) = self.workers.get_mut(&worker) else { return };
+        if let Some(wait) = known.health.failed(holder.request_id, id, now.monotonic) {
+            let name = known.record.name.clone();
+            let entry = LogEntry::Quarantined { worker, name, seconds: wait / 1000 };
+            self.log(id.sweep, None, entry, now, step);
+        }
+    }
+}
