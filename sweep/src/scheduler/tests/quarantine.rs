@@ -71,11 +71,13 @@ fn where_no_other_worker_is_well_the_sweep_goes_on_to_its_end() {
 fn one_trial_that_fails_again_and_again_is_not_the_workers_fault() {
     let mut bench = Bench::new();
     bench.submit("[limits]\nmax_parallel = 1\n");
-    let (worker, _) = (bench.register(1, 1, vec![]), bench.register(2, 1, vec![]));
+    let (worker, other) = (bench.register(1, 1, vec![]), bench.register(2, 1, vec![]));
     for _ in 0..3 {
         assert!(fails(&mut bench, worker, FailureClass::Crashed));
         bench.now += 61_000;
+        bench.exchange(other, vec![], vec![]);
     }
+    assert_eq!(bench.store.outcomes.len(), 1);
     assert_eq!(quarantines(&bench), 0);
     for class in [FailureClass::Diverged, FailureClass::Data, FailureClass::UserError] {
         assert!(fails(&mut bench, worker, class));
