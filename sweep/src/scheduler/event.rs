@@ -9,8 +9,8 @@ use crate::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, WorkerId};
 use crate::metric::Number;
 use crate::outcome::{FailureClass, SweepStatus, Unknown};
 use crate::record::{
-    AttemptEnd, AttemptRecord, CheckpointRef, Controls, LogRecord, OutcomeRecord, PackLimit, RequestRecord,
-    SlotRecord, Submission, SweepRecord, TrialRecord, WallMillis, WorkerRecord,
+    AttemptEnd, AttemptRecord, CheckpointRef, Controls, LogRecord, OutcomeRecord, PackLimit,
+    RequestRecord, SlotRecord, Submission, SweepRecord, TrialRecord, WallMillis, WorkerRecord,
 };
 use crate::spec::{Settings, Spec};
 

@@ -7,8 +7,8 @@ use deptune_sweep::hub::HubModel;
 use deptune_sweep::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::outcome::{Outcome, SweepStatus};
 use deptune_sweep::record::{
-    Added, CheckpointRef, Controls, DataRef, DeletedRecord, Holder, PackLimit, Phase, RequestRecord,
-    SlotRecord, Submission, SweepRecord, TrialRecord, WorkerRecord,
+    Added, CheckpointRef, Controls, DataRef, DeletedRecord, Holder, PackLimit, Phase,
+    RequestRecord, SlotRecord, Submission, SweepRecord, TrialRecord, WorkerRecord,
 };
 use deptune_sweep::scheduler::Snapshot;
 use futures::TryStreamExt;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::id::{ArtifactHash, RequestId, SweepId, TrialId, WorkerId};
 use crate::record::{
-    AttemptEnd, DeletedRecord, LogEntry, OutcomeRecord, PackLimit, Phase, RequestRecord, Submission,
-    SweepRecord, TrialRecord, WorkerRecord,
+    AttemptEnd, DeletedRecord, LogEntry, OutcomeRecord, PackLimit, Phase, RequestRecord,
+    Submission, SweepRecord, TrialRecord, WorkerRecord,
 };
 use crate::scheduler::{LeaseKey, Snapshot, Write};
 
