@@ -89,7 +89,7 @@ impl Scheduler {
         now: Now,
     ) -> Result<(), Refusal> {
         check_count(added.len())?;
-        if !added.is_empty() && budget.is_some_and(|budget| self.has_used(budget, now)) {
+        if !added.is_empty() && budget.is_some_and(|budget| self.has_used(sweep, budget, now)) {
             return Err(Refusal::BudgetSpent(sweep));
         }
         Ok(())
