@@ -156,6 +156,7 @@ mod tests {
             failures: 0,
             losses: 0,
             alone: false,
+            pack_members: 1,
             checkpoint: None,
             added: None,
         })
@@ -167,6 +168,7 @@ mod tests {
             epoch: Epoch(epoch),
             worker: WorkerId(Uuid::nil()),
             slot: 0,
+            members: 1,
             first_step: 0,
             started: 0,
         })
