@@ -121,6 +121,8 @@ class Run:
 
     def work(self) -> None:
         words = ["worker", "--name", "node", "--slots", str(self.arguments.slots)]
+        # Which trials share a pack depends on who dies when, and rounding on the pack.
+        words += ["--max-pack", "1"]
         words += ["--threads", str(self.arguments.threads), "--device", "cpu"]
         words += ["--state-dir", str(self.home / "worker"), "--cache-dir", str(self.home / "cache")]
         if self.arguments.trainer:
