@@ -118,7 +118,7 @@ fn a_pack_whose_worker_dies_ends_as_if_nothing_had_happened() {
     let (alone, members) = undisturbed("\n[limits]\nmax_pack = 1");
     assert_eq!(members, [["1"]]);
     let first = |rows: &[Vec<String>]| -> Vec<(String, f64)> {
-        let rows = rows.iter().filter(|row| row[1] == "10");
+        let rows = rows.iter().filter(|row| row[1] == "10" && row[2] == "validation");
         rows.map(|row| (row[0].clone(), row[4].parse().unwrap())).collect()
     };
     let (alone, together) = (first(&alone[1]), first(&expected[1]));
