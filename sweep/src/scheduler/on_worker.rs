@@ -50,6 +50,9 @@ impl Scheduler {
         let trial = self.sweeps.get(&id.sweep).and_then(|s| s.active.get(&id.index));
         let Some(trial) = trial.filter(|t| t.epoch == lease.epoch) else { return };
         if let Some(Holder { worker, .. }) = trial.phase.holder() {
+            if let Some(earlier) = self.workers.get_mut(&worker) {
+                earlier.succeeded = true;
+            }
             let message = "its worker died and was started again".to_owned();
             let class = FailureClass::WorkerLost;
             self.fail_attempt(id, worker, class, message, AttemptEnd::Failed, now, step);

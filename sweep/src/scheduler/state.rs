@@ -145,6 +145,8 @@ pub(super) struct Worker {
     /// Monotonic time at which it was last heard.
     pub(super) seen: u64,
     pub(super) health: Health,
+    /// Whether a later run of the same agent has taken its place.
+    pub(super) succeeded: bool,
 }
 
 /// What a slot is busy with.
@@ -162,7 +164,7 @@ impl Worker {
     /// One that holds nothing.
     pub(super) fn new(record: WorkerRecord, now: Now) -> Worker {
         let health = Health::default();
-        Worker { record, slots: BTreeMap::new(), seen: now.monotonic, health }
+        Worker { record, slots: BTreeMap::new(), seen: now.monotonic, health, succeeded: false }
     }
 
     pub(super) fn slot(&self, slot: u32) -> Option<&SlotRecord> {

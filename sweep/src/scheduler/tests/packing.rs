@@ -240,3 +240,14 @@ fn trials_train_together_from_one_step_only() {
     let steps = grants.iter().map(|grant| grant.checkpoint.as_ref().map_or(0, |c| c.step));
     assert_eq!(steps.collect::<Vec<_>>(), [25, 25]);
 }
+
+#[test]
+fn an_agent_that_was_started_again_is_not_counted_twice() {
+    let mut bench = Bench::new();
+    bench.submit("[limits]\nmax_parallel = 4");
+    let id = bench.register_packing(1, 1, 4, vec![]);
+    let held = leases(&bench.exchange(id, vec![], vec![0]).1);
+    assert_eq!(held.len(), 4);
+    let again = bench.register_packing(2, 1, 4, held);
+    assert_eq!(bench.exchange(again, vec![], vec![0]).1.len(), 4, "not two, for two slots");
+}
