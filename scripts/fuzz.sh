@@ -26,7 +26,10 @@ TIMEFORMAT=%U
 failed=()
 for target in "${targets[@]}"; do
     features=()
-    [ "$target" != checkpoint ] || features=(--features trainer)
+    if [ "$target" = checkpoint ]; then
+        features=(--features trainer)
+        export LD_LIBRARY_PATH="${LIBTORCH:-$PWD/.libtorch}/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    fi
     found=fuzz/found/$target
     log=$found.log
     mkdir -p "$found" "fuzz/corpus/$target"
@@ -39,8 +42,13 @@ for target in "${targets[@]}"; do
     grep -aE 'stat::|ERROR: libFuzzer|SUMMARY' "$log" || true
     executions=$(grep -aoP 'number_of_executed_units: *\K[0-9]+' "$log" || echo 0)
     edges=$(grep -aoP 'cov: \K[0-9]+' "$log" | tail -n 1 || true)
+    if ((executions == 0)); then
+        tail -n 20 "$log"
+        failed+=("$target did not run")
+        continue
+    fi
     findings=0
-    if ((executions == 0)) || grep -aq 'ERROR: libFuzzer' "$log"; then
+    if grep -aq 'ERROR: libFuzzer' "$log"; then
         findings=1
         failed+=("$target")
     fi
