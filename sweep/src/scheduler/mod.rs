@@ -34,6 +34,7 @@ mod on_worker;
 mod packing;
 mod quarantine;
 mod request;
+mod restore;
 mod retry;
 mod share;
 mod state;
@@ -51,7 +52,8 @@ pub use event::{
 };
 pub use explain::Explanation;
 pub use forecast::{Forecast, forecast};
-pub use state::{Config, RestoreError, Scheduler, Snapshot};
+pub use restore::{RestoreError, Snapshot};
+pub use state::{Config, Scheduler};
 pub use view::{RunningTrial, SweepProgress};
 
 impl Scheduler {

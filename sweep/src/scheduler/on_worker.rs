@@ -51,7 +51,7 @@ impl Scheduler {
         let Some(trial) = trial.filter(|t| t.epoch == lease.epoch) else { return };
         if let Some(Holder { worker, .. }) = trial.phase.holder() {
             if let Some(earlier) = self.workers.get_mut(&worker) {
-                earlier.succeeded = true;
+                earlier.replaced = true;
             }
             let message = "its worker died and was started again".to_owned();
             let class = FailureClass::WorkerLost;

@@ -15,11 +15,11 @@ pub const ALL: &[Mutation] = &[
     Mutation { name: "no epoch check on completion", path: "sweep/src/scheduler/on_exchange.rs" },
     Mutation { name: "no epoch check on progress", path: "sweep/src/scheduler/on_heartbeat.rs" },
     Mutation { name: "ack before commit", path: "coordinator/src/runtime/turn.rs" },
-    Mutation { name: "epoch reused after restart", path: "sweep/src/scheduler/state.rs" },
+    Mutation { name: "epoch reused after restart", path: "sweep/src/scheduler/restore.rs" },
     Mutation { name: "expiry keeps the slot", path: "sweep/src/scheduler/on_tick.rs" },
-    Mutation { name: "backoff lost on restart", path: "sweep/src/scheduler/state.rs" },
+    Mutation { name: "backoff lost on restart", path: "sweep/src/scheduler/restore.rs" },
     Mutation { name: "outbox entry deleted before ack", path: "worker/src/protocol/plan_calls.rs" },
-    Mutation { name: "request id forgotten after restart", path: "sweep/src/scheduler/state.rs" },
+    Mutation { name: "request id forgotten after restart", path: "sweep/src/scheduler/restore.rs" },
     Mutation {
         name: "cancel loses against a late success",
         path: "sweep/src/scheduler/on_cancel.rs",
@@ -47,7 +47,10 @@ pub const ALL: &[Mutation] = &[
         path: "worker/src/protocol/on_child.rs",
     },
     Mutation { name: "a pack's crash blamed on its members", path: "sweep/src/scheduler/retry.rs" },
-    Mutation { name: "leases not armed again after restart", path: "sweep/src/scheduler/state.rs" },
+    Mutation {
+        name: "leases not armed again after restart",
+        path: "sweep/src/scheduler/restore.rs",
+    },
 ];
 
 /// Worlds within which every bug must be noticed.
