@@ -215,11 +215,29 @@ fn digit(index: &mut u64, base: usize) -> Option<usize> {
     usize::try_from(value).ok()
 }
 
-/// The next rate of an axis: `Some(None)` where it has no values.
-fn rate(index: &mut u64, values: &[f64]) -> Option<Option<f64>> {
-    match values.len() {
-        0 => Some(None),
-        many => values.get(digit(index, many)?).copied().map(Some),
+/// Where a trial stands on each axis; 0 on one without values.
+struct Place {
+    seed: usize,
+    /// Number of the combination of training settings.
+    train: u64,
+    learning_rate: usize,
+    lowrank_lr: usize,
+    prompt_lr: usize,
+    rank: usize,
+    prompt_length: usize,
+    source: usize,
+}
+
+impl Space {
+    /// Number of combinations of training settings.
+    fn train_combinations(&self) -> u64 {
+        self.train.iter().map(|axis| axis.len() as u64).product()
+    }
+
+    /// The place on each axis of training settings of a combination, the fastest first.
+    fn train_axes(&self, mut combination: u64) -> impl Iterator<Item = (&TrainAxis, usize)> {
+        let axes = self.train.iter().rev();
+        axes.map_while(move |axis| Some((axis, digit(&mut combination, axis.len())?)))
     }
 }
 
@@ -236,6 +254,32 @@ impl Spec {
         self.space.configurations()
     }
 
+    /// The one place that knows the order of the axes; `None` for an index past the last.
+    fn place(&self, index: u64) -> Option<Place> {
+        if index >= self.total() {
+            return None;
+        }
+        let space = &self.space;
+        let mut rest = index;
+        let seed = digit(&mut rest, space.seeds.len())?;
+        let combinations = space.train_combinations();
+        let train = rest.checked_rem(combinations)?;
+        rest /= combinations;
+        Some(Place {
+            seed,
+            train,
+            learning_rate: digit(&mut rest, space.learning_rate.len().max(1))?,
+            lowrank_lr: digit(&mut rest, space.lowrank_lr.len().max(1))?,
+            prompt_lr: digit(&mut rest, space.prompt_lr.len().max(1))?,
+            rank: match &space.rank {
+                Ranks::List(values) => digit(&mut rest, values.len())?,
+                Ranks::EqualParameters { .. } => 0,
+            },
+            prompt_length: digit(&mut rest, space.prompt_length.len())?,
+            source: digit(&mut rest, space.source.len().max(1))?,
+        })
+    }
+
     /// The configuration of the trial at `index`; trials of one configuration differ in the seed
     /// alone.
     #[must_use]
@@ -250,46 +294,31 @@ impl Spec {
         if index >= self.total() {
             return 0;
         }
-        let mut rest = self.configuration(index);
-        for axis in self.space.train.iter().rev() {
-            let Some(at) = digit(&mut rest, axis.len()) else { return 0 };
-            if let TrainAxis::Steps(values) = axis {
-                return values.get(at).copied().unwrap_or(0);
-            }
-        }
-        self.train.steps
+        // The training settings are the fastest digits of a configuration.
+        let mut axes = self.space.train_axes(self.configuration(index));
+        let steps = axes.find_map(|(axis, at)| match axis {
+            TrainAxis::Steps(values) => values.get(at).copied(),
+            _ => None,
+        });
+        steps.unwrap_or(self.train.steps)
     }
 
     /// What the trial at `index` has in common with those that it may train with; `None` for an
     /// index past the last.
     #[must_use]
     pub fn cohort(&self, index: u64) -> Option<Cohort> {
-        if index >= self.total() {
-            return None;
-        }
-        let space = &self.space;
-        let mut rest = index;
-        let seed = *space.seeds.get(digit(&mut rest, space.seeds.len())?)?;
-        let (mut train, mut base) = (0, 1);
-        let mut max_length = self.train.max_length;
-        for axis in space.train.iter().rev() {
-            let at = digit(&mut rest, axis.len())?;
-            if let TrainAxis::MaxLength(values) = axis {
-                max_length = *values.get(at)?;
-            }
-            train += at as u64 * base;
-            base *= axis.len() as u64;
-        }
-        let rates = [&space.learning_rate, &space.lowrank_lr, &space.prompt_lr];
-        let rates = rates.into_iter().map(|values| length(values).max(1)).product::<u64>();
-        let ranks = match &space.rank {
-            Ranks::List(values) => length(values).max(1),
-            Ranks::EqualParameters { .. } => 1,
-        };
-        rest /= rates.saturating_mul(ranks);
-        let prompt_length =
-            *space.prompt_length.get(digit(&mut rest, space.prompt_length.len())?)?;
-        Some(Cohort { seed, train, prompt_length, max_length })
+        let (space, place) = (&self.space, self.place(index)?);
+        let mut axes = space.train_axes(place.train);
+        let max_length = axes.find_map(|(axis, at)| match axis {
+            TrainAxis::MaxLength(values) => values.get(at).copied(),
+            _ => None,
+        });
+        Some(Cohort {
+            seed: *space.seeds.get(place.seed)?,
+            train: place.train,
+            prompt_length: *space.prompt_length.get(place.prompt_length)?,
+            max_length: max_length.unwrap_or(self.train.max_length),
+        })
     }
 
     /// The indexes of a cohort's trials, whatever their prompt length: the first of them and the
@@ -298,7 +327,7 @@ impl Spec {
     pub fn cohort_indexes(&self, cohort: &Cohort) -> Option<(u64, u64)> {
         let seeds = length(&self.space.seeds);
         let seed = self.space.seeds.iter().position(|seed| *seed == cohort.seed)? as u64;
-        let train: u64 = self.space.train.iter().map(|axis| axis.len() as u64).product();
+        let train = self.space.train_combinations();
         Some((cohort.train.saturating_mul(seeds).saturating_add(seed), seeds.saturating_mul(train)))
     }
 
@@ -306,36 +335,22 @@ impl Spec {
     /// last.
     #[must_use]
     pub fn settings(&self, index: u64) -> Option<Settings> {
-        if index >= self.total() {
-            return None;
-        }
-        let space = &self.space;
-        let mut rest = index;
-        let seed = *space.seeds.get(digit(&mut rest, space.seeds.len())?)?;
+        let (space, place) = (&self.space, self.place(index)?);
         let mut train = self.train.clone();
-        for axis in space.train.iter().rev() {
-            axis.apply(digit(&mut rest, axis.len())?, &mut train)?;
+        for (axis, at) in space.train_axes(place.train) {
+            axis.apply(at, &mut train)?;
         }
         space.follow.apply(&mut train);
-        let learning_rate = rate(&mut rest, &space.learning_rate)?;
-        let lowrank_lr = rate(&mut rest, &space.lowrank_lr)?;
-        let prompt_lr = rate(&mut rest, &space.prompt_lr)?;
-        let listed_rank = match &space.rank {
-            Ranks::List(values) => Some(*values.get(digit(&mut rest, values.len())?)?),
-            Ranks::EqualParameters { .. } => None,
-        };
-        let prompt_length =
-            *space.prompt_length.get(digit(&mut rest, space.prompt_length.len())?)?;
-        let source = match space.source.len() {
-            0 => None,
-            many => space.source.get(digit(&mut rest, many)?)?.clone(),
-        };
-        let rank = match (listed_rank, &space.rank) {
-            (Some(rank), _) => rank,
-            (None, Ranks::EqualParameters { to, hidden, rounding }) => {
+        // Axes without values have no rate.
+        let learning_rate = space.learning_rate.get(place.learning_rate).copied();
+        let lowrank_lr = space.lowrank_lr.get(place.lowrank_lr).copied();
+        let prompt_lr = space.prompt_lr.get(place.prompt_lr).copied();
+        let prompt_length = *space.prompt_length.get(place.prompt_length)?;
+        let rank = match &space.rank {
+            Ranks::List(values) => *values.get(place.rank)?,
+            Ranks::EqualParameters { to, hidden, rounding } => {
                 equal_rank(*to, prompt_length, train.max_length, *hidden, *rounding)?
             }
-            (None, Ranks::List(_)) => return None,
         };
         Some(Settings {
             recipe: self.recipe,
@@ -349,9 +364,9 @@ impl Spec {
             lora_alpha: self.lora_alpha,
             init: self.start.init,
             init_text: self.start.init_text.clone(),
-            source,
+            source: space.source.get(place.source).cloned().flatten(),
             warm_start: self.start.warm_start,
-            seed,
+            seed: *space.seeds.get(place.seed)?,
             train,
             objective: self.objective.clone(),
         })

@@ -124,17 +124,13 @@ impl Scheduler {
         }
         Ok(())
     }
-}
 
-impl Scheduler {
     /// A slot works for trials of one sweep that are leased to it.
     fn check_slot(&self, worker: WorkerId, slot: u32, busy: &Busy) -> Result<(), Contradiction> {
         let wrong = |text: String| Err(Contradiction(format!("slot {slot} of {worker} {text}")));
         let Some(first) = busy.trials.first() else { return wrong("is busy with nothing".into()) };
         for &trial in &busy.trials {
-            let sweep = self.sweeps.get(&trial.sweep);
-            let phase = sweep.and_then(|sweep| Some(sweep.active.get(&trial.index)?.phase));
-            let holder = phase.and_then(|phase| phase.holder());
+            let holder = self.holder(trial);
             if holder.map(|holder| (holder.worker, holder.slot)) != Some((worker, slot)) {
                 return wrong(format!("holds {trial}, which is not leased to it"));
             }

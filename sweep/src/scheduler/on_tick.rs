@@ -17,8 +17,7 @@ impl Scheduler {
                 break;
             }
             self.expiries.pop_first();
-            let trial = self.sweeps.get(&id.sweep).and_then(|s| s.active.get(&id.index));
-            if let Some(holder) = trial.and_then(|t| t.phase.holder()) {
+            if let Some(holder) = self.holder(id) {
                 let message = "its worker was not heard for the lease's whole time".to_owned();
                 let class = FailureClass::WorkerLost;
                 let worker = holder.worker;

@@ -54,8 +54,8 @@ impl Scheduler {
         if most < 2 || alone || sweep.spec.method == Method::Full {
             return 1;
         }
-        let Some(settings) = sweep.settings(index) else { return 1 };
         if let (Some(memory), Some(model)) = (slot.memory, &sweep.model) {
+            let Some(settings) = sweep.settings(index) else { return 1 };
             most = most.min(settings.members_within(model, memory));
         }
         if !self.pack_limits.0.is_empty() {
@@ -69,10 +69,8 @@ impl Scheduler {
 
     /// A pack of so many ran out of memory: the next ones like it are half as large.
     pub(super) fn halve_packs(&mut self, id: TrialId, members: u32, now: Now, step: &mut Step) {
+        let Some(holder) = self.holder(id) else { return };
         let Some(sweep) = self.sweeps.get(&id.sweep) else { return };
-        let Some(holder) = sweep.active.get(&id.index).and_then(|t| t.phase.holder()) else {
-            return;
-        };
         let known = self.workers.get(&holder.worker).and_then(|known| known.slot(holder.slot));
         let Some(device) = known.map(|slot| slot.device.clone()) else { return };
         let (shape, members) = (sweep.shape(id.index), (members / 2).max(1));

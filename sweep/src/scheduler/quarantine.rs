@@ -27,9 +27,9 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Milliseconds for which it still gets nothing; `None`: it may be given trials.
-    pub(super) fn quarantined(&self, now: u64) -> Option<u64> {
-        self.until.checked_sub(now).filter(|left| *left > 0)
+    /// Whether it is to get nothing yet.
+    fn is_quarantined(&self, now: u64) -> bool {
+        now < self.until
     }
 
     /// A trial succeeded on it.
@@ -58,14 +58,14 @@ impl Scheduler {
     /// Whether a worker gets nothing now, because trial after trial failed on it.
     pub(super) fn is_barred(&self, worker: WorkerId, now: Now) -> bool {
         let known = self.workers.get(&worker);
-        known.is_some_and(|known| known.health.quarantined(now.monotonic).is_some())
+        known.is_some_and(|known| known.health.is_quarantined(now.monotonic))
             && self.another_is_well(worker, now)
     }
 
     fn another_is_well(&self, worker: WorkerId, now: Now) -> bool {
         self.workers.iter().any(|(id, other)| {
             *id != worker
-                && other.health.quarantined(now.monotonic).is_none()
+                && !other.health.is_quarantined(now.monotonic)
                 && now.monotonic.saturating_sub(other.seen) < self.config.lease_ttl
         })
     }
@@ -83,9 +83,7 @@ impl Scheduler {
             class,
             FailureClass::Crashed | FailureClass::Oom | FailureClass::Timeout | FailureClass::Infra
         );
-        let sweep = self.sweeps.get(&id.sweep);
-        let holder = sweep.and_then(|sweep| sweep.active.get(&id.index)?.phase.holder());
-        let (true, Some(holder)) = (suspicious, holder) else { return };
+        let (true, Some(holder)) = (suspicious, self.holder(id)) else { return };
         if !self.another_is_well(worker, now) {
             return;
         }

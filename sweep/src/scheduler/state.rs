@@ -229,6 +229,11 @@ impl Scheduler {
         }
     }
 
+    /// Who holds the lease of a trial, if there is one.
+    pub(super) fn holder(&self, id: TrialId) -> Option<Holder> {
+        self.sweeps.get(&id.sweep)?.active.get(&id.index)?.phase.holder()
+    }
+
     /// Appends to the log.
     pub(super) fn log(
         &mut self,

@@ -11,10 +11,8 @@ impl Scheduler {
     /// Counts the time for which the slot of a leased trial was not counted yet: once for all
     /// trials of its pack.
     pub(super) fn charge(&mut self, id: TrialId, now: Now, step: &mut Step) {
+        let Some(holder) = self.holder(id) else { return };
         let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
-        let Some(holder) = sweep.active.get(&id.index).and_then(|t| t.phase.holder()) else {
-            return;
-        };
         let known = self.workers.get_mut(&holder.worker);
         let Some(busy) = known.and_then(|known| known.slots.get_mut(&holder.slot)) else { return };
         let elapsed = now.monotonic.saturating_sub(busy.charged);
@@ -25,10 +23,8 @@ impl Scheduler {
 
     /// The deliberate bug: what a failed attempt used since its last heartbeat counts twice.
     pub(super) fn charge_again(&mut self, id: TrialId, now: Now) {
+        let Some(holder) = self.holder(id) else { return };
         let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
-        let Some(holder) = sweep.active.get(&id.index).and_then(|t| t.phase.holder()) else {
-            return;
-        };
         let known = self.workers.get(&holder.worker);
         let Some(busy) = known.and_then(|known| known.slots.get(&holder.slot)) else { return };
         sweep.used += now.monotonic.saturating_sub(busy.charged);

@@ -169,6 +169,28 @@ proptest! {
     }
 
     #[test]
+    fn a_cohort_is_what_shares_seed_and_training_settings(space in spaces(), pick in any::<u64>()) {
+        let base = crate::spec::tests::parse(crate::spec::tests::BASE).unwrap();
+        let spec = Spec { space, ..base };
+        let index = pick % spec.total();
+        let (cohort, settings) = (spec.cohort(index).unwrap(), spec.settings(index).unwrap());
+        prop_assert_eq!(cohort.seed, settings.seed);
+        prop_assert_eq!(cohort.prompt_length, settings.prompt_length);
+        prop_assert_eq!(cohort.max_length, settings.train.max_length);
+        prop_assert!(cohort.takes(&cohort));
+        let (first, stride) = spec.cohort_indexes(&cohort).unwrap();
+        let listed: Vec<u64> =
+            (first..spec.total()).step_by(usize::try_from(stride).unwrap()).collect();
+        let shares = |other: &u64| {
+            let other = spec.settings(*other).unwrap();
+            other.seed == settings.seed && other.train == settings.train
+        };
+        let expected: Vec<u64> = (0..spec.total()).filter(shares).collect();
+        prop_assert_eq!(listed, expected);
+        prop_assert!(spec.cohort(spec.total()).is_none());
+    }
+
+    #[test]
     fn equal_ranks_satisfy_the_equation(
         to in 1..2000_u32, m in 0..2000_u32, s in 1..2000_u32, d in 1..5000_u32,
     ) {

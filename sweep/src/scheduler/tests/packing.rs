@@ -7,7 +7,9 @@ use crate::id::{ArtifactHash, SweepId, TrialId};
 use crate::metric::Number;
 use crate::outcome::{FailureClass, Outcome};
 use crate::record::CheckpointRef;
-use crate::scheduler::{Event, Grant, LeaseKey, LeaseProgress, Reply, TrialProgress};
+use crate::scheduler::{
+    Event, Grant, LeaseKey, LeaseProgress, Reply, Report, ReportEnd, TrialProgress,
+};
 
 fn indexes(grants: &[Grant]) -> Vec<u64> {
     grants.iter().map(|grant| grant.lease.trial.index).collect()
@@ -250,4 +252,30 @@ fn an_agent_that_was_started_again_is_not_counted_twice() {
     assert_eq!(held.len(), 4);
     let again = bench.register_packing(2, 1, 4, held);
     assert_eq!(bench.exchange(again, vec![], vec![0]).1.len(), 4, "not two, for two slots");
+}
+
+#[test]
+fn a_trial_that_is_to_run_alone_joins_no_other() {
+    let mut bench = Bench::new();
+    bench.submit("");
+    let id = bench.register_packing(1, 2, 4, vec![]);
+    let (_, first) = bench.exchange(id, vec![], vec![0]);
+    assert_eq!(indexes(&first), [0, 3]);
+    // The packs of the other seeds succeed; the rest of the first seed's crashes.
+    let mut reports = Vec::new();
+    loop {
+        let (_, grants) = bench.exchange(id, std::mem::take(&mut reports), vec![1]);
+        if grants[0].settings.seed == 1 {
+            assert_eq!(indexes(&grants), [6, 9]);
+            let crashed = |lease| failure(lease, FailureClass::Crashed);
+            bench.exchange(id, leases(&grants).into_iter().map(crashed).collect(), vec![]);
+            break;
+        }
+        reports.extend(leases(&grants).into_iter().map(success));
+    }
+    let released =
+        |lease| Report { lease, evaluations: vec![], last_step: 0, end: ReportEnd::Released };
+    let reports = leases(&first).into_iter().map(released).collect();
+    let (_, again) = bench.exchange(id, reports, vec![0]);
+    assert_eq!(indexes(&again), [0, 3], "all four wait, two of them alone");
 }
