@@ -76,10 +76,10 @@ impl Options {
     }
 }
 
-/// Default of the largest pack on the CPU, where larger ones gain nothing more.
+/// Default of the largest pack on the CPU: the largest that was measured there.
 pub const CPU_PACK: u32 = 8;
 
-/// Default of the largest pack on a CUDA device.
+/// Default of the largest pack on a CUDA device; not measured yet.
 pub const CUDA_PACK: u32 = 16;
 
 /// What the agent may compute with, within what the process was given.

@@ -1,10 +1,12 @@
 //! How many CPUs the process was given.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
+
+use super::cgroup::{Groups, groups};
 
 /// The CPUs that this process may keep busy: the least of its affinity mask, the quotas of its
 /// cgroups and its Slurm allocation. At least 1.
@@ -36,29 +38,11 @@ fn affinity() -> Option<u32> {
 
 /// The tightest quota of the process's cgroup and those above it, in whole CPUs rounded down.
 fn quota(root: &Path, membership: &str) -> Option<u32> {
-    let mut quotas = Vec::new();
-    for line in membership.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
-        else {
-            continue;
-        };
-        if id == "0" && controllers.is_empty() {
-            quotas.extend(levels(root, path).iter().filter_map(|dir| quota_v2(dir)));
-        } else if controllers.split(',').any(|c| c == "cpu") {
-            let mount = root.join(controllers);
-            let mount = if mount.is_dir() { mount } else { root.join("cpu") };
-            quotas.extend(levels(&mount, path).iter().filter_map(|dir| quota_v1(dir)));
-        }
-    }
-    quotas.into_iter().min()
-}
-
-/// The group's directory and all above it, down to the mount's root. In a container the path may
-/// name groups that are not visible; the root always is.
-pub(super) fn levels(mount: &Path, path: &str) -> Vec<PathBuf> {
-    let path = Path::new(path.trim_start_matches('/'));
-    path.ancestors().map(|part| mount.join(part)).collect()
+    let quotas = groups(root, membership, "cpu").into_iter().flat_map(|groups| match groups {
+        Groups::V1(dirs) => dirs.iter().filter_map(|dir| quota_v1(dir)).collect::<Vec<_>>(),
+        Groups::V2(dirs) => dirs.iter().filter_map(|dir| quota_v2(dir)).collect(),
+    });
+    quotas.min()
 }
 
 fn quota_v2(dir: &Path) -> Option<u32> {

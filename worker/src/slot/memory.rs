@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::cpu::levels;
+use super::cgroup::{Groups, groups};
 
 /// Bytes that this process and its children may use: what the machine has free, within the limits
 /// of the process's cgroups; `None` where neither is known.
@@ -23,26 +23,18 @@ fn free(meminfo: &str) -> Option<u64> {
 
 /// The limits of the process's cgroup and those above it.
 fn limits(root: &Path, membership: &str) -> Vec<u64> {
-    let mut limits = Vec::new();
-    for line in membership.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
-        else {
-            continue;
+    let read = |dir: &Path, name| -> Option<u64> {
+        // "max" is no number, and no limit.
+        fs::read_to_string(dir.join(name)).ok()?.trim().parse().ok()
+    };
+    let limits = groups(root, membership, "memory").into_iter().flat_map(|groups| {
+        let (dirs, name) = match groups {
+            Groups::V1(dirs) => (dirs, "memory.limit_in_bytes"),
+            Groups::V2(dirs) => (dirs, "memory.max"),
         };
-        let read = |dir: &Path, name| -> Option<u64> {
-            fs::read_to_string(dir.join(name)).ok()?.trim().parse().ok()
-        };
-        if id == "0" && controllers.is_empty() {
-            // "max" is no number, and no limit.
-            limits.extend(levels(root, path).iter().filter_map(|dir| read(dir, "memory.max")));
-        } else if controllers.split(',').any(|c| c == "memory") {
-            let mount = root.join("memory");
-            let dirs = levels(&mount, path);
-            limits.extend(dirs.iter().filter_map(|dir| read(dir, "memory.limit_in_bytes")));
-        }
-    }
-    limits
+        dirs.into_iter().filter_map(move |dir| read(&dir, name))
+    });
+    limits.collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Slots: what the agent may compute with, taken from what the process was given (affinity,
 //! cgroup, Slurm, `CUDA_VISIBLE_DEVICES`) and never from the whole node.
 
+mod cgroup;
 mod cpu;
 mod cuda;
 mod memory;

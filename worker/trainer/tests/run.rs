@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use deptune_sweep::child::{
     AdapterFile, DataFile, Device, FileHash, Job, Member, Message, Order, PROTOCOL,
@@ -13,6 +13,7 @@ use deptune_sweep::id::{SweepId, TrialId};
 use deptune_sweep::model::ModelConfig;
 use deptune_sweep::outcome::FailureClass;
 use deptune_sweep::spec::{Format, Settings, Spec, WarmStart};
+use serde::Serialize;
 
 fn quickstart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart")
@@ -82,17 +83,28 @@ fn job(settings: Settings, scratch: &Path, resume: Option<PathBuf>) -> Job {
     }
 }
 
-fn start(job: &Job) -> (Child, BufReader<ChildStdout>) {
+/// A trainer at work on a job, which hears what is written to it.
+fn start_listening(job: &Job) -> (Child, ChildStdin, BufReader<ChildStdout>) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_deptune-trainer"))
         .arg("run")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut line = serde_json::to_vec(job).unwrap();
-    line.push(b'\n');
-    child.stdin.take().unwrap().write_all(&line).unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    say(&mut stdin, job);
     let out = BufReader::new(child.stdout.take().unwrap());
+    (child, stdin, out)
+}
+
+fn say(stdin: &mut ChildStdin, what: &impl Serialize) {
+    let mut line = serde_json::to_vec(what).unwrap();
+    line.push(b'\n');
+    stdin.write_all(&line).unwrap();
+}
+
+fn start(job: &Job) -> (Child, BufReader<ChildStdout>) {
+    let (child, _, out) = start_listening(job);
     (child, out)
 }
 
@@ -257,20 +269,12 @@ fn a_member_that_is_dropped_says_nothing_more_and_the_other_finishes() {
     let dropped = TrialId { sweep: SweepId(1), index: 1 };
     let member = Member { trial: dropped, ..both.trials[0].clone() };
     both.trials.push(member);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_deptune-trainer"))
-        .arg("run")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let mut say = |line: Vec<u8>| stdin.write_all(&[line, b"\n".to_vec()].concat()).unwrap();
-    say(serde_json::to_vec(&both).unwrap());
+    let (mut child, mut stdin, out) = start_listening(&both);
     let mut ended = Vec::new();
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+    for line in out.lines() {
         match serde_json::from_str(&line.unwrap()).unwrap() {
             Message::Started { .. } => {
-                say(serde_json::to_vec(&Order::Drop { trial: dropped }).unwrap());
+                say(&mut stdin, &Order::Drop { trial: dropped });
             }
             Message::Done { trial, .. } => ended.push(trial),
             Message::Failed { message, .. } => panic!("{message}"),
