@@ -68,7 +68,7 @@ impl Scheduler {
                 settings: Box::new(settings),
             });
             state.active.insert(index, trial);
-            state.waiting.insert(index, now.monotonic);
+            state.waiting.insert(index, now.monotonic, None);
         }
         let count = added.len() as u64;
         state.set_total(first + count);

@@ -110,6 +110,11 @@ impl Scheduler {
             return Vec::new();
         }
         let Some(first) = self.next_trial(worker, now) else { return Vec::new() };
+        if self.sweeps.get(&first.sweep).is_some_and(|it| it.waiting.has_lapsed(request_id)) {
+            // What was granted under this request has expired since. Its worker may have heard of
+            // it all the same and come back for it: another pack must not bear its name.
+            return Vec::new();
+        }
         let mut members = vec![first];
         members.extend(self.companions(first, worker, slot, now));
         let count = u32::try_from(members.len()).unwrap_or(u32::MAX);

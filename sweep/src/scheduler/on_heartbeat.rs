@@ -8,7 +8,7 @@ use crate::record::{AttemptRecord, Holder, LogEntry, Phase};
 use crate::scheduler::event::{
     LeaseKey, LeaseProgress, Now, Refusal, Reply, Step, Stop, StopReason, TrialProgress, Write,
 };
-use crate::scheduler::state::Scheduler;
+use crate::scheduler::state::{Busy, Scheduler};
 
 /// Most leases in one heartbeat.
 const MAX_LEASES: usize = 4096;
@@ -144,7 +144,10 @@ impl Scheduler {
         // The worker says that it runs the trial, and it runs it where it did: that slot must be
         // free, or work for the rest of the same pack.
         let Holder { slot, request_id, .. } = holder;
-        if known.slots.get(&slot).is_some_and(|busy| busy.request_id != request_id) {
+        let another_pack = |busy: &Busy| {
+            busy.request_id != request_id || busy.trials.iter().any(|it| it.sweep != id.sweep)
+        };
+        if known.slots.get(&slot).is_some_and(another_pack) {
             return false;
         }
         known.occupy(holder, id, now);

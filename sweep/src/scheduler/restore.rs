@@ -153,7 +153,8 @@ impl Scheduler {
                     && !mutation::on("backoff lost on restart");
                 let wait = if waits { trial.backoff(self.config) } else { 0 };
                 trial.expires = now.monotonic;
-                sweep.waiting.insert(index, now.monotonic.saturating_add(wait));
+                let from = now.monotonic.saturating_add(wait);
+                sweep.waiting.insert(index, from, last_holder);
                 if mutation::on("epoch reused after restart") {
                     trial.epoch = Epoch(trial.epoch.0.saturating_sub(1));
                 }

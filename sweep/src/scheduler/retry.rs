@@ -121,7 +121,8 @@ impl Scheduler {
                     at: now.wall,
                 });
                 step.writes.push(Write::Trial(trial.record(id)));
-                sweep.waiting.insert(id.index, now.monotonic.saturating_add(wait));
+                let from = now.monotonic.saturating_add(wait);
+                sweep.waiting.insert(id.index, from, last_holder);
                 let entry = LogEntry::Requeued { epoch: lease.epoch, end, class, message };
                 self.log(id.sweep, Some(id), entry, now, step);
                 step.effects.push(Effect::WorkAvailable);

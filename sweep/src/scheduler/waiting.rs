@@ -2,11 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::id::RequestId;
+use crate::record::Holder;
+
 /// Found by index, and by when their wait ends.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     /// Monotonic time before which each is not leased.
     from: BTreeMap<u64, u64>,
+    /// Those whose lease expired and whose holder may come back, by the exchange that granted it.
+    lapsed: BTreeSet<(RequestId, u64)>,
+    granted_by: BTreeMap<u64, RequestId>,
     /// Those whose wait is over.
     ready: BTreeSet<u64>,
     /// The others, by the end of their wait.
@@ -14,11 +20,15 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// A trial waits until `from`.
-    pub(super) fn insert(&mut self, index: u64, from: u64) {
+    /// A trial waits until `from`; `last_holder` may come back for it.
+    pub(super) fn insert(&mut self, index: u64, from: u64, last_holder: Option<Holder>) {
         self.remove(index);
         self.from.insert(index, from);
         self.later.insert((from, index));
+        if let Some(Holder { request_id, .. }) = last_holder {
+            self.granted_by.insert(index, request_id);
+            self.lapsed.insert((request_id, index));
+        }
     }
 
     /// It does not wait any more.
@@ -27,6 +37,15 @@ impl Waiting {
             self.ready.remove(&index);
             self.later.remove(&(from, index));
         }
+        if let Some(request_id) = self.granted_by.remove(&index) {
+            self.lapsed.remove(&(request_id, index));
+        }
+    }
+
+    /// Whether the holder of a lease that this exchange granted may come back for it.
+    pub(super) fn has_lapsed(&self, request_id: RequestId) -> bool {
+        let range = (request_id, 0)..=(request_id, u64::MAX);
+        self.lapsed.range(range).next().is_some()
     }
 
     /// Until when it waits; `None`: it does not.

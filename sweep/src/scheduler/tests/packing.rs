@@ -3,7 +3,7 @@
 
 use super::behaviour::{Bench, failure, success};
 use super::model::{request, worker};
-use crate::id::{ArtifactHash, SweepId, TrialId};
+use crate::id::{ArtifactHash, SweepId, TrialId, WorkerId};
 use crate::metric::Number;
 use crate::outcome::{FailureClass, Outcome};
 use crate::record::CheckpointRef;
@@ -17,6 +17,15 @@ fn indexes(grants: &[Grant]) -> Vec<u64> {
 
 fn leases(grants: &[Grant]) -> Vec<LeaseKey> {
     grants.iter().map(|grant| grant.lease).collect()
+}
+
+/// The exchange of a request for slot 0.
+fn ask(bench: &mut Bench, worker: WorkerId, n: u128) -> Vec<LeaseKey> {
+    let (request_id, free_slots) = (request(n), vec![0]);
+    match bench.send(Event::Exchange { worker, request_id, reports: vec![], free_slots }) {
+        Ok(Reply::Exchanged { grants, .. }) => leases(&grants),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn trial(index: u64) -> TrialId {
@@ -94,18 +103,39 @@ fn a_lost_answer_is_given_again_as_a_whole() {
     let mut bench = Bench::new();
     bench.submit("");
     let id = bench.register_packing(1, 1, 4, vec![]);
-    let ask = |bench: &mut Bench| {
-        let (request_id, free_slots) = (request(77), vec![0]);
-        match bench.send(Event::Exchange { worker: id, request_id, reports: vec![], free_slots }) {
-            Ok(Reply::Exchanged { grants, .. }) => leases(&grants),
-            other => panic!("{other:?}"),
-        }
-    };
-    let first = ask(&mut bench);
+    let first = ask(&mut bench, id, 77);
     assert_eq!(first.len(), 4);
-    assert_eq!(ask(&mut bench), first);
+    assert_eq!(ask(&mut bench, id, 77), first);
     bench.restart();
-    assert_eq!(ask(&mut bench), first);
+    assert_eq!(ask(&mut bench, id, 77), first);
+}
+
+#[test]
+fn a_request_that_comes_again_after_its_leases_expired_makes_no_second_pack() {
+    let mut bench = Bench::new();
+    bench.submit("");
+    let id = bench.register_packing(1, 1, 2, vec![]);
+    let first = ask(&mut bench, id, 77);
+    assert_eq!(first.len(), 2);
+    for restarts in [false, true] {
+        bench.now += 31_000;
+        bench.send(Event::Tick).unwrap();
+        if restarts {
+            bench.restart();
+        }
+        // A copy of the request that was under way all the time.
+        assert_eq!(ask(&mut bench, id, 77), []);
+        // The answer to the first was under way just as long: the worker trains those.
+        assert_eq!(bench.heartbeat(id, first[0], 5), []);
+        assert_eq!(bench.heartbeat(id, first[1], 5), []);
+        bench.audit();
+        assert_eq!(ask(&mut bench, id, 77), first);
+    }
+    // When it comes for others it is given others.
+    bench.now += 31_000;
+    bench.send(Event::Tick).unwrap();
+    assert_eq!(ask(&mut bench, id, 78).len(), 2);
+    bench.audit();
 }
 
 #[test]
