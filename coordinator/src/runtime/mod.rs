@@ -20,6 +20,6 @@ mod turn;
 
 pub use handle::{Error, Exchanged, Handle, Health};
 pub use owner::Fatal;
-pub use turn::{BatchSize, Fence, Next, Settled, Turn};
+pub use turn::{BatchSize, Fence, Next, Setbacks, Settled, Turn};
 
 pub(crate) use owner::{Ending, Settings, start};

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
 use super::handle::{Command, Error, Handle, Health};
-use super::turn::{BatchSize, Fence, Next, Turn};
+use super::turn::{BatchSize, Fence, Next, Setbacks, Turn};
 use crate::store::{CommitError, LoadError, Store};
 
 /// Requests that may wait for the owner.
@@ -58,6 +58,7 @@ struct Owner {
     health: watch::Sender<Health>,
     batch: BatchSize,
     fence: Fence,
+    setbacks: Setbacks,
 }
 
 /// How the owner is told to end.
@@ -84,8 +85,18 @@ pub(crate) async fn start(
     let (work, work_seen) = watch::channel(0);
     let (cursor, cursor_seen) = watch::channel(last_cursor);
     let (health, health_seen) = watch::channel(Health::Serving);
-    let (batch, fence) = (BatchSize::default(), Fence::default());
-    let owner = Owner { store, settings, clock, commands, work, cursor, health, batch, fence };
+    let owner = Owner {
+        store,
+        settings,
+        clock,
+        commands,
+        work,
+        cursor,
+        health,
+        batch: BatchSize::default(),
+        fence: Fence::default(),
+        setbacks: Setbacks::default(),
+    };
     let handle =
         Handle { commands: sender, work: work_seen, cursor: cursor_seen, health: health_seen };
     Ok((handle, tokio::spawn(owner.run(scheduler, ending))))
@@ -152,6 +163,7 @@ impl Owner {
         let settled = turn.settle(committed);
         if commits && matches!(settled.next, Next::GoOn) {
             self.fence.passed(now.monotonic);
+            self.setbacks.end();
         }
         point(Point::BeforeReply);
         for (reply, answer) in settled.answers {
@@ -183,6 +195,8 @@ impl Owner {
             }
             serving
         });
+        let wait = Duration::from_millis(self.setbacks.next_wait());
+        self.refuse_during(tokio::time::sleep(wait)).await;
         let mut wait = RELOAD_WAITS.0;
         loop {
             let store = self.store.clone();

@@ -18,6 +18,8 @@ use crate::store::CommitError;
 const MAX_BATCH: usize = 1024;
 /// Milliseconds after which a coordinator that wrote nothing looks whether the store is its own.
 const FENCE_EVERY: u64 = 1_000;
+/// The second and the longest wait before a rebuild, in milliseconds.
+const SETBACK_WAITS: (u64, u64) = (100, 5_000);
 
 /// Events of one commit. `C` is how a caller is answered.
 #[derive(Debug)]
@@ -155,6 +157,29 @@ impl BatchSize {
     /// A commit succeeded, or did not.
     pub fn learn(&mut self, succeeded: bool) {
         self.0 = if succeeded { (self.0 * 2).min(MAX_BATCH) } else { 1 };
+    }
+}
+
+/// How long to let the store alone after commits that failed one after the other. Each costs a
+/// rebuild that reads every trial, and a full disk is full for a while.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Setbacks(u32);
+
+impl Setbacks {
+    /// A commit succeeded.
+    pub fn end(&mut self) {
+        self.0 = 0;
+    }
+
+    /// A commit failed. Milliseconds to wait before the rebuild: none after the first, then
+    /// twice as long each time.
+    pub fn next_wait(&mut self) -> u64 {
+        let wait = match self.0 {
+            0 => 0,
+            before => (SETBACK_WAITS.0 << (before - 1).min(16)).min(SETBACK_WAITS.1),
+        };
+        self.0 = self.0.saturating_add(1);
+        wait
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use deptune_coordinator::artifact::Retention;
-use deptune_coordinator::runtime::{BatchSize, Error, Fence, Next, Turn};
+use deptune_coordinator::runtime::{BatchSize, Error, Fence, Next, Setbacks, Turn};
 use deptune_coordinator::store::{CommitError, LoadError, MemoryStore, Store};
 use deptune_sweep::scheduler::{Config, Event, Now, Reply, Scheduler};
 use futures::FutureExt;
@@ -83,6 +83,7 @@ pub(crate) struct Process {
     flight: Option<Flight>,
     planned: bool,
     batch: BatchSize,
+    setbacks: Setbacks,
     fence: Fence,
 }
 
@@ -107,6 +108,7 @@ impl Process {
             flight: None,
             planned: false,
             batch: BatchSize::default(),
+            setbacks: Setbacks::default(),
             fence: Fence::default(),
         }
     }
@@ -363,6 +365,7 @@ impl World {
         let settled = flight.turn.settle(result);
         if commits && matches!(settled.next, Next::GoOn) {
             process.fence.passed(flight.now.monotonic);
+            process.setbacks.end();
         }
         process.batch.learn(matches!(settled.next, Next::GoOn));
         let amid = process.crash_at == Some(CrashPoint::AmidReplies) && settled.answers.len() > 1;
@@ -390,7 +393,9 @@ impl World {
                 for (_, caller) in waiting {
                     self.answered(c, caller, Err::<Reply, _>(Error::Unavailable));
                 }
-                self.load(c);
+                let process = &mut self.processes[c];
+                let (wait, run) = (process.setbacks.next_wait(), process.run);
+                self.queue.after(wait, Happening::Reload(c, run));
             }
         }
     }
