@@ -15,8 +15,8 @@ part() {
 }
 
 part build cargo build --locked --workspace --bins --tests
-part tests cargo test --locked --workspace
-part long-tests cargo test --locked --workspace -- --ignored
+part tests cargo test --locked --workspace --no-fail-fast
+part long-tests cargo test --locked --workspace --no-fail-fast -- --ignored
 # With other clients' times held to a second while somebody misbehaves.
 part limits env DEPTUNE_TIMES=strict cargo test --locked --workspace --test limits
 part stack env DEPTUNE_SEEDS=1000 cargo test --locked --workspace --test stack

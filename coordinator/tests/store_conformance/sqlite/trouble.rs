@@ -86,7 +86,7 @@ fn a_full_disk_is_named_and_loses_nothing() {
 #[tokio::test]
 #[ignore = "needs a small file system of its own; run by a_full_disk_is_named_and_loses_nothing"]
 async fn on_a_full_disk() {
-    let directory = std::env::var_os("DEPTUNE_TEST_SMALL_DISK").unwrap();
+    let Some(directory) = std::env::var_os("DEPTUNE_TEST_SMALL_DISK") else { return };
     let path = std::path::Path::new(&directory).join("deptune.db");
     let store = SqliteStore::open(&path, &identity()).await.unwrap();
     store.commit(&[worker(1), sweep(1)]).await.unwrap();
