@@ -52,6 +52,8 @@ pub(crate) enum Ask {
         reports: Vec<(LeaseKey, bool)>,
         /// Until when it waits for trials; 0 when it reports something.
         patience: u64,
+        /// Where it waits, once it does: one timer for all its turns.
+        parking: Option<u64>,
     },
     /// A heartbeat, or progress with these checkpoints.
     Hear(bool, Vec<(TrialId, ArtifactHash)>),
@@ -162,6 +164,7 @@ impl World {
                     free_slots: free_slots.clone(),
                     reports: told,
                     patience,
+                    parking: None,
                 };
                 (Event::Exchange { worker, request_id, reports, free_slots }, ask)
             }
@@ -213,7 +216,10 @@ impl World {
                 Response::Client(client_answer(answer))
             }
             (_, Err(error)) => Response::Worker(Err(call_error(error))),
-            (Ask::Exchange { worker, request_id, free_slots, reports, patience }, Ok(reply)) => {
+            (
+                Ask::Exchange { worker, request_id, free_slots, reports, patience, parking },
+                Ok(reply),
+            ) => {
                 let Reply::Exchanged { acks, grants } = reply else { return };
                 for ((lease, succeeded), ack) in reports.iter().zip(&acks) {
                     if *succeeded && *ack == Ack::Accepted {
@@ -222,7 +228,15 @@ impl World {
                     }
                 }
                 if grants.is_empty() && self.queue.now() < patience {
-                    let ask = Ask::Exchange { worker, request_id, free_slots, reports, patience };
+                    let parking = Some(parking.unwrap_or_else(|| self.plan_patience(c, patience)));
+                    let ask = Ask::Exchange {
+                        worker,
+                        request_id,
+                        free_slots,
+                        reports,
+                        patience,
+                        parking,
+                    };
                     self.park(c, Caller { ticket: Some(ticket), until: caller.until, ask });
                     return;
                 }
@@ -270,16 +284,17 @@ impl World {
         }
     }
 
-    fn park(&mut self, c: usize, caller: Caller) {
-        let at = self.queue.now();
+    fn plan_patience(&mut self, c: usize, until: u64) -> u64 {
         self.parkings += 1;
-        let id = self.parkings;
-        let process = &mut self.processes[c];
-        if let Ask::Exchange { patience, .. } = caller.ask {
-            let wait = patience.saturating_sub(at);
-            self.queue.after(wait, Happening::PatienceOver { c, run: process.run, id });
+        let (id, run) = (self.parkings, self.processes[c].run);
+        self.queue.at(until, Happening::PatienceOver { c, run, id });
+        id
+    }
+
+    fn park(&mut self, c: usize, caller: Caller) {
+        if let Ask::Exchange { parking: Some(id), .. } = caller.ask {
+            self.processes[c].parked.insert(id, Parked(caller));
         }
-        process.parked.insert(id, Parked(caller));
     }
 
     /// Trials may have become available: whoever waits asks again.

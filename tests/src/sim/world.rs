@@ -1,6 +1,6 @@
 //! A world: coordinators, agents, clients, a store and a network in one thread, from one seed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use deptune_coordinator::store::{MemoryDatabase, Store};
 use deptune_sweep::id::{ArtifactHash, RequestId};
@@ -197,7 +197,7 @@ pub(crate) struct World {
     /// Its newest generation.
     pub(crate) generation: i64,
     /// The files that the coordinators share.
-    pub(crate) artifacts: BTreeSet<ArtifactHash>,
+    pub(crate) artifacts: HashSet<ArtifactHash>,
     /// Whether the coordinators' disk is full.
     pub(crate) disk_full: bool,
     /// Coordinators.
@@ -244,7 +244,7 @@ impl World {
             net: Net::default(),
             database: MemoryDatabase::default(),
             generation: 0,
-            artifacts: BTreeSet::new(),
+            artifacts: HashSet::new(),
             disk_full: false,
             processes: vec![Process::new(), Process::new()],
             nodes: (0..profile.nodes)

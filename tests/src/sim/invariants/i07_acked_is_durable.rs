@@ -2,7 +2,7 @@
 //! a file that a row names. And an agent deletes a report only once it has heard what became of
 //! it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use deptune_sweep::id::{ArtifactHash, RequestId, TrialId};
 use deptune_sweep::outcome::Outcome;
@@ -118,6 +118,6 @@ impl Invariant for AckedIsDurable {
     }
 }
 
-fn named(id: TrialId, hash: &ArtifactHash, here: &BTreeSet<ArtifactHash>) -> Result<(), String> {
+fn named(id: TrialId, hash: &ArtifactHash, here: &HashSet<ArtifactHash>) -> Result<(), String> {
     if here.contains(hash) { Ok(()) } else { Err(format!("trial {id} names a file that is gone")) }
 }

@@ -16,7 +16,7 @@ mod i12_one_leader;
 mod i13_nothing_starves;
 mod i17_bounded;
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use deptune_coordinator::runtime::Error;
 use deptune_sweep::id::{ArtifactHash, RequestId, SweepId};
@@ -59,7 +59,7 @@ pub(crate) struct Commit<'a> {
     /// The world's time when it decided.
     pub(crate) decided: u64,
     /// The files that the coordinators hold.
-    pub(crate) artifacts: &'a BTreeSet<ArtifactHash>,
+    pub(crate) artifacts: &'a HashSet<ArtifactHash>,
 }
 
 /// Something that an invariant may care about.
@@ -99,7 +99,7 @@ pub(crate) struct Scan<'a> {
     /// All trials of the store.
     pub(crate) trials: &'a [TrialRecord],
     /// The files that the coordinators hold.
-    pub(crate) artifacts: &'a BTreeSet<ArtifactHash>,
+    pub(crate) artifacts: &'a HashSet<ArtifactHash>,
     /// Most checkpoints of one lease in any outbox.
     pub(crate) checkpoints: usize,
 }
