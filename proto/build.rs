@@ -1,7 +1,8 @@
 //! Compiles the protos without a `protoc`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["sweep", "worker", "artifact"].map(|name| format!("deptune/v1/{name}.proto"));
+    let files =
+        ["sweep", "worker", "artifact", "admin"].map(|name| format!("deptune/v1/{name}.proto"));
     for file in &files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -86,6 +86,8 @@ pub(crate) enum Command {
     Curves(cmd::curves::Args),
     Logs(cmd::logs::Args),
     Explain(cmd::explain::Args),
+    Workers(cmd::workers::Args),
+    Drain(cmd::drain::Args),
     Pause(cmd::pause::Args),
     Resume(cmd::resume::Args),
     Change(cmd::change::Args),

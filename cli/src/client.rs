@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use deptune_proto::v1::admin_service_client::AdminServiceClient;
 use deptune_proto::v1::artifact_service_client::ArtifactServiceClient;
 use deptune_proto::v1::sweep_service_client::SweepServiceClient;
 use deptune_proto::v1::worker_service_client::WorkerServiceClient;
@@ -72,6 +73,7 @@ struct Server {
     sweeps: SweepServiceClient<Authorized>,
     artifacts: ArtifactServiceClient<Authorized>,
     workers: WorkerServiceClient<Authorized>,
+    admin: AdminServiceClient<Authorized>,
 }
 
 impl Server {
@@ -81,7 +83,8 @@ impl Server {
             address: address.to_owned(),
             sweeps: SweepServiceClient::new(service.clone()).max_decoding_message_size(64 << 20),
             artifacts: ArtifactServiceClient::new(service.clone()),
-            workers: WorkerServiceClient::new(service),
+            workers: WorkerServiceClient::new(service.clone()),
+            admin: AdminServiceClient::new(service),
         }
     }
 }
@@ -155,6 +158,11 @@ impl Client {
     /// The service for files and logs.
     pub(crate) fn artifacts(&self) -> ArtifactServiceClient<Authorized> {
         self.server().artifacts.clone()
+    }
+
+    /// The service for people who run a cluster.
+    pub(crate) fn admin(&self) -> AdminServiceClient<Authorized> {
+        self.server().admin.clone()
     }
 
     /// The service for agents, which benchmarks speak to.

@@ -293,6 +293,12 @@ pub struct WorkerRecord {
     pub name: String,
     /// Version of deptune.
     pub version: String,
+    /// Words by which a sweep may ask for it.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Whether somebody asked it to go: it is leased nothing more.
+    #[serde(default)]
+    pub draining: bool,
     /// Its slots.
     pub slots: Vec<SlotRecord>,
     /// When it registered.
@@ -312,13 +318,25 @@ pub struct PackLimit {
     pub members: u32,
 }
 
+/// What a slot computes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SlotKind {
+    /// Threads of the CPU.
+    Cpu,
+    /// A CUDA device.
+    Cuda,
+}
+
+crate::outcome::names!(SlotKind, "kind of slot", Cpu => "cpu", Cuda => "cuda");
+
 /// One slot of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotRecord {
     /// Number within the worker, from 0.
     pub slot: u32,
-    /// `cpu` or `cuda`.
-    pub kind: String,
+    /// What it computes on.
+    pub kind: SlotKind,
     /// Threads (CPU) that a pack on it may use.
     pub threads: u32,
     /// Device name for people, e.g. the GPU's name and UUID.

@@ -198,6 +198,12 @@ def work(server, sweep):
     }
     answer = exchange(reports=[report], free_slots=[0])
     assert answer.acks[0].verdict == 1 and len(answer.leases) == 1
+    admin = lambda name, request: server.call("deptune.v1.AdminService", name, request)
+    here = admin("ListWorkers", {}).workers
+    assert [(one.worker_id, one.draining) for one in here] == [(worker["worker_id"], False)]
+    admin("DrainWorker", worker)
+    assert admin("ListWorkers", {"page_size": 1}).workers[0].draining
+    assert call("Heartbeat", {**worker, "leases": []}).drain
     stale = {**report, "lease": {**held, "epoch": 7}}
     assert exchange(reports=[stale]).acks[0].verdict == 2
     call("LeaveWorker", worker)

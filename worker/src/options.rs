@@ -16,6 +16,9 @@ pub struct Options {
     pub insecure: bool,
     /// Name for people; default: the host name. Letters, digits, `-`, `_`, `.`; at most 100.
     pub name: Option<String>,
+    /// Words by which a sweep may ask for this worker: letters, digits, `-`, `_`, `.`, `=`; at most
+    /// 32.
+    pub labels: Vec<String>,
     /// Where finished reports, leases and attempts are kept. Default
     /// `<XDG_STATE_HOME or ~/.local/state>/deptune/worker-<name>`.
     pub state_dir: Option<PathBuf>,
@@ -59,6 +62,7 @@ impl Options {
             token,
             insecure: false,
             name: None,
+            labels: Vec::new(),
             state_dir: None,
             hub: None,
             cache_dir: None,

@@ -116,6 +116,7 @@ pub(crate) async fn register(client: &Client, name: &str, slots: u32) -> Result<
         version: env!("CARGO_PKG_VERSION").to_owned(),
         slots: (0..slots).map(slot).collect(),
         lost: Vec::new(),
+        labels: Vec::new(),
     };
     let answer = client.workers().register_worker(request).await;
     answer.map_err(|status| client.refused("register a worker", status))?;

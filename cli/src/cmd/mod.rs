@@ -10,6 +10,7 @@ pub(crate) mod check;
 pub(crate) mod curves;
 pub(crate) mod delete;
 pub(crate) mod doctor;
+pub(crate) mod drain;
 pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod export;
@@ -30,6 +31,7 @@ pub(crate) mod train;
 pub(crate) mod up;
 pub(crate) mod watch;
 pub(crate) mod worker;
+pub(crate) mod workers;
 
 use deptune_proto::v1;
 use deptune_sweep::id::TrialId;
@@ -94,6 +96,8 @@ async fn carry_out(globals: &Globals, command: Command) -> Result<Exit, Error> {
         Command::Best(args) => best::run(globals, &args).await,
         Command::Curves(args) => curves::run(globals, &args).await,
         Command::Logs(args) => logs::run(globals, &args).await,
+        Command::Workers(args) => workers::run(globals, &args).await,
+        Command::Drain(args) => drain::run(globals, &args).await,
         Command::Explain(args) => explain::run(globals, &args).await,
         Command::Pause(args) => pause::run(globals, &args).await,
         Command::Resume(args) => resume::run(globals, &args).await,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use deptune_sweep::record::{LARGEST_STATE, SlotRecord, Submission};
+use deptune_sweep::record::{LARGEST_STATE, SlotKind, SlotRecord, Submission};
 use deptune_sweep::scheduler::{Forecast, forecast};
 use deptune_sweep::spec::{Method, Settings};
 use serde_json::{Value, json};
@@ -163,7 +163,7 @@ fn packs(spec: &SpecFile, args: &Args) -> Result<Option<Forecast>, Error> {
     };
     let slot = SlotRecord {
         slot: 0,
-        kind: "cpu".to_owned(),
+        kind: SlotKind::Cpu,
         threads: 1,
         device: String::new(),
         max_pack: args.max_pack,

@@ -52,8 +52,8 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let parcel = pack(&spec, args.upload_model).await?;
     let client = connect(globals).await?;
     let request_id = args.request_id.unwrap_or_else(Uuid::new_v4);
-    let sweep = send(&client, &parcel, request_id).await?;
-    warn_without_workers(&client).await;
+    let (sweep, warnings) = send(&client, &parcel, request_id).await?;
+    warn(&warnings, &client);
     if args.wait {
         say(&accepted(&sweep));
         return watch::to_the_end(globals, &client, sweep.id).await;
@@ -213,7 +213,7 @@ pub(super) async fn send(
     client: &Client,
     parcel: &Parcel,
     request_id: Uuid,
-) -> Result<v1::Sweep, Error> {
+) -> Result<(v1::Sweep, Vec<String>), Error> {
     upload::send(client, &parcel.data, "data").await?;
     upload::send(client, &parcel.model, "model").await?;
     let submission = &parcel.submission;
@@ -248,17 +248,17 @@ pub(super) async fn send(
             async move { sweeps.submit_sweep(request).await }
         })
         .await?;
-    answer.into_inner().sweep.ok_or(Error::Answer { doing: "submit the sweep", what: "sweep" })
+    let answer = answer.into_inner();
+    let missing = Error::Answer { doing: "submit the sweep", what: "sweep" };
+    Ok((answer.sweep.ok_or(missing)?, answer.warnings))
 }
 
-/// Says so when no worker is there to run anything. A failed question is no reason to fail.
-async fn warn_without_workers(client: &Client) {
-    if let Ok(info) = client.sweeps().get_server_info(v1::GetServerInfoRequest {}).await
-        && info.into_inner().workers == 0
-    {
-        say(&format!(
-            "warning: no worker is registered yet; start one with: deptune worker --server {}",
-            client.address()
-        ));
+/// Says what the coordinator had to say of a sweep that it took.
+fn warn(warnings: &[String], client: &Client) {
+    for warning in warnings {
+        say(&format!("warning: {warning}"));
+    }
+    if !warnings.is_empty() {
+        say(&format!("hint: start a worker with: deptune worker --server {}", client.address()));
     }
 }

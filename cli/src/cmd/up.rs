@@ -155,6 +155,8 @@ fn worker_options(
     options.state_dir = Some(dir.join("worker"));
     options.cache_dir = Some(dir.join("cache"));
     options.slots = args.slots.options();
+    // It is there for this sweep, whatever others it asks for.
+    options.labels = spec.map(|spec| spec.spec.requires.labels.clone()).unwrap_or_default();
     options.trainer = Some(trainer);
     options.model_roots.clone_from(&args.model_roots);
     // The coordinator lives as long as this process.
@@ -186,13 +188,26 @@ async fn sweep(
             sweep
         }
         None => {
-            let sweep = submit::send(&client, parcel, Uuid::new_v4()).await?;
+            until_a_worker_is_there(&client).await;
+            let (sweep, warnings) = submit::send(&client, parcel, Uuid::new_v4()).await?;
             say(&submit::accepted(&sweep));
+            warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
             sweep
         }
     };
     let sweep = follow(&client, &sweep.id.to_string(), globals.json).await?;
     watch::conclude(globals, &client, &sweep).await
+}
+
+/// Our own worker registers at the same time; a while is enough, and no reason to fail.
+async fn until_a_worker_is_there(client: &Client) {
+    for _ in 0..100 {
+        let info = client.sweeps().get_server_info(v1::GetServerInfoRequest {}).await;
+        if info.is_ok_and(|info| info.into_inner().workers > 0) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
 }
 
 /// The latest sweep of exactly this submission that has not ended.

@@ -24,6 +24,16 @@ pub(crate) struct Args {
     /// Name for people [default: the host's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// A word by which a sweep may ask for this worker ([requires] labels); may be given several
+    /// times
+    #[arg(
+        long = "label",
+        env = "DEPTUNE_LABELS",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "LABEL"
+    )]
+    labels: Vec<String>,
     #[command(flatten)]
     slots: Slots,
     /// Directory under which models may be opened; may be given several times
@@ -125,6 +135,7 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
     let mut options = Options::new(target.addresses, Token::File(token_file));
     options.insecure = args.insecure;
     options.name = args.name;
+    options.labels = args.labels;
     options.state_dir = args.state_dir;
     options.cache_dir = args.cache_dir;
     options.artifact_dir = args.artifact_dir;

@@ -38,6 +38,12 @@ impl Api {
         self.replied_sweep(reply).await
     }
 
+    /// What the submitter of a sweep should know, for people.
+    pub(crate) async fn warnings(&self, sweep: SweepId) -> Result<Vec<String>, Error> {
+        let found = self.handle.look(move |scheduler| scheduler.unplaced(sweep)).await?;
+        Ok(found.map(|why| format!("its trials wait: {why}")).into_iter().collect())
+    }
+
     pub(super) async fn replied_sweep(&self, reply: Reply) -> Result<SweepSummary, Error> {
         let id = if let Reply::Sweep(id) = reply { id } else { SweepId::default() };
         self.summary(id).await

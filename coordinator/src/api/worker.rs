@@ -1,10 +1,10 @@
 //! What agents ask for.
 
-use deptune_sweep::id::{ArtifactHash, TrialId};
-use deptune_sweep::scheduler::{Ack, Event, Reply, Report, ReportEnd, Stop};
+use deptune_sweep::id::{ArtifactHash, TrialId, WorkerId};
+use deptune_sweep::scheduler::{Ack, Event, Reply, Report, ReportEnd, Stop, WorkerStatus};
 
-use super::Api;
 use super::error::{Error, MissingFile};
+use super::{Api, Paged, page};
 use crate::artifact::Held;
 use crate::runtime::Exchanged;
 
@@ -23,21 +23,39 @@ impl Api {
         Ok(())
     }
 
-    /// Passes on an event that is answered with the leases to stop. Checkpoints that it names
-    /// must be here.
-    pub(crate) async fn hear(&self, event: Event) -> Result<Vec<Stop>, Error> {
+    /// Registered workers, by id.
+    pub(crate) async fn list_workers(
+        &self,
+        page_size: u32,
+        token: &str,
+    ) -> Result<Paged<WorkerStatus>, Error> {
+        let after = page::key("workers", token)?.map(|key| key.parse().map(WorkerId));
+        let after = after.transpose().map_err(|_| Error::PageToken)?;
+        let size = page::size(page_size, 100) as usize;
+        let mut items =
+            self.handle.look(move |scheduler| scheduler.workers(after, size + 1)).await?;
+        let more = items.len() > size;
+        items.truncate(size);
+        let next = items.last().filter(|_| more);
+        let next = next.map(|last| page::token("workers", &last.record.id.to_string()));
+        Ok(Paged { next: next.unwrap_or_default(), items })
+    }
+
+    /// Passes on an event that is answered with the leases to stop and whether the worker is to
+    /// end. Checkpoints that it names must be here.
+    pub(crate) async fn hear(&self, event: Event) -> Result<(Vec<Stop>, bool), Error> {
         let checkpoints = checkpoints(&event);
         // Held until the store knows them.
         let _held = self.hold("checkpoint", checkpoints.iter().map(|(_, hash)| hash))?;
-        let Reply::Stops(stops) = self.handle.request(event).await? else {
-            return Ok(Vec::new());
+        let Reply::Heard { stops, drain } = self.handle.request(event).await? else {
+            return Ok((Vec::new(), false));
         };
         for (trial, hash) in checkpoints {
             if !stops.iter().any(|stop| stop.lease.trial == trial) {
                 self.discard(self.retention.committed(trial, hash)).await;
             }
         }
-        Ok(stops)
+        Ok((stops, drain))
     }
 
     /// Records reports and leases trials. Adapters that the reports name must be here.

@@ -1,6 +1,7 @@
 //! The `deptune.v1` services. A handler has four lines of thought: the gate has authenticated,
 //! convert, ask the [`Api`](crate::api::Api), map. No SQL, no decision about a trial.
 
+mod admin;
 mod answer;
 mod artifact;
 mod gate;
@@ -11,6 +12,7 @@ mod worker;
 
 pub use status::{DOMAIN, Reason};
 
+pub(crate) use admin::Admin;
 pub(crate) use artifact::Artifacts;
 pub(crate) use gate::GateLayer;
 pub(crate) use sweep::Sweeps;

@@ -54,8 +54,10 @@ impl SweepService for Sweeps {
         request: Request<v1::SubmitSweepRequest>,
     ) -> Result<Response<v1::SubmitSweepResponse>, Status> {
         let sweep = NewSweep::try_from(request.into_inner()).map_err(Error::from)?;
-        let sweep = row::sweep(self.0.submit(sweep).await?);
-        Ok(Response::new(v1::SubmitSweepResponse { sweep: Some(sweep) }))
+        let sweep = self.0.submit(sweep).await?;
+        // It is accepted, whether or not there is more to say.
+        let warnings = self.0.warnings(sweep.id).await.unwrap_or_default();
+        Ok(Response::new(v1::SubmitSweepResponse { sweep: Some(row::sweep(sweep)), warnings }))
     }
 
     async fn get_sweep(

@@ -17,7 +17,7 @@ const RETRY_AFTER: u64 = 250;
 #[derive(Debug, Clone)]
 pub(crate) struct Workers(pub(crate) Api);
 
-fn event<T>(request: Request<T>) -> Result<Event, Status>
+pub(super) fn event<T>(request: Request<T>) -> Result<Event, Status>
 where
     Event: TryFrom<T, Error = deptune_proto::convert::InvalidField>,
 {
@@ -57,16 +57,16 @@ impl WorkerService for Workers {
         &self,
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
-        let stops = self.0.hear(event(request)?).await?;
+        let (stops, drain) = self.0.hear(event(request)?).await?;
         let stops = stops.into_iter().map(Into::into).collect();
-        Ok(Response::new(v1::HeartbeatResponse { stops }))
+        Ok(Response::new(v1::HeartbeatResponse { stops, drain }))
     }
 
     async fn report_progress(
         &self,
         request: Request<v1::ReportProgressRequest>,
     ) -> Result<Response<v1::ReportProgressResponse>, Status> {
-        let stops = self.0.hear(event(request)?).await?;
+        let (stops, _) = self.0.hear(event(request)?).await?;
         let stops = stops.into_iter().map(Into::into).collect();
         Ok(Response::new(v1::ReportProgressResponse { stops }))
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use deptune_sweep::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::metric::Number;
-use deptune_sweep::record::SlotRecord;
+use deptune_sweep::record::{SlotKind, SlotRecord};
 use deptune_sweep::scheduler::{Config, Event, LeaseKey, LeaseProgress, Refusal, Reply};
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ fn register() -> (WorkerId, Event) {
     let worker = WorkerId(Uuid::new_v4());
     let slot = SlotRecord {
         slot: 0,
-        kind: "cpu".to_owned(),
+        kind: SlotKind::Cpu,
         threads: 1,
         device: "test".to_owned(),
         max_pack: 1,
@@ -36,6 +36,7 @@ fn register() -> (WorkerId, Event) {
         worker,
         name: "node1".to_owned(),
         version: "0.1.0".to_owned(),
+        labels: Vec::new(),
         slots: vec![slot],
         lost: Vec::new(),
     };

@@ -207,7 +207,7 @@ impl Fence {
 /// memory that is out of date.
 fn takes_away(answer: &Result<Reply, Refusal>) -> bool {
     match answer {
-        Ok(Reply::Stops(stops)) => !stops.is_empty(),
+        Ok(Reply::Heard { stops, drain }) => *drain || !stops.is_empty(),
         Ok(Reply::Exchanged { acks, .. }) => acks.iter().any(|ack| *ack != Ack::Accepted),
         // That nothing had to be done for it: perhaps the other one has undone it since.
         Ok(Reply::Sweep(_) | Reply::Deleted { .. }) => true,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use deptune_proto::v1;
+use deptune_proto::v1::admin_service_server::AdminServiceServer;
 use deptune_proto::v1::artifact_service_server::ArtifactServiceServer;
 use deptune_proto::v1::sweep_service_server::SweepServiceServer;
 use deptune_proto::v1::worker_service_server::WorkerServiceServer;
@@ -16,7 +17,7 @@ use tower::layer::util::{Identity, Stack};
 use super::ServeError;
 use crate::api::Api;
 use crate::auth::Token;
-use crate::grpc::{Artifacts, GateLayer, MAX_ANSWER, MAX_MESSAGE, Sweeps, Workers};
+use crate::grpc::{Admin, Artifacts, GateLayer, MAX_ANSWER, MAX_MESSAGE, Sweeps, Workers};
 use crate::runtime::{Handle, Health};
 
 /// Requests at the same time on one connection.
@@ -65,6 +66,11 @@ pub(super) async fn routes(
         )
         .add_service(
             WorkerServiceServer::new(Workers(api.clone()))
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_ANSWER),
+        )
+        .add_service(
+            AdminServiceServer::new(Admin(api.clone()))
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_ANSWER),
         )

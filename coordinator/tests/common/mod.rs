@@ -165,6 +165,7 @@ impl Server {
             version: "0.1.0".to_owned(),
             slots: (0..slots).map(slot).collect(),
             lost: Vec::new(),
+            labels: Vec::new(),
         };
         self.workers().register_worker(request).await.unwrap();
         worker_id

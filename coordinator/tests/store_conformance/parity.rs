@@ -123,6 +123,7 @@ fn register(worker: u128) -> Event {
         worker: record.id,
         name: record.name,
         version: record.version,
+        labels: record.labels,
         slots: (record.slots.into_iter()).map(|slot| SlotRecord { max_pack: 1, ..slot }).collect(),
         lost: Vec::new(),
     }

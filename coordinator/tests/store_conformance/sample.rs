@@ -6,7 +6,7 @@ use deptune_sweep::metric::Number;
 use deptune_sweep::outcome::{FailureClass, Outcome, SweepStatus};
 use deptune_sweep::record::{
     AttemptEnd, AttemptRecord, DataRef, Holder, LogEntry, LogRecord, OutcomeRecord, Phase,
-    SlotRecord, Submission, SweepRecord, TrialRecord, WorkerRecord,
+    SlotKind, SlotRecord, Submission, SweepRecord, TrialRecord, WorkerRecord,
 };
 use deptune_sweep::scheduler::{LeaseKey, Write};
 use deptune_sweep::spec::Spec;
@@ -108,7 +108,7 @@ pub(crate) fn worker_id(n: u128) -> WorkerId {
 pub(crate) fn worker_record(n: u128) -> WorkerRecord {
     let slot = |slot: u32, device: &str| SlotRecord {
         slot,
-        kind: "cuda".to_owned(),
+        kind: SlotKind::Cuda,
         threads: 4,
         device: device.to_owned(),
         max_pack: 8,
@@ -118,6 +118,8 @@ pub(crate) fn worker_record(n: u128) -> WorkerRecord {
         id: worker_id(n),
         name: format!("node-{n}"),
         version: "0.1.0".to_owned(),
+        labels: vec!["pool=a".to_owned(), "x".to_owned()],
+        draining: n % 2 == 0,
         slots: vec![slot(0, "GPU A"), slot(1, "GPU B")],
         registered: NOW,
         left: None,

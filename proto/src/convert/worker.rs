@@ -1,7 +1,9 @@
 //! What an agent says.
 
-use deptune_sweep::record::SlotRecord;
-use deptune_sweep::scheduler::Event;
+use deptune_sweep::id::TrialId;
+use deptune_sweep::record::{SlotKind, SlotRecord};
+use deptune_sweep::scheduler::{Event, WorkerStatus};
+use deptune_sweep::spec::{MAX_LABELS, is_label};
 
 use super::error::InvalidField;
 use super::field;
@@ -18,7 +20,7 @@ impl From<SlotRecord> for v1::Slot {
     fn from(slot: SlotRecord) -> Self {
         Self {
             slot: slot.slot,
-            kind: slot.kind,
+            kind: slot.kind.to_string(),
             threads: slot.threads,
             device: slot.device,
             max_pack: slot.max_pack,
@@ -31,12 +33,11 @@ impl TryFrom<v1::Slot> for SlotRecord {
     type Error = InvalidField;
 
     fn try_from(wire: v1::Slot) -> Result<Self, InvalidField> {
-        if !matches!(wire.kind.as_str(), "cpu" | "cuda") {
-            return Err(field::unknown(&wire.kind, "kind", "cpu or cuda"));
-        }
+        let unknown = |_| field::unknown(&wire.kind, "kind", "cpu or cuda");
+        let kind: SlotKind = wire.kind.parse().map_err(unknown)?;
         Ok(SlotRecord {
             slot: wire.slot,
-            kind: wire.kind,
+            kind,
             threads: wire.threads,
             device: field::text(wire.device, "device", field::MAX_NAME)?,
             // Agents that know no packs do not say it.
@@ -54,9 +55,47 @@ impl TryFrom<v1::RegisterWorkerRequest> for Event {
             worker: field::worker_id(&wire.worker_id, "worker_id")?,
             name: field::name(wire.name, "name")?,
             version: field::name(wire.version, "version")?,
+            labels: labels(wire.labels)?,
             slots: field::list(wire.slots, "slots", MAX_SLOTS)?,
             lost: field::list(wire.lost, "lost", MAX_LEASES)?,
         })
+    }
+}
+
+fn labels(words: Vec<String>) -> Result<Vec<String>, InvalidField> {
+    field::at_most(words.len(), "labels", MAX_LABELS)?;
+    match words.iter().position(|word| !is_label(word)) {
+        None => Ok(words),
+        Some(at) => Err(field::unknown(&words[at], &format!("labels[{at}]"), "a label")),
+    }
+}
+
+impl TryFrom<v1::DrainWorkerRequest> for Event {
+    type Error = InvalidField;
+
+    fn try_from(wire: v1::DrainWorkerRequest) -> Result<Self, InvalidField> {
+        Ok(Event::Drain { worker: field::worker_id(&wire.worker_id, "worker_id")? })
+    }
+}
+
+impl From<WorkerStatus> for v1::WorkerStatus {
+    fn from(status: WorkerStatus) -> Self {
+        let WorkerStatus { record, busy, silent, quarantine } = status;
+        let slot = |(slot, trials): (SlotRecord, Vec<TrialId>)| v1::SlotStatus {
+            slot: Some(slot.into()),
+            trials: trials.into_iter().map(Into::into).collect(),
+        };
+        v1::WorkerStatus {
+            worker_id: record.id.to_string(),
+            name: record.name,
+            version: record.version,
+            labels: record.labels,
+            slots: record.slots.into_iter().zip(busy).map(slot).collect(),
+            registered_unix_ms: record.registered,
+            silent_ms: silent,
+            draining: record.draining,
+            quarantine_ms: quarantine,
+        }
     }
 }
 
@@ -105,6 +144,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             slots: vec![v1::Slot { kind: "tpu".to_owned(), ..Default::default() }],
             lost: Vec::new(),
+            labels: Vec::new(),
         };
         let error = Event::try_from(wire).unwrap_err();
         assert_eq!(

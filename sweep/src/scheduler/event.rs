@@ -64,6 +64,8 @@ pub enum Event {
         name: String,
         /// Version of deptune.
         version: String,
+        /// Words by which a sweep may ask for it.
+        labels: Vec<String>,
         /// Its slots.
         slots: Vec<SlotRecord>,
         /// Leases that an earlier run of the same agent held and that died with it.
@@ -96,6 +98,12 @@ pub enum Event {
     },
     /// An agent ends and hands back what it holds.
     Leave {
+        /// Which agent.
+        worker: WorkerId,
+    },
+    /// A person wants an agent to end: it is leased nothing more, and told to hand back what it
+    /// holds.
+    Drain {
         /// Which agent.
         worker: WorkerId,
     },
@@ -241,9 +249,14 @@ pub enum Reply {
         /// New leases.
         grants: Vec<Grant>,
     },
-    /// To [`Event::Heartbeat`] and [`Event::Progress`]: leases that are over.
-    Stops(Vec<Stop>),
-    /// To [`Event::Leave`] and [`Event::Tick`].
+    /// To [`Event::Heartbeat`] and [`Event::Progress`].
+    Heard {
+        /// Leases that are over.
+        stops: Vec<Stop>,
+        /// Whether the agent is to end.
+        drain: bool,
+    },
+    /// To [`Event::Leave`], [`Event::Drain`] and [`Event::Tick`].
     Done,
 }
 

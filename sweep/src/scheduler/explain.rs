@@ -1,11 +1,13 @@
 //! Why a trial stands where it stands, for people. Never decides anything.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::id::TrialId;
 use crate::outcome::{Outcome, SweepStatus};
 use crate::record::Holder;
 use crate::scheduler::event::Now;
+use crate::scheduler::placement::Unplaced;
 use crate::scheduler::state::{Scheduler, Sweep};
 
 /// Why a trial runs, waits, or does neither.
@@ -37,8 +39,8 @@ pub enum Explanation {
     MaxParallel(u32),
     /// Its sweep's budget is used up; it is about to be cancelled.
     Budget,
-    /// No worker is registered.
-    NoWorker,
+    /// No worker can take it.
+    Unplaced(Unplaced),
     /// Every slot is taken.
     NoFreeSlot {
         /// How many slots there are.
@@ -64,7 +66,8 @@ impl Explanation {
             Explanation::Backoff { .. } => "backoff",
             Explanation::MaxParallel(_) => "max_parallel",
             Explanation::Budget => "budget",
-            Explanation::NoWorker => "no_worker",
+            Explanation::Unplaced(Unplaced::NoWorker) => "no_worker",
+            Explanation::Unplaced(Unplaced::NoFit { .. }) => "no_fit",
             Explanation::NoFreeSlot { .. } => "no_free_slot",
             Explanation::Soon { .. } => "soon",
         }
@@ -93,7 +96,7 @@ impl fmt::Display for Explanation {
                 write!(f, "as many trials of its sweep run as may at once: {most}")
             }
             Explanation::Budget => f.write_str("its sweep's budget is used up"),
-            Explanation::NoWorker => f.write_str("no worker is registered"),
+            Explanation::Unplaced(unplaced) => unplaced.fmt(f),
             Explanation::NoFreeSlot { slots, before } => write!(
                 f,
                 "all slots are taken ({slots}); {before} trials of its sweep come before it"
@@ -140,17 +143,27 @@ impl Scheduler {
             return Some(Explanation::MaxParallel(most));
         }
         let now = Now { monotonic: self.now, wall: 0 };
-        let usable = self.workers.iter().filter(|(id, _)| !self.is_barred(**id, now));
-        let (mut slots, mut taken) = (0, 0);
-        for (_, worker) in usable {
-            slots += worker.record.slots.len();
-            taken += worker.slots.len();
+        if let Some(unplaced) = self.unplaced(id.sweep) {
+            return Some(Explanation::Unplaced(unplaced));
+        }
+        let (mut slots, mut taken, mut barred) = (0, 0, BTreeMap::new());
+        for (worker, slot) in self.slots_for(sweep) {
+            if self.is_barred(worker.record.id, now) {
+                barred.insert(worker.record.name.clone(), "is in quarantine".to_owned());
+            } else {
+                slots += 1;
+                taken += usize::from(worker.slots.contains_key(&slot.slot));
+            }
+        }
+        if slots == 0 {
+            let reasons = barred.into_iter().collect();
+            return Some(Explanation::Unplaced(Unplaced::NoFit { reasons, more: 0 }));
         }
         let before = sweep.before(id.index);
-        Some(match slots {
-            0 => Explanation::NoWorker,
-            slots if taken >= slots => Explanation::NoFreeSlot { slots, before },
-            _ => Explanation::Soon { before },
+        Some(if taken >= slots {
+            Explanation::NoFreeSlot { slots, before }
+        } else {
+            Explanation::Soon { before }
         })
     }
 }

@@ -40,6 +40,9 @@ pub fn forecast(
     };
     let mut send = |event| reply(scheduler.step(event, NOW).effects);
     let request_id = next_request();
+    // On workers that the sweep's trials may go to.
+    let requires = spec.requires.clone();
+    let (kind, memory) = (requires.device.unwrap_or(slot.kind), requires.memory.max(slot.memory));
     send(Event::Submit { request_id, submission, spec: Box::new(spec) })?;
     // A worker for each slot, with what it has to report.
     let worker = |n: u32| WorkerId(uuid::Uuid::from_u128(u128::from(n)));
@@ -50,7 +53,8 @@ pub fn forecast(
             worker: *worker,
             name: String::new(),
             version: String::new(),
-            slots: vec![SlotRecord { slot: 0, ..slot.clone() }],
+            labels: requires.labels.clone(),
+            slots: vec![SlotRecord { slot: 0, kind, memory, ..slot.clone() }],
             lost: Vec::new(),
         })?;
     }

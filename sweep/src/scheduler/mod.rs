@@ -32,6 +32,7 @@ mod on_submit;
 mod on_tick;
 mod on_worker;
 mod packing;
+mod placement;
 mod quarantine;
 mod request;
 mod restore;
@@ -52,9 +53,10 @@ pub use event::{
 };
 pub use explain::Explanation;
 pub use forecast::{Forecast, forecast};
+pub use placement::Unplaced;
 pub use restore::{RestoreError, Snapshot};
 pub use state::{Config, Scheduler};
-pub use view::{RunningTrial, SweepProgress};
+pub use view::{RunningTrial, SweepProgress, WorkerStatus};
 
 impl Scheduler {
     /// Takes one event and says what to store and what to answer.
@@ -69,8 +71,8 @@ impl Scheduler {
             Event::Control { request_id, content, sweep, control } => {
                 self.on_control(request_id, content, sweep, control, now, &mut step)
             }
-            Event::Register { worker, name, version, slots, lost } => {
-                self.on_register(worker, name, version, slots, &lost, now, &mut step)
+            Event::Register { worker, name, version, labels, slots, lost } => {
+                self.on_register(worker, name, version, labels, slots, &lost, now, &mut step)
             }
             Event::Exchange { worker, request_id, reports, free_slots } => {
                 self.on_exchange(worker, request_id, reports, &free_slots, now, &mut step)
@@ -80,6 +82,7 @@ impl Scheduler {
             }
             Event::Progress { worker, trials } => self.on_progress(worker, trials, now, &mut step),
             Event::Leave { worker } => self.on_leave(worker, now, &mut step),
+            Event::Drain { worker } => self.on_drain(worker, &mut step),
             Event::Tick => self.on_tick(now, &mut step),
         };
         step.effects.push(Effect::Reply(reply));

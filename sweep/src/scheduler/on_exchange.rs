@@ -106,10 +106,10 @@ impl Scheduler {
             let members: Vec<TrialId> = busy.trials.iter().copied().filter(|_| same).collect();
             return members.into_iter().filter_map(|id| self.grant(id, slot)).collect();
         }
-        if self.is_barred(worker, now) {
+        if known.record.draining || self.is_barred(worker, now) {
             return Vec::new();
         }
-        let Some(first) = self.next_trial(worker, now) else { return Vec::new() };
+        let Some(first) = self.next_trial(worker, slot, now) else { return Vec::new() };
         if self.sweeps.get(&first.sweep).is_some_and(|it| it.waiting.has_lapsed(request_id)) {
             // What was granted under this request has expired since. Its worker may have heard of
             // it all the same and come back for it: another pack must not bear its name.

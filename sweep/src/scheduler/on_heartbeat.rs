@@ -46,7 +46,7 @@ impl Scheduler {
             }
             self.charge(id, now, step);
         }
-        Ok(Reply::Stops(stops))
+        Ok(self.heard(worker, stops))
     }
 
     pub(super) fn on_progress(
@@ -87,7 +87,12 @@ impl Scheduler {
                 step.writes.push(Write::Trial(trial.record(id)));
             }
         }
-        Ok(Reply::Stops(stops))
+        Ok(self.heard(worker, stops))
+    }
+
+    fn heard(&self, worker: WorkerId, stops: Vec<Stop>) -> Reply {
+        let drain = self.workers.get(&worker).is_some_and(|known| known.record.draining);
+        Reply::Heard { stops, drain }
     }
 
     fn hear(&mut self, worker: WorkerId, count: usize, now: Now) -> Result<(), Refusal> {

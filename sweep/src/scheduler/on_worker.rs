@@ -1,10 +1,12 @@
 //! Agents come and go.
 
 use crate::id::{TrialId, WorkerId};
+use crate::mutation;
 use crate::outcome::FailureClass;
 use crate::record::{AttemptEnd, Holder, SlotRecord, WorkerRecord};
 use crate::scheduler::event::{LeaseKey, Now, Refusal, Reply, Step, Write};
 use crate::scheduler::state::{Scheduler, Worker};
+use crate::spec::MAX_LABELS;
 
 /// Most slots of one worker.
 const MAX_SLOTS: usize = 1024;
@@ -16,23 +18,31 @@ impl Scheduler {
         worker: WorkerId,
         name: String,
         version: String,
+        labels: Vec<String>,
         slots: Vec<SlotRecord>,
         lost: &[LeaseKey],
         now: Now,
         step: &mut Step,
     ) -> Result<Reply, Refusal> {
-        for (what, count) in [("slots", slots.len()), ("lost leases", lost.len())] {
-            if count > MAX_SLOTS {
-                return Err(Refusal::TooMany { what, count, limit: MAX_SLOTS });
+        for (what, count, limit) in [
+            ("slots", slots.len(), MAX_SLOTS),
+            ("lost leases", lost.len(), MAX_SLOTS),
+            ("labels", labels.len(), MAX_LABELS),
+        ] {
+            if count > limit {
+                return Err(Refusal::TooMany { what, count, limit });
             }
         }
         if slots.iter().any(|slot| slot.max_pack == 0) {
             return Err(Refusal::OutOfRange { what: "max_pack of a slot", expected: "1 or more" });
         }
+        // The same run of it keeps what it was told.
+        let draining = self.workers.get(&worker).is_some_and(|known| known.record.draining);
+        let (registered, left) = (now.wall, None);
         let record =
-            WorkerRecord { id: worker, name, version, slots, registered: now.wall, left: None };
+            WorkerRecord { id: worker, name, version, labels, draining, slots, registered, left };
         step.writes.push(Write::Worker(record.clone()));
-        // The same run of it keeps what it holds and how it fared.
+        // As well as what it holds and how it fared.
         let known = match self.workers.remove(&worker) {
             Some(known) => Worker { record, seen: now.monotonic, ..known },
             None => Worker::new(record, now),
@@ -57,6 +67,18 @@ impl Scheduler {
             let class = FailureClass::WorkerLost;
             self.fail_attempt(id, worker, class, message, AttemptEnd::Failed, now, step);
         }
+    }
+
+    /// Nobody is told by the answer that the agent has gone; it goes when it hears of it.
+    pub(super) fn on_drain(&mut self, worker: WorkerId, step: &mut Step) -> Result<Reply, Refusal> {
+        let known = self.workers.get_mut(&worker).ok_or(Refusal::UnknownWorker(worker))?;
+        if !known.record.draining {
+            known.record.draining = true;
+            if !mutation::on("drain forgotten on restart") {
+                step.writes.push(Write::Worker(known.record.clone()));
+            }
+        }
+        Ok(Reply::Done)
     }
 
     pub(super) fn on_leave(

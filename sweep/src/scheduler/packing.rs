@@ -62,8 +62,7 @@ impl Scheduler {
             let key = (sweep.shape(index), slot.device.clone());
             most = most.min(self.pack_limits.0.get(&key).copied().unwrap_or(u32::MAX));
         }
-        let here = self.workers.values().filter(|worker| !worker.replaced);
-        let slots: u64 = here.map(|worker| worker.record.slots.len() as u64).sum();
+        let slots = self.slots_for(sweep).count() as u64;
         most.min(sweep.even_pack(slots.max(1), most.max(1)))
     }
 

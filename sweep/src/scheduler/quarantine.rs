@@ -29,7 +29,12 @@ pub(super) struct Health {
 impl Health {
     /// Whether it is to get nothing yet.
     fn is_quarantined(&self, now: u64) -> bool {
-        now < self.until
+        self.quarantine_left(now) > 0
+    }
+
+    /// Milliseconds for which it gets nothing.
+    pub(super) fn quarantine_left(&self, now: u64) -> u64 {
+        self.until.saturating_sub(now)
     }
 
     /// A trial succeeded on it.
@@ -65,6 +70,7 @@ impl Scheduler {
     fn another_is_well(&self, worker: WorkerId, now: Now) -> bool {
         self.workers.iter().any(|(id, other)| {
             *id != worker
+                && !other.record.draining
                 && !other.health.is_quarantined(now.monotonic)
                 && now.monotonic.saturating_sub(other.seen) < self.config.lease_ttl
         })

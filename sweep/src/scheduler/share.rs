@@ -59,10 +59,10 @@ impl Share {
 impl Scheduler {
     /// The next trial to lease to a worker: of the sweep whose turn it is those that wait again
     /// before those that were never leased, by index.
-    pub(super) fn next_trial(&mut self, worker: WorkerId, now: Now) -> Option<TrialId> {
+    pub(super) fn next_trial(&mut self, worker: WorkerId, slot: u32, now: Now) -> Option<TrialId> {
         self.share.chosen_below = None;
         let unfair = mutation::on("fair share forgotten");
-        let first = self.first(worker, now, |share, sweep| {
+        let first = self.first(worker, slot, now, |share, sweep| {
             let priority = sweep.controls.priority;
             let pass = sweep.place.pass.max(share.at(priority));
             Some(if unfair { (0, 0) } else { (-priority, pass) })
@@ -71,7 +71,7 @@ impl Scheduler {
             return Some(first);
         }
         let highest = self.sweeps.get(&first.sweep)?.controls.priority;
-        let below = self.first(worker, now, |share, sweep| {
+        let below = self.first(worker, slot, now, |share, sweep| {
             let below = sweep.controls.priority < highest;
             below.then(|| (0, sweep.place.below.max(share.below)))
         });
@@ -83,15 +83,21 @@ impl Scheduler {
     fn first(
         &mut self,
         worker: WorkerId,
+        slot: u32,
         now: Now,
         key: impl Fn(&Share, &Sweep) -> Option<(i32, u64)>,
     ) -> Option<TrialId> {
         let ttl = self.config.lease_ttl;
+        let record = &self.workers.get(&worker)?.record;
+        let slot = record.slots.iter().find(|known| known.slot == slot)?;
         let mut best: Option<((i32, u64), TrialId)> = None;
         for &id in &self.running {
             let Some(sweep) = self.sweeps.get_mut(&id) else { continue };
             let Some(key) = key(&self.share, sweep) else { continue };
-            if best.is_some_and(|(held, _)| held <= key) || !sweep.has_room() {
+            let passed = best.is_some_and(|(held, _)| held <= key);
+            let fits = sweep.spec.requires.fits(record, slot).is_ok()
+                || mutation::on("requirements forgotten");
+            if passed || !sweep.has_room() || !fits {
                 continue;
             }
             if let Some(index) = sweep.next_for(worker, ttl, now) {

@@ -1,11 +1,12 @@
 //! Read-only looks at the scheduler, for watchers. Never decide anything.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::id::{Epoch, SweepId, TrialId};
+use crate::id::{Epoch, SweepId, TrialId, WorkerId};
 use crate::metric::Number;
-use crate::record::SweepRecord;
-use crate::scheduler::state::Scheduler;
+use crate::record::{SlotRecord, SweepRecord, WorkerRecord};
+use crate::scheduler::state::{Scheduler, Worker};
 
 /// How a sweep stands right now.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +42,40 @@ pub struct RunningTrial {
     pub steps_per_second: f64,
 }
 
+/// A registered worker and what it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerStatus {
+    /// The worker.
+    pub record: WorkerRecord,
+    /// The trials of each of its slots.
+    pub busy: Vec<Vec<TrialId>>,
+    /// Milliseconds since it was heard last.
+    pub silent: u64,
+    /// Milliseconds for which it gets nothing, because trial after trial failed on it.
+    pub quarantine: u64,
+}
+
 impl Scheduler {
+    /// Registered workers by id, after `after`, at most `limit`, as of the latest event.
+    #[must_use]
+    pub fn workers(&self, after: Option<WorkerId>, limit: usize) -> Vec<WorkerStatus> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let status = |worker: &Worker| {
+            let trials = |slot: &SlotRecord| {
+                let busy = worker.slots.get(&slot.slot);
+                busy.map(|busy| busy.trials.iter().copied().collect()).unwrap_or_default()
+            };
+            WorkerStatus {
+                record: worker.record.clone(),
+                busy: worker.record.slots.iter().map(trials).collect(),
+                silent: self.now.saturating_sub(worker.seen),
+                quarantine: worker.health.quarantine_left(self.now),
+            }
+        };
+        let found = self.workers.range((from, Bound::Unbounded)).map(|(_, worker)| worker);
+        found.take(limit).map(status).collect()
+    }
+
     /// A sweep as it was submitted.
     #[must_use]
     pub fn record(&self, id: SweepId) -> Option<Arc<SweepRecord>> {

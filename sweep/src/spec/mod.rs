@@ -14,6 +14,7 @@ mod locate;
 mod method;
 mod parse;
 mod reader;
+mod requires;
 mod task;
 mod train;
 
@@ -31,6 +32,7 @@ pub const MAX_SEED: u64 = i64::MAX as u64;
 pub use data::data_problem;
 pub use diagnostic::{Diagnostic, Diagnostics, Position};
 pub use locate::{locate, model_path, model_revision, name_problem, task_section};
+pub use requires::{MAX_LABELS, Misfit, Requires, is_label};
 pub(crate) use train::{default_eval_every, default_warmup_steps};
 
 /// How a spec is written.
@@ -76,6 +78,8 @@ pub struct Spec {
     pub objective: Objective,
     /// Bounds on the sweep.
     pub limits: Limits,
+    /// Which slots take its trials.
+    pub requires: Requires,
 }
 
 /// The frozen backbone.

@@ -8,7 +8,7 @@ use super::reader::{Placed, Planned, Report, Section, nearest_hint, shorten};
 use super::train::Training;
 use super::{
     Decoding, Format, Goal, MAX_SPEC_BYTES, Method, ModelSpec, Objective, Spec, Train, axes,
-    limits, method, task, train,
+    limits, method, requires, task, train,
 };
 use crate::hub::{ModelName, is_revision};
 use crate::metric::MetricKind;
@@ -27,6 +27,7 @@ const SECTIONS: &[&str] = &[
     "train",
     "objective",
     "limits",
+    "requires",
 ];
 
 const PLANNED_SECTIONS: &[Planned] =
@@ -90,6 +91,8 @@ fn read(top: Section<'_>, model: Option<&ModelConfig>, report: &mut Report<'_>) 
     let objective = read_objective(objective, metrics, report);
     let limits = or_empty(top, "limits", limits::KEYS, report);
     let limits = limits::read(limits, report);
+    let requires = or_empty(top, "requires", requires::KEYS, report);
+    let requires = requires::read(requires, report);
     let train = top.table("train", train::KEYS, report);
     let space = top.table("space", axes::KEYS, report)?;
     let axes = axes::read(space, method.kind, report);
@@ -114,6 +117,7 @@ fn read(top: Section<'_>, model: Option<&ModelConfig>, report: &mut Report<'_>) 
         train,
         objective: objective?,
         limits: limits?,
+        requires: requires?,
     })
 }
 

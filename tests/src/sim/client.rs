@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::child::STEPS;
 use super::message::{ClientAnswer, Message, Peer, Request, Response, Ticket};
-use super::profile::Size;
+use super::profile::{LABEL, Size};
 use super::rng::Rng;
 use super::world::{Happening, World};
 
@@ -355,6 +355,9 @@ fn limits(rng: &mut Rng, size: Size) -> String {
     if size == Size::Small && rng.per_mille(200) {
         let hours = rng.within(20, 200) as f64 / 3600.0;
         lines.push_str(&format!("budget_gpu_hours = {hours}\n"));
+    }
+    if size != Size::Large && rng.per_mille(200) {
+        lines.push_str(&format!("[requires]\nlabels = [\"{LABEL}\"]\n"));
     }
     lines
 }

@@ -2,10 +2,12 @@
 
 use super::clock::TRUE;
 use super::coordinator::CrashPoint;
+use super::front::Caller;
 use super::message::Peer;
 use super::profile::Size;
 use super::world::{Happening, World};
-use deptune_worker::protocol::Event;
+use deptune_sweep::scheduler::Event;
+use deptune_worker::protocol::Event as AgentEvent;
 
 /// What ends again.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +57,7 @@ impl World {
             return;
         }
         let n = self.chance.fault.index(self.nodes.len());
-        match self.chance.fault.below(22) {
+        match self.chance.fault.below(23) {
             0..=2 => self.strike_coordinator_kill(),
             3 => self.strike_coordinator_pause(),
             4 | 20 | 21 => self.strike_takeover(),
@@ -64,8 +66,9 @@ impl World {
             8 => self.strike_agent_disk(n),
             9 if self.nodes[n].up && !self.nodes[n].paused => {
                 self.counters.count("agent: drained");
-                self.feed(n, Event::Drain);
+                self.feed(n, AgentEvent::Drain);
             }
+            22 => self.strike_drain(),
             10..=11 => self.strike_partition(),
             12 => self.strike_flap(),
             13 => self.strike_clog(),
@@ -109,6 +112,19 @@ impl World {
         let next = if self.chance.fault.per_mille(300) { other } else { c };
         let wait = self.chance.fault.within(200, 20_000);
         self.queue.after(wait, Happening::StartCoordinator(next));
+    }
+
+    /// A person has a worker end.
+    fn strike_drain(&mut self) {
+        let Some(c) = self.running() else { return };
+        let known = self.processes[c].scheduler.as_ref().map(|it| it.workers(None, usize::MAX));
+        let known = known.unwrap_or_default();
+        if known.is_empty() {
+            return;
+        }
+        let worker = known[self.chance.fault.index(known.len())].record.id;
+        self.counters.count("operator: drains a worker");
+        self.command(c, Event::Drain { worker }, Caller::operator(worker));
     }
 
     fn strike_coordinator_pause(&mut self) {

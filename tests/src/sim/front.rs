@@ -14,7 +14,7 @@ use deptune_sweep::scheduler::{
 use deptune_worker::protocol::{Answer, Call, CallError};
 use futures::FutureExt;
 
-use super::message::{ClientAnswer, Message, Request, Response, Ticket};
+use super::message::{ClientAnswer, Message, Peer, Request, Response, Ticket};
 use super::world::{Happening, World};
 
 /// How long a request for trials waits for some, in milliseconds.
@@ -59,6 +59,8 @@ pub(crate) enum Ask {
     Hear(bool, Vec<(TrialId, ArtifactHash)>),
     /// A farewell.
     Leave,
+    /// That a worker should end.
+    Drain(WorkerId),
     /// A client's submission.
     Submit(RequestId),
     /// A client's change of a sweep.
@@ -79,6 +81,12 @@ impl Caller {
     #[must_use]
     pub(crate) fn tick() -> Caller {
         Caller { ticket: None, until: u64::MAX, ask: Ask::Tick }
+    }
+
+    /// A person who wants a worker to end, and does not ask again.
+    #[must_use]
+    pub(crate) fn operator(worker: WorkerId) -> Caller {
+        Caller { ticket: None, until: u64::MAX, ask: Ask::Drain(worker) }
     }
 }
 
@@ -129,7 +137,7 @@ impl World {
                 self.queue.after(wait, Happening::Stored { c, run, ticket, hash: kept.hash });
                 return;
             }
-            Request::Worker(call) => match self.worker_event(call, until, at) {
+            Request::Worker(call) => match self.worker_event(ticket.peer, call, until, at) {
                 Ok(found) => found,
                 Err(error) => {
                     self.respond(c, ticket, Response::Worker(Err(error)));
@@ -140,11 +148,21 @@ impl World {
         self.command(c, event, Caller { ticket: Some(ticket), until, ask });
     }
 
-    fn worker_event(&self, call: Call, until: u64, at: u64) -> Result<(Event, Ask), CallError> {
+    fn worker_event(
+        &self,
+        peer: Peer,
+        call: Call,
+        until: u64,
+        at: u64,
+    ) -> Result<(Event, Ask), CallError> {
         Ok(match call {
             Call::Register { worker, slots, lost } => {
                 let (name, version) = (format!("node-{worker}"), "0".to_owned());
-                (Event::Register { worker, name, version, slots, lost }, Ask::Register)
+                let labels = match peer {
+                    Peer::Node(n) => self.nodes[n].labels.clone(),
+                    Peer::Client(_) => Vec::new(),
+                };
+                (Event::Register { worker, name, version, labels, slots, lost }, Ask::Register)
             }
             Call::Exchange { worker, request_id, reports, free_slots } => {
                 let adapters = reports.iter().filter_map(|report| match &report.end {
@@ -251,7 +269,7 @@ impl World {
                 };
                 Response::Worker(Ok(Answer::Exchanged { request_id, acks, leases, retry_after }))
             }
-            (Ask::Hear(heartbeat, checkpoints), Ok(Reply::Stops(stops))) => {
+            (Ask::Hear(heartbeat, checkpoints), Ok(Reply::Heard { stops, drain })) => {
                 for (trial, hash) in checkpoints {
                     if !stops.iter().any(|stop| stop.lease.trial == trial) {
                         let superseded = self.processes[c].retention.committed(trial, hash);
@@ -259,7 +277,7 @@ impl World {
                     }
                 }
                 Response::Worker(Ok(if heartbeat {
-                    Answer::HeartbeatHeard { stops }
+                    Answer::HeartbeatHeard { stops, drain }
                 } else {
                     Answer::ProgressRecorded { stops }
                 }))

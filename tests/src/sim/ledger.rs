@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use deptune_sweep::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::outcome::{Outcome, SweepStatus};
 use deptune_sweep::record::{
-    AttemptEnd, Controls, OutcomeRecord, Phase, SlotRecord, SweepRecord, TrialRecord,
+    AttemptEnd, Controls, Holder, OutcomeRecord, Phase, SweepRecord, TrialRecord, WorkerRecord,
 };
 use deptune_sweep::scheduler::Write;
+use deptune_sweep::spec::Requires;
 
 use super::counters::Counters;
 
@@ -22,7 +23,7 @@ pub(crate) struct Ledger {
     /// Who holds which slot.
     pub(crate) slots: BTreeMap<(WorkerId, u32), BTreeMap<TrialId, RequestId>>,
     /// Workers, and whether they are here.
-    pub(crate) workers: BTreeMap<WorkerId, (Vec<SlotRecord>, bool)>,
+    pub(crate) workers: BTreeMap<WorkerId, (WorkerRecord, bool)>,
     /// Requests that changed a sweep.
     pub(crate) requests: BTreeMap<RequestId, RequestLine>,
     /// Sweeps that were deleted, and the requests that had submitted them.
@@ -51,6 +52,8 @@ pub(crate) struct SweepLine {
     pub(crate) max_attempts: u32,
     /// What it may use.
     pub(crate) controls: Controls,
+    /// What its slots must be like.
+    pub(crate) requires: Requires,
     /// Trials of its spec's grid.
     pub(crate) grid: u64,
     /// Trials that were added.
@@ -85,6 +88,16 @@ impl Ledger {
         self.trials.get(&trial).map(|line| line.seed)
     }
 
+    /// Whether a sweep's trials may go to a slot, whoever holds it now.
+    #[must_use]
+    pub(crate) fn fits(&self, sweep: &SweepLine, holder: Holder) -> bool {
+        let worker = self.workers.get(&holder.worker).map(|(record, _)| record);
+        worker.is_some_and(|record| {
+            let slot = record.slots.iter().find(|slot| slot.slot == holder.slot);
+            slot.is_some_and(|slot| sweep.requires.fits(record, slot).is_ok())
+        })
+    }
+
     /// The sweep that a request submitted.
     #[must_use]
     pub(crate) fn submitted(&self, request: RequestId) -> Option<SweepId> {
@@ -98,7 +111,8 @@ impl Ledger {
         match write {
             Write::Sweep(record) => {
                 counters.count("sweep: submitted");
-                let limits = record.submission.parse().ok().map(|spec| spec.limits);
+                let spec = record.submission.parse().ok();
+                let (limits, requires) = spec.map(|spec| (spec.limits, spec.requires)).unzip();
                 let line = SweepLine {
                     max_attempts: limits.as_ref().map_or(u32::MAX, |l| l.max_attempts),
                     controls: record.controls.unwrap_or(Controls {
@@ -107,6 +121,7 @@ impl Ledger {
                         max_parallel: None,
                         budget: None,
                     }),
+                    requires: requires.unwrap_or_default(),
                     grid: record.total,
                     added: 0,
                     record: (**record).clone(),
@@ -190,8 +205,12 @@ impl Ledger {
                 }
             }
             Write::Worker(record) => {
-                counters.count("worker: registered");
-                self.workers.insert(record.id, (record.slots.clone(), true));
+                counters.count(if record.draining {
+                    "worker: is to end"
+                } else {
+                    "worker: registered"
+                });
+                self.workers.insert(record.id, (record.clone(), true));
             }
             Write::WorkerLeft { worker, .. } => {
                 counters.count("worker: gone");

@@ -47,6 +47,8 @@ pub const ALL: &[Mutation] = &[
         path: "worker/src/protocol/on_child.rs",
     },
     Mutation { name: "a pack's crash blamed on its members", path: "sweep/src/scheduler/retry.rs" },
+    Mutation { name: "drain forgotten on restart", path: "sweep/src/scheduler/on_worker.rs" },
+    Mutation { name: "requirements forgotten", path: "sweep/src/scheduler/share.rs" },
     Mutation {
         name: "leases not armed again after restart",
         path: "sweep/src/scheduler/restore.rs",

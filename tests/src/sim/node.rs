@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use deptune_sweep::id::{ArtifactHash, WorkerId};
-use deptune_sweep::record::SlotRecord;
+use deptune_sweep::record::{SlotKind, SlotRecord};
 use deptune_worker::Exit;
 use deptune_worker::protocol::{
     Action, Agent, Answer, Call, CallError, CallKind, Config, Event, Identity, StopHow,
@@ -41,6 +41,8 @@ pub(crate) struct Node {
     /// What happened to it while it was paused.
     pub(crate) deferred: Vec<Happening>,
     slots: Vec<SlotRecord>,
+    /// What it is labelled with.
+    pub(crate) labels: Vec<String>,
     children: BTreeMap<u32, Child>,
     calls: BTreeMap<u64, Outgoing>,
     next_call: u64,
@@ -59,10 +61,10 @@ struct Outgoing {
 impl Node {
     /// A node whose agent was never started.
     #[must_use]
-    pub(crate) fn new(slots: u64, max_pack: u64, server: usize) -> Node {
+    pub(crate) fn new(slots: u64, max_pack: u64, labels: Vec<String>, server: usize) -> Node {
         let slot = |slot: u64| SlotRecord {
             slot: u32::try_from(slot).unwrap_or(0),
-            kind: "cpu".to_owned(),
+            kind: SlotKind::Cpu,
             threads: 1,
             device: "simulated".to_owned(),
             max_pack: u32::try_from(max_pack).unwrap_or(1),
@@ -77,6 +79,7 @@ impl Node {
             agent: None,
             deferred: Vec::new(),
             slots: (0..slots).map(slot).collect(),
+            labels,
             children: BTreeMap::new(),
             calls: BTreeMap::new(),
             next_call: 0,

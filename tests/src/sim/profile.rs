@@ -2,6 +2,9 @@
 
 use super::rng::Rng;
 
+/// What some agents are labelled with, the first one always, and some sweeps ask for.
+pub(crate) const LABEL: &str = "third";
+
 /// Largest pack of any slot.
 pub(crate) const MAX_PACK: u64 = 4;
 

@@ -15,7 +15,7 @@ use super::invariants::{Broken, Checks, Scan};
 use super::message::{Message, Peer, Ticket};
 use super::net::Net;
 use super::node::Node;
-use super::profile::{MAX_PACK, Profile, Size};
+use super::profile::{LABEL, MAX_PACK, Profile, Size};
 use super::queue::Queue;
 use super::rng::{Rng, mix};
 use super::trace::Trace;
@@ -248,7 +248,10 @@ impl World {
             disk_full: false,
             processes: vec![Process::new(), Process::new()],
             nodes: (0..profile.nodes)
-                .map(|n| Node::new(rng.within(1, profile.slots), rng.within(1, MAX_PACK), n % 2))
+                .map(|n| {
+                    let labels = if n % 3 == 0 { vec![LABEL.to_owned()] } else { Vec::new() };
+                    Node::new(rng.within(1, profile.slots), rng.within(1, MAX_PACK), labels, n % 2)
+                })
                 .collect(),
             clients: (0..profile.clients)
                 .map(|_| Client::new(profile.sweeps, profile.changes))

@@ -56,6 +56,7 @@ impl Worker {
             version: "0.1.0".to_owned(),
             slots: vec![slot],
             lost: Vec::new(),
+            labels: Vec::new(),
         };
         let registered = call(&self.ledger, || {
             let (mut client, register) = (self.client.clone(), register.clone());

@@ -38,13 +38,13 @@ pub fn environment(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use deptune_sweep::record::SlotRecord;
+    use deptune_sweep::record::{SlotKind, SlotRecord};
 
     #[test]
     fn only_listed_variables_pass() {
         let record = SlotRecord {
             slot: 0,
-            kind: "cpu".into(),
+            kind: SlotKind::Cpu,
             threads: 3,
             device: String::new(),
             max_pack: 1,

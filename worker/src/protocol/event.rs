@@ -86,6 +86,8 @@ pub enum Answer {
     HeartbeatHeard {
         /// Leases that are over.
         stops: Vec<Stop>,
+        /// Whether somebody asked for this agent to end.
+        drain: bool,
     },
     /// To [`Call::Progress`].
     ProgressRecorded {

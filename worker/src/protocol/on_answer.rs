@@ -25,9 +25,12 @@ impl Agent {
             Answer::Exchanged { request_id, acks, leases, retry_after } => {
                 self.on_exchanged(request_id, acks, leases, retry_after, now, out);
             }
-            Answer::HeartbeatHeard { stops } => {
+            Answer::HeartbeatHeard { stops, drain } => {
                 self.link.heartbeating = false;
                 self.on_stops(&stops, out);
+                if drain {
+                    self.begin_drain(now);
+                }
             }
             Answer::ProgressRecorded { stops } => {
                 self.on_delivered(out);

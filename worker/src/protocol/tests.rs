@@ -8,7 +8,7 @@ use deptune_sweep::child::{Evaluation, TrialResult};
 use deptune_sweep::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::metric::Number;
 use deptune_sweep::outcome::FailureClass;
-use deptune_sweep::record::SlotRecord;
+use deptune_sweep::record::{SlotKind, SlotRecord};
 use deptune_sweep::scheduler::{Ack, LeaseKey, Report, ReportEnd, Stop, StopReason};
 use uuid::Uuid;
 
@@ -79,7 +79,7 @@ fn result() -> TrialResult {
 fn identity(number: u128, slots: u32) -> Identity {
     let slot = |slot| SlotRecord {
         slot,
-        kind: "cpu".into(),
+        kind: SlotKind::Cpu,
         threads: 1,
         device: String::new(),
         max_pack: 1,
@@ -124,7 +124,7 @@ impl Play {
         let mut play = Play::new(trials);
         play.register();
         play.heartbeat();
-        play.answer(Answer::HeartbeatHeard { stops: vec![] });
+        play.answer(Answer::HeartbeatHeard { stops: vec![], drain: false });
         let ask = play.exchange();
         let leases = (0..trials).map(|slot| assignment(slot.into(), slot)).collect();
         play.answer_exchange(ask.0, vec![], leases);

@@ -64,6 +64,7 @@ async fn answer(shared: &Shared, call: Call) -> Result<Answer, CallError> {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 slots: slots.into_iter().map(Into::into).collect(),
                 lost: lost.into_iter().map(Into::into).collect(),
+                labels: shared.setup.labels.clone(),
             };
             let response = send!(shared.register_worker(request), SHORT);
             if response.version != env!("CARGO_PKG_VERSION") {
@@ -96,7 +97,8 @@ async fn answer(shared: &Shared, call: Call) -> Result<Answer, CallError> {
                 leases: leases.into_iter().map(Into::into).collect(),
             };
             let response = send!(shared.heartbeat(request), SHORT);
-            Ok(Answer::HeartbeatHeard { stops: stops(response.stops) })
+            let drain = response.drain;
+            Ok(Answer::HeartbeatHeard { stops: stops(response.stops), drain })
         }
         Call::Progress { worker, trials } => {
             let request = v1::ReportProgressRequest {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use deptune_sweep::spec::{MAX_LABELS, is_label};
 use tonic::transport::Uri;
 
 use crate::Error;
@@ -17,6 +18,8 @@ const MAX_NAME: usize = 100;
 pub(super) struct Setup {
     pub(super) servers: Vec<Uri>,
     pub(super) name: String,
+    /// Words by which a sweep may ask for it.
+    pub(super) labels: Vec<String>,
     pub(super) state_dir: PathBuf,
     pub(super) cache_dir: PathBuf,
     pub(super) artifact_dir: Option<PathBuf>,
@@ -36,6 +39,7 @@ impl Setup {
             Some(name) => check_name(name)?.to_owned(),
             None => default_name(&crate::host_name()),
         };
+        let labels = check_labels(&options.labels)?;
         let state_dir = match &options.state_dir {
             Some(dir) => absolute(dir)?,
             None => home("XDG_STATE_HOME", ".local/state", "--state-dir")?
@@ -49,7 +53,7 @@ impl Setup {
         let trainer = trainer(options.trainer.as_deref())?;
         let walltime = options.walltime.or_else(slurm_walltime);
         let drain_in = walltime.map(|time| time.saturating_sub(options.walltime_margin));
-        Ok(Setup { servers, name, state_dir, cache_dir, artifact_dir, trainer, drain_in })
+        Ok(Setup { servers, name, labels, state_dir, cache_dir, artifact_dir, trainer, drain_in })
     }
 }
 
@@ -102,6 +106,19 @@ fn check_name(name: &str) -> Result<&str, Error> {
             "'{name}' is no name for a worker (expected letters, digits, '-', '_', '.', at most \
              {MAX_NAME}, not beginning with '.')"
         )))
+    }
+}
+
+fn check_labels(labels: &[String]) -> Result<Vec<String>, Error> {
+    if labels.len() > MAX_LABELS {
+        let count = labels.len();
+        return Err(Error::Options(format!("{count} labels are too many (at most {MAX_LABELS})")));
+    }
+    match labels.iter().find(|label| !is_label(label)) {
+        None => Ok(labels.to_vec()),
+        Some(label) => Err(Error::Options(format!(
+            "'{label}' is no label (expected letters, digits, '-', '_', '.' and '=', at most 100)"
+        ))),
     }
 }
 

@@ -9,7 +9,7 @@ mod memory;
 use std::path::Path;
 
 use deptune_sweep::child::Device;
-use deptune_sweep::record::SlotRecord;
+use deptune_sweep::record::{SlotKind, SlotRecord};
 
 use crate::Error;
 use crate::options::{CPU_PACK, CUDA_PACK, DeviceChoice, SlotOptions};
@@ -95,7 +95,7 @@ fn divide(options: &SlotOptions, cpu: &Cpu, gpus: &[cuda::Gpu]) -> Result<Vec<Sl
         let cpu_slot = |slot| Slot {
             record: SlotRecord {
                 slot,
-                kind: "cpu".to_owned(),
+                kind: SlotKind::Cpu,
                 threads,
                 device: short(&cpu.name),
                 max_pack: options.max_pack.unwrap_or(CPU_PACK),
@@ -112,7 +112,7 @@ fn divide(options: &SlotOptions, cpu: &Cpu, gpus: &[cuda::Gpu]) -> Result<Vec<Sl
     let gpu_slot = |(slot, gpu): (u32, &cuda::Gpu)| Slot {
         record: SlotRecord {
             slot,
-            kind: "cuda".to_owned(),
+            kind: SlotKind::Cuda,
             threads,
             device: short(&gpu.name),
             max_pack: options.max_pack.unwrap_or(CUDA_PACK),

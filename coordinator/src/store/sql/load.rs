@@ -237,7 +237,8 @@ async fn reporters(connection: &mut Connection<'_>) -> Result<Vec<(TrialId, Work
 async fn workers(connection: &mut Connection<'_>) -> Result<Vec<WorkerRecord>, Error> {
     let mut workers: BTreeMap<WorkerId, WorkerRecord> = BTreeMap::new();
     let rows = statement(
-        "select id, name, version, registered from workers where left_at is null order by id",
+        "select id, name, version, registered, draining from workers
+         where left_at is null order by id",
     )
     .fetch_all(&mut *connection)
     .await?;
@@ -247,11 +248,26 @@ async fn workers(connection: &mut Connection<'_>) -> Result<Vec<WorkerRecord>, E
             id,
             name: row.try_get("name")?,
             version: row.try_get("version")?,
+            labels: Vec::new(),
+            draining: row.try_get("draining")?,
             slots: Vec::new(),
             registered: row.try_get("registered")?,
             left: None,
         };
         workers.insert(id, record);
+    }
+    let rows = statement(
+        "select l.worker, l.label from worker_labels l
+         join workers w on w.id = l.worker
+         where w.left_at is null
+         order by l.worker, l.label",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in rows {
+        if let Some(worker) = workers.get_mut(&WorkerId(row.parsed::<Uuid>("worker")?)) {
+            worker.labels.push(row.try_get("label")?);
+        }
     }
     let rows = statement(
         "select s.worker, s.slot, s.kind, s.threads, s.device, s.max_pack, s.memory
@@ -266,7 +282,7 @@ async fn workers(connection: &mut Connection<'_>) -> Result<Vec<WorkerRecord>, E
         if let Some(worker) = workers.get_mut(&WorkerId(row.parsed::<Uuid>("worker")?)) {
             worker.slots.push(SlotRecord {
                 slot: row.small("slot")?,
-                kind: row.try_get("kind")?,
+                kind: row.parsed("kind")?,
                 threads: row.small("threads")?,
                 device: row.try_get("device")?,
                 max_pack: row.small("max_pack")?,

@@ -5,7 +5,7 @@ use crate::child::TrialResult;
 use crate::id::{ArtifactHash, SweepId, WorkerId};
 use crate::metric::Number;
 use crate::outcome::{FailureClass, Outcome, SweepStatus};
-use crate::record::{CheckpointRef, SlotRecord};
+use crate::record::{CheckpointRef, SlotKind, SlotRecord};
 use crate::scheduler::{
     Ack, Config, Effect, Event, Grant, LeaseKey, LeaseProgress, Now, Refusal, Reply, Report,
     ReportEnd, Scheduler, Stop, StopReason, TrialProgress,
@@ -66,35 +66,29 @@ impl Bench {
         max_pack: u32,
         lost: Vec<LeaseKey>,
     ) -> WorkerId {
-        self.register_slots(n, slots, (max_pack, None), lost)
+        let slots = (0..slots).map(|n| SlotRecord { max_pack, ..slot(n) }).collect();
+        self.register_slots(n, slots, &[], lost)
     }
 
     /// A worker with one slot of so many bytes of memory.
     pub(super) fn register_with_memory(&mut self, n: u128, max_pack: u32, memory: u64) -> WorkerId {
-        self.register_slots(n, 1, (max_pack, Some(memory)), vec![])
+        let slot = SlotRecord { max_pack, memory: Some(memory), ..slot(0) };
+        self.register_slots(n, vec![slot], &[], vec![])
     }
 
-    fn register_slots(
+    /// A worker with these slots and labels.
+    pub(super) fn register_slots(
         &mut self,
         n: u128,
-        slots: u32,
-        (max_pack, memory): (u32, Option<u64>),
+        slots: Vec<SlotRecord>,
+        labels: &[&str],
         lost: Vec<LeaseKey>,
     ) -> WorkerId {
-        let slots = (0..slots)
-            .map(|slot| SlotRecord {
-                slot,
-                kind: "cpu".into(),
-                threads: 1,
-                device: "cpu".into(),
-                max_pack,
-                memory,
-            })
-            .collect();
-        let id = worker(n);
+        let worker = worker(n);
         let (name, version) = (format!("w{n}"), "0".to_owned());
-        self.send(Event::Register { worker: id, name, version, slots, lost }).unwrap();
-        id
+        let labels = labels.iter().map(|&label| label.to_owned()).collect();
+        self.send(Event::Register { worker, name, version, labels, slots, lost }).unwrap();
+        worker
     }
 
     /// The scheduler's memory does not contradict itself.
@@ -125,9 +119,21 @@ impl Bench {
         let progress =
             LeaseProgress { lease, step, loss: Number::from(1.0), steps_per_second: 2.0 };
         match self.send(Event::Heartbeat { worker, leases: vec![progress] }).unwrap() {
-            Reply::Stops(stops) => stops,
+            Reply::Heard { stops, .. } => stops,
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// A slot for one trial at a time.
+pub(super) fn slot(slot: u32) -> SlotRecord {
+    SlotRecord {
+        slot,
+        kind: SlotKind::Cpu,
+        threads: 1,
+        device: "cpu".into(),
+        max_pack: 1,
+        memory: None,
     }
 }
 

@@ -5,7 +5,7 @@ use super::model::{request, submission};
 use crate::id::{ArtifactHash, RequestId, SweepId, TrialId};
 use crate::outcome::{FailureClass, Outcome, SweepStatus};
 use crate::scheduler::{
-    Ack, Changes, Control, Event, Explanation, Now, Refusal, Reply, Stop, StopReason,
+    Ack, Changes, Control, Event, Explanation, Now, Refusal, Reply, Stop, StopReason, Unplaced,
 };
 
 /// As it comes over the wire: the content is a hash of the whole message.
@@ -319,7 +319,7 @@ fn why_a_trial_waits_is_explained() {
     let mut bench = Bench::new();
     let sweep = bench.submit("");
     let why = |bench: &Bench, index| bench.scheduler.explain(TrialId { sweep, index });
-    assert_eq!(why(&bench, 3), Some(Explanation::NoWorker));
+    assert_eq!(why(&bench, 3), Some(Explanation::Unplaced(Unplaced::NoWorker)));
     assert_eq!(why(&bench, 12), None);
     let w = bench.register(1, 2, vec![]);
     assert_eq!(why(&bench, 3), Some(Explanation::Soon { before: 3 }));

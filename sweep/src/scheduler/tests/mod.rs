@@ -4,6 +4,7 @@ mod behaviour;
 mod control;
 mod model;
 mod packing;
+mod placement;
 mod quarantine;
 mod share;
 mod world;

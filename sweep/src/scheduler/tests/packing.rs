@@ -228,7 +228,7 @@ fn a_pack_that_was_cut_off_comes_back_as_one() {
     };
     let leases = held.iter().map(beat).collect();
     match bench.send(Event::Heartbeat { worker: id, leases }).unwrap() {
-        Reply::Stops(stops) => assert!(stops.is_empty(), "{stops:?}"),
+        Reply::Heard { stops, .. } => assert!(stops.is_empty(), "{stops:?}"),
         other => panic!("{other:?}"),
     }
     bench.audit();

@@ -149,7 +149,7 @@ impl World {
             })
             .collect();
         match self.bench.send(Event::Heartbeat { worker: id, leases }) {
-            Ok(Reply::Stops(stops)) => {
+            Ok(Reply::Heard { stops, .. }) => {
                 let over: Vec<_> = stops.iter().map(|s| s.lease).collect();
                 self.agents[worker].held.retain(|lease| !over.contains(lease));
             }

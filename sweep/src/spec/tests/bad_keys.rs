@@ -28,7 +28,7 @@ fn an_unknown_section_is_named() {
     expect(
         &[("[train]", "[wandb]\nproject = 'x'\n[train]")],
         "s.toml:18:2: unknown section [wandb]\n  hint: known here: name, recipe, model, task, \
-         method, space, search, train, objective, limits",
+         method, space, search, train, objective, limits, requires",
     );
 }
 

@@ -88,6 +88,32 @@ fn seeds_and_counts_stay_in_range() {
 }
 
 #[test]
+fn requirements_are_checked() {
+    let with = |line: &str| format!("[requires]\n{line}\n[train]");
+    let refused = |line: &str, said: &str| {
+        expect(&[("[train]", &with(line))], said);
+    };
+    refused(
+        "device = \"gpu\"",
+        "s.toml:19:10: requires.device = 'gpu' is not supported in this version\n  \
+         hint: write \"cuda\"",
+    );
+    refused(
+        "memory_gb = 0",
+        "s.toml:19:13: requires.memory_gb is 0, expected a whole number from 1 to 100000",
+    );
+    refused(
+        "labels = [\"a\", \"b c\"]",
+        "s.toml:19:16: requires.labels[1] is no label\n  \
+         hint: use letters, digits, '-', '_', '.' and '=', at most 100 of them",
+    );
+    refused(
+        "labels = \"a\"",
+        "s.toml:19:10: requires.labels is the string 'a', expected a list of labels",
+    );
+}
+
+#[test]
 fn warm_up_and_evaluation_fit_the_steps() {
     expect(
         &[("steps = 2000", "steps = 2000\nwarmup_steps = 2000")],

@@ -1,5 +1,6 @@
 //! I5: a slot exists and works for one pack at a time: trials of one sweep that one exchange granted,
-//! see the same batches and are no more than the slot takes.
+//! see the same batches and are no more than the slot takes. It fits the sweep, and its worker is
+//! not about to end.
 
 use deptune_sweep::record::Holder;
 use deptune_sweep::scheduler::Write;
@@ -31,10 +32,23 @@ impl Invariant for Capacity {
         };
         let id = record.id;
         let known = ledger.workers.get(&worker);
-        let known = known.and_then(|(slots, _)| slots.iter().find(|s| s.slot == slot));
-        let Some(known) = known else {
+        let here = known.map(|(record, _)| record);
+        let known = here.and_then(|record| record.slots.iter().find(|s| s.slot == slot));
+        let (Some(here), Some(known)) = (here, known) else {
             return Err(format!("trial {id} is leased to slot {slot}, which {worker} lacks"));
         };
+        // A lease that is revived was given before.
+        let line = ledger.trials.get(&id);
+        if line.is_none_or(|line| line.record.epoch < record.epoch) {
+            if here.draining {
+                return Err(format!("trial {id} is leased to {worker}, which is to end"));
+            }
+            let sweep = ledger.sweeps.get(&id.sweep);
+            let holder = Holder { worker, slot, request_id };
+            if sweep.is_some_and(|sweep| !ledger.fits(sweep, holder)) {
+                return Err(format!("trial {id} is leased to {worker}, which does not fit it"));
+            }
+        }
         let Some(pack) = ledger.slots.get(&(worker, slot)) else { return Ok(()) };
         for (&other, &granted_by) in pack.iter().filter(|(other, _)| **other != id) {
             if other.sweep != id.sweep || granted_by != request_id {

@@ -41,6 +41,12 @@ impl Invariant for AckedIsDurable {
                 }
                 Err(format!("request {request} about sweep {sweep} is not stored"))
             }
+            Seen::Answered(Ask::Drain(worker), Ok(_), _) => match ledger.workers.get(worker) {
+                Some((record, here)) if !record.draining && *here => {
+                    Err(format!("that worker {worker} is to end is not stored"))
+                }
+                _ => Ok(()),
+            },
             Seen::Answered(Ask::Exchange { reports, .. }, Ok(Reply::Exchanged { acks, .. }), _) => {
                 let accepted = reports.iter().zip(acks).filter(|(_, ack)| **ack == Ack::Accepted);
                 for ((lease, succeeded), _) in accepted {
@@ -88,7 +94,7 @@ impl Invariant for AckedIsDurable {
                     Answer::Exchanged { request_id, .. } => {
                         self.reported.remove(&(*node, *request_id)).unwrap_or_default()
                     }
-                    Answer::HeartbeatHeard { stops } | Answer::ProgressRecorded { stops } => {
+                    Answer::HeartbeatHeard { stops, .. } | Answer::ProgressRecorded { stops } => {
                         stops.iter().map(|stop| stop.lease).collect()
                     }
                     _ => Vec::new(),

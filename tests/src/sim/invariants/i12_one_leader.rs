@@ -31,7 +31,7 @@ impl Invariant for OneLeader {
 /// Whether the caller gives something up because of the answer.
 fn takes_away(answer: &Result<Reply, Error>) -> bool {
     match answer {
-        Ok(Reply::Stops(stops)) => !stops.is_empty(),
+        Ok(Reply::Heard { stops, drain }) => *drain || !stops.is_empty(),
         Ok(Reply::Exchanged { acks, .. }) => acks.iter().any(|ack| *ack != Ack::Accepted),
         Err(Error::Refused(refusal)) => !matches!(refusal, Refusal::UnknownWorker(_)),
         _ => false,

@@ -52,7 +52,7 @@ impl Invariant for NothingStarves {
 
 impl NothingStarves {
     fn leased(&mut self, ledger: &Ledger, record: &TrialRecord) -> Result<(), String> {
-        let Phase::Leased(_) = record.phase else { return Ok(()) };
+        let Phase::Leased(holder) = record.phase else { return Ok(()) };
         let served = record.id.sweep;
         let Some(winner) = ledger.sweeps.get(&served) else { return Ok(()) };
         self.passed.insert(served, 0);
@@ -61,7 +61,8 @@ impl NothingStarves {
                 self.passed.insert(id, 0);
                 continue;
             }
-            if line.controls.priority != winner.controls.priority {
+            let elsewhere = !ledger.fits(line, holder);
+            if line.controls.priority != winner.controls.priority || elsewhere {
                 continue;
             }
             let passed = self.passed.entry(id).or_default();

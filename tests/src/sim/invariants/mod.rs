@@ -182,7 +182,7 @@ impl Checks {
                     });
                 }
             }
-            Ok(Reply::Stops(stops)) => {
+            Ok(Reply::Heard { stops, .. }) => {
                 for stop in stops {
                     counters.count(match stop.reason {
                         StopReason::Superseded => "lease: stopped, superseded",

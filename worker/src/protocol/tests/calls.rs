@@ -37,7 +37,7 @@ fn leases_for_one_slot_are_a_pack() {
     play.child(0, run, ChildNews::Spawned);
     let stop = |index| Stop { lease: lease(index), reason: StopReason::Cancelled };
     play.heartbeat();
-    play.answer(Answer::HeartbeatHeard { stops: vec![stop(0)] });
+    play.answer(Answer::HeartbeatHeard { stops: vec![stop(0)], drain: false });
     let dropped = play.one("drop", |a| match a {
         Action::Drop { slot: 0, run: 1, lease } => Some(*lease),
         _ => None,
@@ -47,7 +47,7 @@ fn leases_for_one_slot_are_a_pack() {
     play.pass(10_000);
     play.none("drop", |a| matches!(a, Action::Drop { .. }));
     assert_eq!(play.heartbeat(), [lease(1)]);
-    play.answer(Answer::HeartbeatHeard { stops: vec![stop(1)] });
+    play.answer(Answer::HeartbeatHeard { stops: vec![stop(1)], drain: false });
     assert_eq!(play.stopped(), (0, run, StopHow::End));
     play.exit(0, run);
     play.none("report", |a| matches!(a, Action::SaveReport(_)));
@@ -107,7 +107,7 @@ fn heartbeats_go_on_whatever_the_children_do() {
     for _ in 0..5 {
         play.pass(10_000);
         assert_eq!(play.heartbeat(), [lease(0)]);
-        play.answer(Answer::HeartbeatHeard { stops: vec![] });
+        play.answer(Answer::HeartbeatHeard { stops: vec![], drain: false });
     }
     // One that is not answered is not piled upon.
     play.pass(10_000);
@@ -151,7 +151,7 @@ fn cut_off_it_keeps_training_and_tries_for_as_long_as_it_takes() {
     // Back: everything that it kept is delivered.
     play.pass(20_000);
     play.take();
-    play.answer(Answer::HeartbeatHeard { stops: vec![] });
+    play.answer(Answer::HeartbeatHeard { stops: vec![], drain: false });
     play.cut(CallKind::Progress);
     play.pass(20_000);
     assert_eq!(play.progress()[0].1.len(), 200);

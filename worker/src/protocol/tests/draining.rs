@@ -99,3 +99,14 @@ fn the_walltime_drains_by_itself() {
     play.pass(1);
     assert_eq!(play.stopped(), (0, run, StopHow::Ask));
 }
+
+#[test]
+fn the_coordinator_can_ask_for_it() {
+    let mut play = Play::new(1);
+    play.register();
+    play.exchange();
+    play.answer(Answer::HeartbeatHeard { stops: vec![], drain: true });
+    play.one("goodbye", |a| matches!(a, Action::Call(Call::Leave { .. })).then_some(()));
+    play.answer(Answer::Left);
+    assert_eq!(play.ended(), Exit::Clean);
+}

@@ -87,7 +87,7 @@ fn what_was_superseded_meanwhile_is_not_declared_lost() {
     play.register();
     play.heartbeat();
     let stop = Stop { lease: lease(1), reason: StopReason::Superseded };
-    play.answer(Answer::HeartbeatHeard { stops: vec![stop] });
+    play.answer(Answer::HeartbeatHeard { stops: vec![stop], drain: false });
     assert_eq!(play.register(), (identity(9, 1).worker, vec![]));
 }
 

@@ -162,7 +162,7 @@ fn a_superseded_trial_is_stopped_without_a_report() {
     play.heartbeat();
     let reason = StopReason::Superseded;
     let stops = vec![Stop { lease: lease(0), reason }];
-    play.answer(Answer::HeartbeatHeard { stops });
+    play.answer(Answer::HeartbeatHeard { stops, drain: false });
     assert_eq!(play.stopped(), (0, 1, StopHow::End));
     play.one("forget", |a| (*a == Action::Forget(lease(0))).then_some(()));
     // A checkpoint that was being kept at that moment is forgotten, too.

@@ -1,5 +1,7 @@
 //! Writes about workers.
 
+use std::collections::BTreeSet;
+
 use deptune_sweep::id::WorkerId;
 use deptune_sweep::record::{PackLimit, WallMillis, WorkerRecord};
 
@@ -16,17 +18,18 @@ pub(super) async fn put(
     const WHAT: &str = "a worker";
     let id = record.id.to_string();
     statement(
-        "insert into workers (id, name, version, registered, left_at)
-         values ($1, $2, $3, $4, $5)
+        "insert into workers (id, name, version, registered, left_at, draining)
+         values ($1, $2, $3, $4, $5, $6)
          on conflict (id) do update set
              name = excluded.name, version = excluded.version, registered = excluded.registered,
-             left_at = excluded.left_at",
+             left_at = excluded.left_at, draining = excluded.draining",
     )
     .bind(&id)
     .bind(&record.name)
     .bind(&record.version)
     .bind(record.registered)
     .bind(record.left)
+    .bind(record.draining)
     .execute(connection)
     .await
     .map_err(refused(WHAT))?;
@@ -35,6 +38,20 @@ pub(super) async fn put(
         .execute(connection)
         .await
         .map_err(refused(WHAT))?;
+    statement("delete from worker_labels where worker = $1")
+        .bind(&id)
+        .execute(connection)
+        .await
+        .map_err(refused(WHAT))?;
+    let labels: BTreeSet<&String> = record.labels.iter().collect();
+    for label in labels {
+        statement("insert into worker_labels (worker, label) values ($1, $2)")
+            .bind(&id)
+            .bind(label)
+            .execute(connection)
+            .await
+            .map_err(refused(WHAT))?;
+    }
     for (position, slot) in (0_i64..).zip(&record.slots) {
         statement(
             "insert into worker_slots (worker, position, slot, kind, threads, device, max_pack, memory)
@@ -43,7 +60,7 @@ pub(super) async fn put(
         .bind(&id)
         .bind(position)
         .bind(slot.slot)
-        .bind(&slot.kind)
+        .bind(slot.kind.as_str())
         .bind(slot.threads)
         .bind(&slot.device)
         .bind(slot.max_pack)
