@@ -79,6 +79,12 @@ impl Scheduler {
         let mut expiries = 0;
         for (&id, sweep) in &self.sweeps {
             check_counts(id, sweep)?;
+            if let Some((counted, fleet)) = sweep.slots
+                && fleet == self.fleet
+                && counted != self.slots_for(sweep).count() as u64
+            {
+                return wrong(format!("sweep {id} counts {counted} slots, there are others"));
+            }
             for (&index, trial) in &sweep.active {
                 let trial_id = TrialId { sweep: id, index };
                 let waits = sweep.waiting.get(index).is_some();

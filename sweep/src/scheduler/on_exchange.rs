@@ -115,6 +115,7 @@ impl Scheduler {
             // it all the same and come back for it: another pack must not bear its name.
             return Vec::new();
         }
+        self.count_slots(first.sweep);
         let mut members = vec![first];
         members.extend(self.companions(first, worker, slot, now));
         let count = u32::try_from(members.len()).unwrap_or(u32::MAX);

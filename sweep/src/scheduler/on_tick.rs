@@ -39,6 +39,7 @@ impl Scheduler {
             .collect();
         for worker in gone {
             self.workers.remove(&worker);
+            self.fleet += 1;
             step.writes.push(Write::WorkerLeft { worker, at: now.wall });
         }
         if self.has_work(now) {

@@ -48,6 +48,7 @@ impl Scheduler {
             None => Worker::new(record, now),
         };
         self.workers.insert(worker, known);
+        self.fleet += 1;
         for &lease in lost {
             self.lose(lease, now, step);
         }
@@ -62,6 +63,7 @@ impl Scheduler {
         if let Some(Holder { worker, .. }) = trial.phase.holder() {
             if let Some(earlier) = self.workers.get_mut(&worker) {
                 earlier.replaced = true;
+                self.fleet += 1;
             }
             let message = "its worker died and was started again".to_owned();
             let class = FailureClass::WorkerLost;
@@ -74,6 +76,7 @@ impl Scheduler {
         let known = self.workers.get_mut(&worker).ok_or(Refusal::UnknownWorker(worker))?;
         if !known.record.draining {
             known.record.draining = true;
+            self.fleet += 1;
             if !mutation::on("drain forgotten on restart") {
                 step.writes.push(Write::Worker(known.record.clone()));
             }
@@ -98,6 +101,7 @@ impl Scheduler {
             self.fail_attempt(id, worker, class, message, AttemptEnd::Released, now, step);
         }
         self.workers.remove(&worker);
+        self.fleet += 1;
         step.writes.push(Write::WorkerLeft { worker, at: now.wall });
         Ok(Reply::Done)
     }

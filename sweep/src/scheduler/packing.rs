@@ -62,7 +62,7 @@ impl Scheduler {
             let key = (sweep.shape(index), slot.device.clone());
             most = most.min(self.pack_limits.0.get(&key).copied().unwrap_or(u32::MAX));
         }
-        let slots = self.slots_for(sweep).count() as u64;
+        let slots = sweep.slots.map_or(1, |(slots, _)| slots);
         most.min(sweep.even_pack(slots.max(1), most.max(1)))
     }
 

@@ -50,6 +50,18 @@ impl Scheduler {
         slots.filter(|(worker, slot)| sweep.spec.requires.fits(&worker.record, slot).is_ok())
     }
 
+    /// Counts the slots for a sweep's trials, unless they are still those that were counted last.
+    pub(super) fn count_slots(&mut self, id: SweepId) {
+        let Some(sweep) = self.sweeps.get(&id) else { return };
+        if sweep.slots.is_some_and(|(_, fleet)| fleet == self.fleet) {
+            return;
+        }
+        let counted = (self.slots_for(sweep).count() as u64, self.fleet);
+        if let Some(sweep) = self.sweeps.get_mut(&id) {
+            sweep.slots = Some(counted);
+        }
+    }
+
     /// Why no worker that is here can take the trials of a sweep; `None` where one can, or where
     /// there is no such sweep.
     #[must_use]

@@ -36,6 +36,9 @@ pub(super) struct Share {
     chosen_below: Option<SweepId>,
 }
 
+/// Priority, pass, last service: the lowest is served next.
+type Key = (i32, u64, u64);
+
 /// A sweep's place in the order of service.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Place {
@@ -43,12 +46,14 @@ pub(super) struct Place {
     pass: u64,
     /// Among all, for the leases below the highest priority.
     below: u64,
+    /// Leases of all sweeps before its last one, or before it came.
+    served: u64,
 }
 
 impl Share {
     /// Where a sweep that comes to this priority begins.
     pub(super) fn place(&self, priority: i32) -> Place {
-        Place { pass: self.at(priority), below: self.below }
+        Place { pass: self.at(priority), below: self.below, served: self.leases }
     }
 
     fn at(&self, priority: i32) -> u64 {
@@ -65,7 +70,7 @@ impl Scheduler {
         let first = self.first(worker, slot, now, |share, sweep| {
             let priority = sweep.controls.priority;
             let pass = sweep.place.pass.max(share.at(priority));
-            Some(if unfair { (0, 0) } else { (-priority, pass) })
+            Some(if unfair { (0, 0, 0) } else { (-priority, pass, sweep.place.served) })
         })?;
         if unfair || self.share.leases % REGARDLESS != REGARDLESS - 1 {
             return Some(first);
@@ -73,24 +78,25 @@ impl Scheduler {
         let highest = self.sweeps.get(&first.sweep)?.controls.priority;
         let below = self.first(worker, slot, now, |share, sweep| {
             let below = sweep.controls.priority < highest;
-            below.then(|| (0, sweep.place.below.max(share.below)))
+            below.then(|| (0, sweep.place.below.max(share.below), sweep.place.served))
         });
         self.share.chosen_below = below.map(|id| id.sweep);
         below.or(Some(first))
     }
 
-    /// The first trial of the sweep with the lowest key that has one to lease.
+    /// The first trial of the sweep with the lowest key that has one to lease to the slot. Of equals
+    /// the one goes first that waits longest: else one that few slots fit might lose every time.
     fn first(
         &mut self,
         worker: WorkerId,
         slot: u32,
         now: Now,
-        key: impl Fn(&Share, &Sweep) -> Option<(i32, u64)>,
+        key: impl Fn(&Share, &Sweep) -> Option<Key>,
     ) -> Option<TrialId> {
         let ttl = self.config.lease_ttl;
         let record = &self.workers.get(&worker)?.record;
         let slot = record.slots.iter().find(|known| known.slot == slot)?;
-        let mut best: Option<((i32, u64), TrialId)> = None;
+        let mut best: Option<(Key, TrialId)> = None;
         for &id in &self.running {
             let Some(sweep) = self.sweeps.get_mut(&id) else { continue };
             let Some(key) = key(&self.share, sweep) else { continue };
@@ -121,6 +127,7 @@ impl Scheduler {
             state.place.pass = start.saturating_add(stride);
             self.share.at.insert(priority, start);
         }
+        state.place.served = self.share.leases;
         self.share.leases += 1;
     }
 

@@ -55,6 +55,8 @@ pub struct Scheduler {
     pub(super) budgeted: BTreeSet<SweepId>,
     pub(super) share: Share,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
+    /// Counts the changes of which slots there are.
+    pub(super) fleet: u64,
     /// Packs that ran out of memory.
     pub(super) pack_limits: PackLimits,
     /// Expiry of every live lease, soonest first.
@@ -96,6 +98,9 @@ pub(super) struct Sweep {
     pub(super) ended: BTreeMap<u64, Ended>,
     /// Live leases.
     pub(super) leased: u32,
+    /// How many slots there are for its trials, and the state of the fleet at which they were
+    /// counted.
+    pub(super) slots: Option<(u64, u64)>,
     /// Updates of the trials in `ended`, each in full.
     pub(super) steps_ended: u64,
     /// Updates of all trials.
@@ -202,6 +207,7 @@ impl Scheduler {
             budgeted: BTreeSet::new(),
             share: Share::default(),
             workers: BTreeMap::new(),
+            fleet: 0,
             pack_limits: PackLimits::default(),
             expiries: BTreeSet::new(),
             next_cursor: 1,
@@ -298,6 +304,7 @@ impl Sweep {
             waiting: Waiting::default(),
             ended: BTreeMap::new(),
             leased: 0,
+            slots: None,
         }
     }
 

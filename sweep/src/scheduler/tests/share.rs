@@ -151,3 +151,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_sweep_that_fits_every_other_slot_is_served_on_those() {
+    let mut bench = Bench::new();
+    fill(&mut bench, &[weight(1), weight(1), "[requires]\nlabels = [\"x\"]".to_owned()]);
+    let any = bench.register(1, 1, vec![]);
+    let fitting = bench.register_slots(2, vec![super::behaviour::slot(0)], &["x"], vec![]);
+    let mut picky = 0;
+    for _ in 0..60 {
+        for worker in [any, fitting] {
+            let lease = bench.lease(worker, 0).lease;
+            picky += u32::from(lease.trial.sweep == SweepId(3));
+            bench.exchange(worker, vec![success(lease)], vec![]);
+        }
+    }
+    assert!(picky >= 20, "{picky} of 60");
+}
