@@ -24,6 +24,7 @@ mod project;
 mod proxy;
 pub mod sim;
 mod store;
+mod twice;
 mod wait;
 mod world;
 
@@ -35,7 +36,8 @@ pub use postgres::{PASSWORD, Postgres, PostgresDatabase};
 pub use process::Process;
 pub use program::{fake_trainer, program, trainer};
 pub use project::{Project, copy_dir, quickstart};
-pub use proxy::Proxy;
+pub use proxy::{Proxy, Weather};
 pub use store::{Store, assert_whole};
+pub use twice::Twice;
 pub use wait::{PATIENCE, until};
 pub use world::{Coordinator, World};
