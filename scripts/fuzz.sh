@@ -17,7 +17,7 @@ seconds=${1:-3600}
 shift || true
 targets=("$@")
 if ((${#targets[@]} == 0)); then
-    targets=(config weights tokenizer rows own_rows spec child checkpoint)
+    targets=(config weights tokenizer rows own_rows spec child wire checkpoint)
 fi
 cargo fuzz --version >/dev/null
 

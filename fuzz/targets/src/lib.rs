@@ -3,12 +3,16 @@
 //! Each takes any bytes and must neither panic nor need memory out of proportion to them. The
 //! corpus that the fuzzers found is kept in `fuzz/corpus` and replayed by this crate's tests.
 
+mod wire;
+
 use std::collections::BTreeMap;
 
 use deptune_sweep::child::{Job, Message};
 use deptune_sweep::model::{ModelConfig, check_tokenizer, check_weights, header_length};
 use deptune_sweep::spec::{Format, Spec};
 use deptune_sweep::task::{self, BuiltIn, Recipe, SourceFile, Split, TaskSpec};
+
+pub use wire::wire;
 
 /// A fuzz target.
 pub type Target = fn(&[u8]);
@@ -22,6 +26,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("own_rows", own_rows),
     ("spec", spec),
     ("child", child),
+    ("wire", wire),
 ];
 
 /// Configurations that files are checked against.
