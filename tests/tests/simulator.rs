@@ -1,25 +1,36 @@
 //! Simulated worlds, in every run of the tests. The program `sim` runs many more.
 
 use deptune_tests::sim::mutations::ALL;
-use deptune_tests::sim::{self, Size};
+use deptune_tests::sim::{self, Counters, Size};
 
 fn small(seed: u64) -> sim::Outcome {
     sim::run(seed, Size::Small, false)
 }
 
-#[test]
-fn no_invariant_breaks_in_a_hundred_small_worlds() {
-    let mut events = 0;
-    for seed in 1..=100 {
+/// The worlds of these seeds.
+fn worlds(seeds: std::ops::RangeInclusive<u64>) -> Counters {
+    let mut counters = Counters::default();
+    for seed in seeds {
         let outcome = small(seed);
         assert_eq!(
             outcome.broken, None,
             "again: cargo run --release -p deptune-tests --bin sim -- --seeds 1 --first {seed} \
              --small --trace"
         );
-        events += outcome.events;
+        counters.add(&outcome.counters);
     }
-    assert!(events > 100_000, "the worlds are empty: {events} events");
+    counters
+}
+
+#[test]
+fn no_invariant_breaks_in_a_thousand_small_worlds_where_everything_goes_wrong() {
+    let counters = std::thread::scope(|scope| {
+        let other = scope.spawn(|| worlds(501..=1_000));
+        let mut counters = worlds(1..=500);
+        counters.add(&other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        counters
+    });
+    assert_eq!(counters.zeros(), [""; 0], "kinds of faults and transitions that never happened");
 }
 
 #[test]
