@@ -119,7 +119,7 @@ pub(crate) fn worker_record(n: u128) -> WorkerRecord {
         name: format!("node-{n}"),
         version: "0.1.0".to_owned(),
         labels: vec!["pool=a".to_owned(), "x".to_owned()],
-        draining: n % 2 == 0,
+        draining: n.is_multiple_of(2),
         slots: vec![slot(0, "GPU A"), slot(1, "GPU B")],
         registered: NOW,
         left: None,
