@@ -1,21 +1,47 @@
 """Runs deptune and Optuna by turns and prints one table; see README.md."""
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
 import statistics
 import subprocess
 import sys
+import urllib.parse
+import uuid
 
 HERE = pathlib.Path(__file__).resolve().parent
 # What deptune runs on beside each of Optuna's storages.
 BESIDE = {"sqlite": "sqlite", "journal": "sqlite", "grpc": "sqlite", "postgres": "postgres"}
 
 
-def run(command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+def run(command, **variables):
+    environment = {**os.environ, **variables}
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, check=True, text=True, env=environment
+    )
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@contextlib.contextmanager
+def fresh_database(address):
+    """A database of its own on the same server: what an earlier run left would share the workers."""
+    import psycopg2
+
+    def say(words):
+        connection = psycopg2.connect(address)
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(words)
+        connection.close()
+
+    name = f"bench_{uuid.uuid4().hex}"
+    say(f"create database {name}")
+    try:
+        yield urllib.parse.urlsplit(address)._replace(path=f"/{name}").geturl()
+    finally:
+        say(f"drop database {name}")
 
 
 def pair(args, storage, number):
@@ -29,10 +55,15 @@ def pair(args, storage, number):
         "--seconds", args.seconds, "--trials", args.trials, "--dir", args.dir,
     ]
     if storage == "postgres":
-        theirs += ["--postgres", os.environ["DATABASE_URL"]]
-    found = run([str(word) for word in ours])
+        address = os.environ["DATABASE_URL"]
+        with fresh_database(address) as fresh:
+            found = run([str(word) for word in ours], DATABASE_URL=fresh)
+        with fresh_database(address) as fresh:
+            other = run([str(word) for word in theirs] + ["--postgres", fresh])
+    else:
+        found = run([str(word) for word in ours])
+        other = run([str(word) for word in theirs])
     found["system"] = "deptune"
-    other = run([str(word) for word in theirs])
     for one in (found, other):
         one["beside"], one["pair"] = storage, number
         yield one

@@ -34,8 +34,8 @@ def storage(kind, place):
             f"sqlite:///{place}/optuna.db", engine_kwargs={"connect_args": {"timeout": 120}}
         )
     if kind == "postgres":
-        # SQLAlchemy knows libpq's addresses under the longer name only.
-        return optuna.storages.RDBStorage(place.replace("postgres://", "postgresql://", 1))
+        # SQLAlchemy names the driver in the address.
+        return optuna.storages.RDBStorage(place.replace("postgres://", "postgresql+psycopg2://", 1))
     if kind == "journal":
         backend = optuna.storages.journal.JournalFileBackend(f"{place}/journal.log")
         return optuna.storages.JournalStorage(backend)

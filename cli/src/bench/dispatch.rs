@@ -77,6 +77,7 @@ pub(crate) async fn run(plan: &Plan) -> Result<Measured, Error> {
     let home = plan.directory.join("coordinator");
     let server = Server::start(&home, plan.store, false)?;
     let client = server.connect().await?;
+    work::refuse_company(&client).await?;
     let sweep = work::submit(&client, plan.trials).await?;
     let mut workers = (0..plan.workers)
         .map(|_| Worker::start(&server, plan.seconds))

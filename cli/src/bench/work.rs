@@ -54,6 +54,27 @@ fn spec(trials: u64) -> String {
     )
 }
 
+/// Other sweeps of the same database would get a share of the workers.
+///
+/// # Errors
+/// When one is running.
+pub(crate) async fn refuse_company(client: &Client) -> Result<(), Error> {
+    let request = v1::ListSweepsRequest {
+        status: v1::SweepStatus::Running.into(),
+        page_size: 1,
+        ..Default::default()
+    };
+    let answer = client.sweeps().list_sweeps(request).await;
+    let answer = answer.map_err(|status| client.refused("list the sweeps", status))?;
+    if answer.into_inner().sweeps.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        what: "the database has sweeps that are running".to_owned(),
+        hint: "give the benchmark an empty database of its own".to_owned(),
+    })
+}
+
 /// Submits a sweep of at least so many trials, and sends what its reports will name.
 ///
 /// # Errors
