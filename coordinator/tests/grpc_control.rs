@@ -281,3 +281,41 @@ async fn no_sweep_gets_a_name_that_reads_as_a_number() {
     assert_eq!((status.code(), reason(&status)), (Code::NotFound, "UNKNOWN_SWEEP".to_owned()));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn workers_are_listed_in_pages_and_asked_to_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path()).await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(server.register(2).await);
+    }
+    ids.sort();
+    let (mut seen, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListWorkersRequest { page_size: 2, page_token };
+        let page = server.admin().list_workers(request).await.unwrap().into_inner();
+        seen.extend(page.workers);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    let listed: Vec<&String> = seen.iter().map(|worker| &worker.worker_id).collect();
+    assert_eq!(listed, ids.iter().collect::<Vec<_>>());
+    assert!(seen.iter().all(|worker| worker.slots.len() == 2 && !worker.draining));
+
+    let drain = v1::DrainWorkerRequest { worker_id: ids[1].clone() };
+    for _ in 0..2 {
+        server.admin().drain_worker(drain.clone()).await.unwrap();
+    }
+    let page = server.admin().list_workers(v1::ListWorkersRequest::default()).await.unwrap();
+    let draining: Vec<bool> = page.into_inner().workers.iter().map(|it| it.draining).collect();
+    assert_eq!(draining, [false, true, false]);
+    let unknown = v1::DrainWorkerRequest { worker_id: new_id() };
+    let refused = server.admin().drain_worker(unknown).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+    let nonsense = v1::DrainWorkerRequest { worker_id: "node7".to_owned() };
+    let refused = server.admin().drain_worker(nonsense).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}

@@ -7,6 +7,7 @@ use super::error::{Error, MissingFile};
 use super::{Api, Paged, page};
 use crate::artifact::Held;
 use crate::runtime::Exchanged;
+use crate::store::Page;
 
 /// Heartbeats per lease lifetime.
 const BEATS_PER_TTL: u64 = 3;
@@ -36,9 +37,11 @@ impl Api {
             self.handle.look(move |scheduler| scheduler.workers(after, size + 1)).await?;
         let more = items.len() > size;
         items.truncate(size);
-        let next = items.last().filter(|_| more);
+        let mut found = Page { items, more };
+        let more = page::fit(&mut found, status_bytes);
+        let next = found.items.last().filter(|_| more);
         let next = next.map(|last| page::token("workers", &last.record.id.to_string()));
-        Ok(Paged { next: next.unwrap_or_default(), items })
+        Ok(Paged { next: next.unwrap_or_default(), items: found.items })
     }
 
     /// Passes on an event that is answered with the leases to stop and whether the worker is to
@@ -134,6 +137,16 @@ impl Api {
             }
         }
     }
+}
+
+/// About how long a worker's status is on the wire.
+fn status_bytes(status: &WorkerStatus) -> usize {
+    const SLOT: usize = 64;
+    const TRIAL: usize = 16;
+    let slots = status.record.slots.iter().map(|slot| slot.device.len() + SLOT);
+    let labels = status.record.labels.iter().map(String::len);
+    let trials = status.busy.iter().map(|trials| trials.len() * TRIAL);
+    256 + slots.chain(labels).chain(trials).sum::<usize>()
 }
 
 fn checkpoints(event: &Event) -> Vec<(TrialId, ArtifactHash)> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use deptune_coordinator::{Options, Running, ServeError, serve};
 use deptune_proto::v1;
+use deptune_proto::v1::admin_service_client::AdminServiceClient;
 use deptune_proto::v1::artifact_service_client::ArtifactServiceClient;
 use deptune_proto::v1::sweep_service_client::SweepServiceClient;
 use deptune_proto::v1::worker_service_client::WorkerServiceClient;
@@ -108,6 +109,10 @@ impl Server {
 
     pub fn sweeps(&self) -> SweepServiceClient<Client> {
         SweepServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    pub fn admin(&self) -> AdminServiceClient<Client> {
+        AdminServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
     pub fn workers(&self) -> WorkerServiceClient<Client> {
