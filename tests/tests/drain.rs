@@ -12,10 +12,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[test]
 fn a_drained_worker_hands_its_trial_to_another() {
     let world = World::new();
-    let coordinator = world.serve();
+    // Heartbeats every second, far more often than the trial lasts.
+    let coordinator = world.serve_at("127.0.0.1:0", &["--lease-ttl", "3s"]);
     let mut database = coordinator.database();
     let roots = quickstart();
-    let first = world.worker_with("step_ms=100", "one", &fake_trainer(), &[&roots], &[]);
+    let first = world.worker_with("step_ms=500", "one", &fake_trainer(), &[&roots], &[]);
     let project = world
         .project("handed-over")
         .with("steps = 6", "steps = 100")
