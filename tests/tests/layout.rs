@@ -105,7 +105,7 @@ fn arrows_point_down_only() {
         ("deptune-hub", &["deptune-sweep"]),
         ("deptune-worker", &["deptune-sweep", "deptune-proto", "deptune-hub"]),
         ("deptune-trainer", &["deptune-sweep", "deptune-proto"]),
-        ("deptune-fuzz-targets", &["deptune-sweep"]),
+        ("deptune-fuzz-targets", &["deptune-sweep", "deptune-proto"]),
         (
             "deptune",
             &[
