@@ -44,6 +44,14 @@ def fresh_database(address):
         say(f"drop database {name}")
 
 
+def run_at(storage, command):
+    """Runs a command, beside Postgres with a database of its own in DATABASE_URL."""
+    if storage != "postgres":
+        return run(command)
+    with fresh_database(os.environ["DATABASE_URL"]) as fresh:
+        return run(command, DATABASE_URL=fresh)
+
+
 def pair(args, storage, number):
     ours = [
         args.deptune, "--json", "bench", "dispatch", "--store", BESIDE[storage],
@@ -54,15 +62,7 @@ def pair(args, storage, number):
         sys.executable, HERE / "optuna_bench.py", "--storage", storage, "--workers", args.workers,
         "--seconds", args.seconds, "--trials", args.trials, "--dir", args.dir,
     ]
-    if storage == "postgres":
-        address = os.environ["DATABASE_URL"]
-        with fresh_database(address) as fresh:
-            found = run([str(word) for word in ours], DATABASE_URL=fresh)
-        with fresh_database(address) as fresh:
-            other = run([str(word) for word in theirs] + ["--postgres", fresh])
-    else:
-        found = run([str(word) for word in ours])
-        other = run([str(word) for word in theirs])
+    found, other = (run_at(storage, [str(word) for word in words]) for words in (ours, theirs))
     found["system"] = "deptune"
     for one in (found, other):
         one["beside"], one["pair"] = storage, number

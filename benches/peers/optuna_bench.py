@@ -86,7 +86,7 @@ def run(args, directory):
     context = multiprocessing.get_context("spawn")
     place, server = directory, None
     if args.storage == "postgres":
-        place = args.postgres
+        place = os.environ["DATABASE_URL"]
     if args.storage == "grpc":
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -101,11 +101,6 @@ def run(args, directory):
                 time.sleep(0.1)
         place = str(port)
     try:
-        if args.storage == "postgres":
-            try:
-                optuna.delete_study(study_name=STUDY, storage=storage("postgres", place))
-            except KeyError:
-                pass
         optuna.create_study(study_name=STUDY, storage=storage(args.storage, place))
         ready, go, results = context.Semaphore(0), context.Event(), context.Queue()
         workers = [
@@ -153,7 +148,6 @@ def run(args, directory):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--storage", choices=["sqlite", "postgres", "journal", "grpc"])
-    parser.add_argument("--postgres", help="URL of a database, for --storage postgres")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=30)

@@ -307,6 +307,14 @@ pub struct WorkerRecord {
     pub left: Option<WallMillis>,
 }
 
+impl WorkerRecord {
+    /// The slot of this number.
+    #[must_use]
+    pub fn slot(&self, slot: u32) -> Option<&SlotRecord> {
+        self.slots.iter().find(|known| known.slot == slot)
+    }
+}
+
 /// What was learnt when a pack ran out of memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackLimit {

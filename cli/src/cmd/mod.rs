@@ -166,29 +166,35 @@ async fn get_sweep(client: &Client, sweep: &str) -> Result<v1::Sweep, Error> {
     answer.into_inner().sweep.ok_or(Error::Answer { doing: "find the sweep", what: "sweep" })
 }
 
+/// All rows of a list that comes in pages. `page` gives the rows behind a token, and the token of
+/// the next page.
+async fn every_page<T>(
+    page: impl AsyncFn(String) -> Result<(Vec<T>, String), Error>,
+) -> Result<Vec<T>, Error> {
+    let (mut all, mut token) = (Vec::new(), String::new());
+    loop {
+        let (rows, next) = page(token).await?;
+        all.extend(rows);
+        if next.is_empty() {
+            return Ok(all);
+        }
+        token = next;
+    }
+}
+
 /// The trials of a sweep that were ever leased or ended, by index.
 async fn list_trials(client: &Client, sweep: &str) -> Result<Vec<v1::Trial>, Error> {
-    let mut trials = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let request = v1::ListTrialsRequest {
-            sweep: sweep.to_owned(),
-            page_size: 1000,
-            page_token: page_token.clone(),
-        };
-        let answer = client
-            .call("list the trials", || {
-                let (mut sweeps, request) = (client.sweeps(), request.clone());
-                async move { sweeps.list_trials(request).await }
-            })
-            .await?
-            .into_inner();
-        trials.extend(answer.trials);
-        page_token = answer.next_page_token;
-        if page_token.is_empty() {
-            return Ok(trials);
-        }
-    }
+    every_page(async |page_token| {
+        let request =
+            v1::ListTrialsRequest { sweep: sweep.to_owned(), page_size: 1000, page_token };
+        let answer = client.call("list the trials", || {
+            let (mut sweeps, request) = (client.sweeps(), request.clone());
+            async move { sweeps.list_trials(request).await }
+        });
+        let answer = answer.await?.into_inner();
+        Ok((answer.trials, answer.next_page_token))
+    })
+    .await
 }
 
 /// The evaluations of a sweep, or of one trial.
@@ -197,28 +203,21 @@ async fn list_evaluations(
     sweep: &str,
     trial: Option<TrialId>,
 ) -> Result<Vec<v1::TrialEvaluation>, Error> {
-    let mut all = Vec::new();
-    let mut page_token = String::new();
-    loop {
+    every_page(async |page_token| {
         let request = v1::ListEvaluationsRequest {
             sweep: sweep.to_owned(),
             trial: trial.map(wire_id),
             page_size: 1000,
             page_token,
         };
-        let answer = client
-            .call("list the evaluations", || {
-                let (mut sweeps, request) = (client.sweeps(), request.clone());
-                async move { sweeps.list_evaluations(request).await }
-            })
-            .await?
-            .into_inner();
-        all.extend(answer.evaluations);
-        page_token = answer.next_page_token;
-        if page_token.is_empty() {
-            return Ok(all);
-        }
-    }
+        let answer = client.call("list the evaluations", || {
+            let (mut sweeps, request) = (client.sweeps(), request.clone());
+            async move { sweeps.list_evaluations(request).await }
+        });
+        let answer = answer.await?.into_inner();
+        Ok((answer.evaluations, answer.next_page_token))
+    })
+    .await
 }
 
 /// One trial.

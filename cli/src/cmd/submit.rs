@@ -53,7 +53,10 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let client = connect(globals).await?;
     let request_id = args.request_id.unwrap_or_else(Uuid::new_v4);
     let (sweep, warnings) = send(&client, &parcel, request_id).await?;
-    warn(&warnings, &client);
+    warn(&warnings);
+    if !warnings.is_empty() {
+        say(&format!("hint: start a worker with: deptune worker --server {}", client.address()));
+    }
     if args.wait {
         say(&accepted(&sweep));
         return watch::to_the_end(globals, &client, sweep.id).await;
@@ -254,11 +257,8 @@ pub(super) async fn send(
 }
 
 /// Says what the coordinator had to say of a sweep that it took.
-fn warn(warnings: &[String], client: &Client) {
+pub(super) fn warn(warnings: &[String]) {
     for warning in warnings {
         say(&format!("warning: {warning}"));
-    }
-    if !warnings.is_empty() {
-        say(&format!("hint: start a worker with: deptune worker --server {}", client.address()));
     }
 }

@@ -191,7 +191,7 @@ async fn sweep(
             until_a_worker_is_there(&client).await;
             let (sweep, warnings) = submit::send(&client, parcel, Uuid::new_v4()).await?;
             say(&submit::accepted(&sweep));
-            warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
+            submit::warn(&warnings);
             sweep
         }
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use deptune_proto::v1;
 use serde_json::{Value, json};
 
-use super::connect;
+use super::{connect, every_page};
 use crate::args::Globals;
 use crate::client::Client;
 use crate::output::error::{Error, Exit};
@@ -42,23 +42,16 @@ pub(super) async fn run(globals: &Globals, _: &Args) -> Result<Exit, Error> {
 /// # Errors
 /// When the coordinator cannot be asked.
 pub(super) async fn all(client: &Client) -> Result<Vec<v1::WorkerStatus>, Error> {
-    let mut found = Vec::new();
-    let mut page_token = String::new();
-    loop {
+    every_page(async |page_token| {
         let request = v1::ListWorkersRequest { page_size: 1000, page_token };
-        let answer = client
-            .call("list the workers", || {
-                let (mut admin, request) = (client.admin(), request.clone());
-                async move { admin.list_workers(request).await }
-            })
-            .await?
-            .into_inner();
-        found.extend(answer.workers);
-        page_token = answer.next_page_token;
-        if page_token.is_empty() {
-            return Ok(found);
-        }
-    }
+        let answer = client.call("list the workers", || {
+            let (mut admin, request) = (client.admin(), request.clone());
+            async move { admin.list_workers(request).await }
+        });
+        let answer = answer.await?.into_inner();
+        Ok((answer.workers, answer.next_page_token))
+    })
+    .await
 }
 
 /// In one word, what may be wrong with a worker.

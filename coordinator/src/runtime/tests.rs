@@ -9,6 +9,7 @@ use deptune_sweep::record::{SlotKind, SlotRecord};
 use deptune_sweep::scheduler::{Config, Event, LeaseKey, LeaseProgress, Refusal, Reply};
 use uuid::Uuid;
 
+use super::turn::Setbacks;
 use super::{Ending, Error, Fatal, Handle, Health, Settings, start};
 use crate::store::{MemoryDatabase, MemoryStore};
 
@@ -124,4 +125,13 @@ async fn draining_sends_those_away_who_wait_for_trials() {
     assert_eq!(*handle.health().borrow(), Health::Stopping);
     // What is under way is still carried out.
     assert_eq!(handle.request(register().1).await, Ok(Reply::Registered));
+}
+
+#[test]
+fn commits_that_keep_failing_are_tried_ever_less_often_until_one_succeeds() {
+    let mut setbacks = Setbacks::default();
+    let waits: Vec<u64> = (0..9).map(|_| setbacks.next_wait()).collect();
+    assert_eq!(waits, [0, 100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
+    setbacks.end();
+    assert_eq!([setbacks.next_wait(), setbacks.next_wait()], [0, 100]);
 }

@@ -94,7 +94,7 @@ impl Scheduler {
     fn fill_slot(&mut self, holder: Holder, now: Now, step: &mut Step) -> Vec<Grant> {
         let Holder { worker, slot, request_id } = holder;
         let Some(known) = self.workers.get(&worker) else { return Vec::new() };
-        if known.slot(slot).is_none() {
+        if known.record.slot(slot).is_none() {
             return Vec::new();
         }
         if let Some(busy) = known.slots.get(&slot)

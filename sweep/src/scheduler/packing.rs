@@ -33,7 +33,7 @@ impl Scheduler {
         now: Now,
     ) -> Vec<TrialId> {
         let Some(sweep) = self.sweeps.get(&first.sweep) else { return Vec::new() };
-        let slot = self.workers.get(&worker).and_then(|known| known.slot(slot));
+        let slot = self.workers.get(&worker).and_then(|known| known.record.slot(slot));
         let most = slot.map_or(1, |slot| self.most_members(sweep, first.index, slot));
         if most < 2 {
             return Vec::new();
@@ -70,7 +70,8 @@ impl Scheduler {
     pub(super) fn halve_packs(&mut self, id: TrialId, members: u32, now: Now, step: &mut Step) {
         let Some(holder) = self.holder(id) else { return };
         let Some(sweep) = self.sweeps.get(&id.sweep) else { return };
-        let known = self.workers.get(&holder.worker).and_then(|known| known.slot(holder.slot));
+        let known =
+            self.workers.get(&holder.worker).and_then(|known| known.record.slot(holder.slot));
         let Some(device) = known.map(|slot| slot.device.clone()) else { return };
         let (shape, members) = (sweep.shape(id.index), (members / 2).max(1));
         let held = self.pack_limits.0.entry((shape.clone(), device.clone())).or_insert(u32::MAX);

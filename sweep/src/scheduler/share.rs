@@ -95,15 +95,16 @@ impl Scheduler {
     ) -> Option<TrialId> {
         let ttl = self.config.lease_ttl;
         let record = &self.workers.get(&worker)?.record;
-        let slot = record.slots.iter().find(|known| known.slot == slot)?;
+        let slot = record.slot(slot)?;
+        let fits = |sweep: &Sweep| {
+            sweep.spec.requires.fits(record, slot).is_ok() || mutation::on("requirements forgotten")
+        };
         let mut best: Option<(Key, TrialId)> = None;
         for &id in &self.running {
             let Some(sweep) = self.sweeps.get_mut(&id) else { continue };
             let Some(key) = key(&self.share, sweep) else { continue };
             let passed = best.is_some_and(|(held, _)| held <= key);
-            let fits = sweep.spec.requires.fits(record, slot).is_ok()
-                || mutation::on("requirements forgotten");
-            if passed || !sweep.has_room() || !fits {
+            if passed || !sweep.has_room() || !fits(sweep) {
                 continue;
             }
             if let Some(index) = sweep.next_for(worker, ttl, now) {

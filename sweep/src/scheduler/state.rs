@@ -9,8 +9,8 @@ use crate::model::ModelConfig;
 use crate::mutation;
 use crate::outcome::{Outcome, SweepStatus};
 use crate::record::{
-    Added, CheckpointRef, Controls, DeletedRecord, Holder, LogEntry, LogRecord, Phase, SlotRecord,
-    SweepRecord, TrialRecord, WorkerRecord,
+    Added, CheckpointRef, Controls, DeletedRecord, Holder, LogEntry, LogRecord, Phase, SweepRecord,
+    TrialRecord, WorkerRecord,
 };
 use crate::scheduler::event::{LeaseKey, Now, Step, Write};
 use crate::scheduler::packing::PackLimits;
@@ -170,10 +170,6 @@ impl Worker {
     pub(super) fn new(record: WorkerRecord, now: Now) -> Worker {
         let health = Health::default();
         Worker { record, slots: BTreeMap::new(), seen: now.monotonic, health, replaced: false }
-    }
-
-    pub(super) fn slot(&self, slot: u32) -> Option<&SlotRecord> {
-        self.record.slots.iter().find(|s| s.slot == slot)
     }
 
     /// A slot works for a trial, alone or with the rest of its pack.

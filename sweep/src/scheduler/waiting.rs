@@ -8,11 +8,11 @@ use crate::record::Holder;
 /// Found by index, and by when their wait ends.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// Monotonic time before which each is not leased.
-    from: BTreeMap<u64, u64>,
-    /// Those whose lease expired and whose holder may come back, by the exchange that granted it.
+    /// Monotonic time before which each is not leased. Where its lease expired and its holder may
+    /// come back, also the exchange that granted it.
+    from: BTreeMap<u64, (u64, Option<RequestId>)>,
+    /// The latter, by that exchange.
     lapsed: BTreeSet<(RequestId, u64)>,
-    granted_by: BTreeMap<u64, RequestId>,
     /// Those whose wait is over.
     ready: BTreeSet<u64>,
     /// The others, by the end of their wait.
@@ -23,21 +23,18 @@ impl Waiting {
     /// A trial waits until `from`; `last_holder` may come back for it.
     pub(super) fn insert(&mut self, index: u64, from: u64, last_holder: Option<Holder>) {
         self.remove(index);
-        self.from.insert(index, from);
+        let granted_by = last_holder.map(|holder| holder.request_id);
+        self.from.insert(index, (from, granted_by));
         self.later.insert((from, index));
-        if let Some(Holder { request_id, .. }) = last_holder {
-            self.granted_by.insert(index, request_id);
-            self.lapsed.insert((request_id, index));
-        }
+        self.lapsed.extend(granted_by.map(|request_id| (request_id, index)));
     }
 
     /// It does not wait any more.
     pub(super) fn remove(&mut self, index: u64) {
-        if let Some(from) = self.from.remove(&index) {
-            self.ready.remove(&index);
-            self.later.remove(&(from, index));
-        }
-        if let Some(request_id) = self.granted_by.remove(&index) {
+        let Some((from, granted_by)) = self.from.remove(&index) else { return };
+        self.ready.remove(&index);
+        self.later.remove(&(from, index));
+        if let Some(request_id) = granted_by {
             self.lapsed.remove(&(request_id, index));
         }
     }
@@ -50,7 +47,7 @@ impl Waiting {
 
     /// Until when it waits; `None`: it does not.
     pub(super) fn get(&self, index: u64) -> Option<u64> {
-        self.from.get(&index).copied()
+        self.from.get(&index).map(|&(from, _)| from)
     }
 
     /// All of them, by index.

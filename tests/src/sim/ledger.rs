@@ -93,7 +93,7 @@ impl Ledger {
     pub(crate) fn fits(&self, sweep: &SweepLine, holder: Holder) -> bool {
         let worker = self.workers.get(&holder.worker).map(|(record, _)| record);
         worker.is_some_and(|record| {
-            let slot = record.slots.iter().find(|slot| slot.slot == holder.slot);
+            let slot = record.slot(holder.slot);
             slot.is_some_and(|slot| sweep.requires.fits(record, slot).is_ok())
         })
     }

@@ -33,7 +33,7 @@ impl Invariant for Capacity {
         let id = record.id;
         let known = ledger.workers.get(&worker);
         let here = known.map(|(record, _)| record);
-        let known = here.and_then(|record| record.slots.iter().find(|s| s.slot == slot));
+        let known = here.and_then(|record| record.slot(slot));
         let (Some(here), Some(known)) = (here, known) else {
             return Err(format!("trial {id} is leased to slot {slot}, which {worker} lacks"));
         };
