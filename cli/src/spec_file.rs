@@ -103,11 +103,7 @@ impl Draft {
         model_config: Option<&Path>,
         freshness: Freshness,
     ) -> Result<Draft, Error> {
-        let text = read_text(file)?;
-        let format = match file.extension().and_then(|ending| ending.to_str()) {
-            Some("json") => Format::Json,
-            _ => Format::Toml,
-        };
+        let (text, format) = read_text(file)?;
         let absolute = std::path::absolute(file)
             .map_err(|source| Error::Read { path: file.to_owned(), source })?;
         let dir = absolute.parent().unwrap_or(Path::new("/")).to_owned();
@@ -422,7 +418,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn read_text(file: &Path) -> Result<String, Error> {
+/// A spec's text, or a space's, and how it is written.
+pub(crate) fn read_text(file: &Path) -> Result<(String, Format), Error> {
     let read = |source| Error::Read { path: file.to_owned(), source };
     let size = std::fs::metadata(file).map_err(read)?.len();
     if size > MAX_SPEC_BYTES as u64 {
@@ -434,7 +431,11 @@ fn read_text(file: &Path) -> Result<String, Error> {
             hint: "is it the spec? data go in files of their own".to_owned(),
         });
     }
-    std::fs::read_to_string(file).map_err(read)
+    let format = match file.extension().and_then(|ending| ending.to_str()) {
+        Some("json") => Format::Json,
+        _ => Format::Toml,
+    };
+    Ok((std::fs::read_to_string(file).map_err(read)?, format))
 }
 
 /// A problem of the data at the key that names the file or column, bad rows one a line.

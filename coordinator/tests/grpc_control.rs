@@ -200,6 +200,31 @@ async fn a_change_is_made_as_a_whole_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn a_sweep_gets_the_points_of_another_space() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path()).await;
+    server.submit().await;
+    let of = |text: &str, format: &str| v1::ChangeSweepRequest {
+        sweep: "tiny".to_owned(),
+        add_space: Some(v1::AddedSpace { text: text.to_owned(), format: format.to_owned() }),
+        ..Default::default()
+    };
+    let status = change(&server, of("", "yaml")).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status)), (Code::InvalidArgument, "INVALID_FIELD".into()));
+    assert!(status.message().contains("add_space.format"), "{}", status.message());
+    let status = change(&server, of("[space]\nprompt_lr = 0\n", "toml")).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status)), (Code::InvalidArgument, "SPEC_INVALID".into()));
+    assert!(status.message().contains("space:2:13"), "{}", status.message());
+    assert_eq!(get(&server, 1).await.unwrap().trials, 4);
+    let request = of(r#"{"space": {"prompt_lr": [0.61, 0.62], "seeds": 77}}"#, "json");
+    let changed = change(&server, request.clone()).await.unwrap();
+    assert!(changed.trials > 4, "{changed:?}");
+    // Nothing of it is new any more.
+    assert_eq!(change(&server, request).await.unwrap().trials, changed.trials);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn nothing_is_added_to_a_sweep_whose_budget_is_used_up() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path()).await;

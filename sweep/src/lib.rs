@@ -16,6 +16,7 @@ pub mod metric;
 pub mod model;
 pub mod mutation;
 pub mod outcome;
+pub mod points;
 pub mod record;
 pub mod scheduler;
 pub mod space;

@@ -1,16 +1,16 @@
 //! Rows as the store keeps them: what the scheduler writes and what it is restored from.
 
+mod submission;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::child::{Evaluation, FileHash, TrialResult};
-use crate::hub::HubModel;
+use crate::child::{Evaluation, TrialResult};
 use crate::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, WorkerId};
-use crate::model::{ModelConfig, ModelError};
 use crate::outcome::{FailureClass, Outcome, SweepStatus, Unknown};
-use crate::spec::{Diagnostics, Format, Spec};
+pub use submission::{DataRef, SOURCE, SpaceText, Submission, SubmissionError};
 
 /// Milliseconds since 1970-01-01 UTC. For people only: no decision depends on it.
 pub type WallMillis = i64;
@@ -100,7 +100,7 @@ pub struct DeletedRecord {
 /// Why a trial exists that the spec's grid does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Added {
-    /// The trial of the grid whose settings it has, but for the seed.
+    /// The [point](crate::points) whose settings it has, but for the seed.
     pub origin: u64,
     /// Its seed.
     pub seed: u64,
@@ -108,41 +108,17 @@ pub struct Added {
     pub retry_of: Option<u64>,
 }
 
-/// What a client submits: the spec's text and what its paths meant on the client's machine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Submission {
-    /// The spec, TOML or JSON.
-    pub spec: String,
-    /// `toml` or `json`.
-    pub format: String,
-    /// The model's `config.json`.
-    pub model_config: String,
-    /// The model's directory on the submitter's machine, when it was there.
-    pub model_dir: Option<String>,
-    /// Hashes of the model's files, when the submitter had them.
-    pub model_files: Vec<FileHash>,
-    /// Whether the coordinator holds those files, so that workers fetch them by hash.
-    pub model_uploaded: bool,
-    /// The hub's model, at the commit that its name meant at submission.
-    pub model_hub: Option<HubModel>,
-    /// The data files, held by the coordinator.
-    pub data: Vec<DataRef>,
-}
-
-/// The role of a source adapter among a submission's files.
-pub const SOURCE: &str = "source";
-
-/// A data file, or a source adapter, by hash.
+/// A space that was added to a sweep.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DataRef {
-    /// `train`, `validation` or `test`; [`SOURCE`] for a source adapter.
-    pub split: String,
-    /// The name in the spec.
-    pub name: String,
-    /// Content hash.
-    pub hash: ArtifactHash,
-    /// Bytes.
-    pub size: u64,
+pub struct SpaceRecord {
+    /// To which.
+    pub sweep: SweepId,
+    /// Which of the sweep's added spaces, from 1.
+    pub number: u32,
+    /// As it was given.
+    pub space: SpaceText,
+    /// When.
+    pub at: WallMillis,
 }
 
 /// A trial that was leased at least once, or has an outcome.
@@ -454,28 +430,4 @@ pub enum LogEntry {
         /// For how long.
         seconds: u64,
     },
-}
-
-/// A submission that cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum SubmissionError {
-    /// The spec is not valid.
-    #[error("the spec is not valid")]
-    Spec(#[source] Diagnostics),
-    /// The model's configuration is not valid.
-    #[error("the model's config.json is not valid")]
-    Model(#[source] ModelError),
-}
-
-impl Submission {
-    /// Reads the spec against the model's configuration.
-    ///
-    /// # Errors
-    /// When either is not valid.
-    pub fn parse(&self) -> Result<Spec, SubmissionError> {
-        let model = ModelConfig::parse("config.json", &self.model_config)
-            .map_err(SubmissionError::Model)?;
-        let format = if self.format == "json" { Format::Json } else { Format::Toml };
-        Spec::parse(&self.spec, format, Some(&model)).map_err(SubmissionError::Spec)
-    }
 }

@@ -102,6 +102,10 @@ pub enum TrainAxis {
 }
 
 impl TrainAxis {
+    /// The keys of all, in order.
+    pub const KEYS: [&'static str; 6] =
+        ["steps", "batch_size", "gradient_accumulation", "max_length", "warmup_steps", "dropout"];
+
     /// The key in the spec.
     #[must_use]
     pub fn key(&self) -> &'static str {
@@ -133,6 +137,31 @@ impl TrainAxis {
         self.len() == 0
     }
 
+    /// Its values, each as bits that no other value has.
+    pub(crate) fn bits(&self) -> Vec<u64> {
+        match self {
+            TrainAxis::Steps(values) | TrainAxis::WarmupSteps(values) => values.clone(),
+            TrainAxis::BatchSize(values)
+            | TrainAxis::GradientAccumulation(values)
+            | TrainAxis::MaxLength(values) => values.iter().map(|&v| v.into()).collect(),
+            TrainAxis::Dropout(values) => values.iter().map(|v| v.to_bits()).collect(),
+        }
+    }
+
+    /// Which of its values `train` has.
+    fn position(&self, train: &Train) -> Option<usize> {
+        match self {
+            TrainAxis::Steps(values) => values.iter().position(|v| *v == train.steps),
+            TrainAxis::BatchSize(values) => values.iter().position(|v| *v == train.batch_size),
+            TrainAxis::GradientAccumulation(values) => {
+                values.iter().position(|v| *v == train.gradient_accumulation)
+            }
+            TrainAxis::MaxLength(values) => values.iter().position(|v| *v == train.max_length),
+            TrainAxis::WarmupSteps(values) => values.iter().position(|v| *v == train.warmup_steps),
+            TrainAxis::Dropout(values) => values.iter().position(|v| Some(*v) == train.dropout),
+        }
+    }
+
     /// Puts the value at `at` into `train`; `None` past the end.
     fn apply(&self, at: usize, train: &mut Train) -> Option<()> {
         match self {
@@ -153,6 +182,8 @@ impl TrainAxis {
 /// masks follow from the seed and the training settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cohort {
+    /// The space that `train` counts in: 0 for the spec's grid, the number of an added one.
+    pub space: u32,
     /// Seed.
     pub seed: u64,
     /// Number of the combination of training settings that the grid varies.
@@ -171,6 +202,7 @@ impl Cohort {
         let padding = self.prompt_length.abs_diff(other.prompt_length);
         let positions = self.prompt_length.min(other.prompt_length).saturating_add(self.max_length);
         self.seed == other.seed
+            && self.space == other.space
             && self.train == other.train
             && padding.saturating_mul(10) < positions.max(1)
     }
@@ -280,6 +312,43 @@ impl Spec {
         })
     }
 
+    /// The first trial whose values on the axes are those of `settings`; other settings may differ.
+    /// `None` where an axis does not have the value.
+    pub(crate) fn index_on_axes(&self, settings: &Settings) -> Option<u64> {
+        let space = &self.space;
+        let mut index = 0;
+        // The slowest first, as `place` takes the fastest first.
+        let mut push = |at: Option<usize>, base: usize| {
+            index = index * base.max(1) as u64 + at? as u64;
+            Some(())
+        };
+        let of = |value, values: &[_]| values.iter().position(|one| *one == value);
+        let rate = |value: Option<f64>, values: &[f64]| match (value, values) {
+            (_, []) => Some(0),
+            (value, values) => of(value?, values),
+        };
+        let source = &settings.source;
+        let source = if space.source.is_empty() {
+            source.is_none().then_some(0)
+        } else {
+            space.source.iter().position(|one| one == source)
+        };
+        push(source, space.source.len())?;
+        let rows = space.prompt_length.iter().position(|one| *one == settings.prompt_length);
+        push(rows, space.prompt_length.len())?;
+        if let Ranks::List(values) = &space.rank {
+            push(values.iter().position(|one| *one == settings.rank), values.len())?;
+        }
+        push(rate(settings.prompt_lr, &space.prompt_lr), space.prompt_lr.len())?;
+        push(rate(settings.lowrank_lr, &space.lowrank_lr), space.lowrank_lr.len())?;
+        push(rate(settings.learning_rate, &space.learning_rate), space.learning_rate.len())?;
+        for axis in &space.train {
+            push(axis.position(&settings.train), axis.len())?;
+        }
+        push(Some(0), space.seeds.len())?;
+        Some(index)
+    }
+
     /// The configuration of the trial at `index`; trials of one configuration differ in the seed
     /// alone.
     #[must_use]
@@ -314,6 +383,7 @@ impl Spec {
             _ => None,
         });
         Some(Cohort {
+            space: 0,
             seed: *space.seeds.get(place.seed)?,
             train: place.train,
             prompt_length: *space.prompt_length.get(place.prompt_length)?,
@@ -322,9 +392,13 @@ impl Spec {
     }
 
     /// The indexes of a cohort's trials, whatever their prompt length: the first of them and the
-    /// distance from one to the next. `None` where the grid does not have its seed.
+    /// distance from one to the next. `None` where the grid does not have its seed, or where its
+    /// training settings are those of an added space.
     #[must_use]
     pub fn cohort_indexes(&self, cohort: &Cohort) -> Option<(u64, u64)> {
+        if cohort.space != 0 {
+            return None;
+        }
         let seeds = length(&self.space.seeds);
         let seed = self.space.seeds.iter().position(|seed| *seed == cohort.seed)? as u64;
         let train = self.space.train_combinations();

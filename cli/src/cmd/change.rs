@@ -1,6 +1,8 @@
 //! `deptune change`.
 
-use deptune_proto::v1::ChangeSweepRequest;
+use std::path::{Path, PathBuf};
+
+use deptune_proto::v1::{AddedSpace, ChangeSweepRequest};
 use deptune_sweep::spec::MAX_SEED;
 
 use super::show::limits;
@@ -8,17 +10,22 @@ use super::{connect, request_id, tell_changed};
 use crate::args::Globals;
 use crate::output;
 use crate::output::error::{Error, Exit};
+use crate::spec_file;
 
 /// Changes what a sweep may use, or gives it more seeds
 ///
 /// Sweeps of a higher priority go first; sweeps of one priority share the slots by weight. A
-/// bound of 0 takes it away. More seeds make a new trial of every configuration for each of them;
-/// a sweep that had ended runs again. All of it is done, or nothing if a part is refused.
+/// bound of 0 takes it away. More seeds make a new trial of every configuration for each of them.
+/// More points are given as a section [space]: an axis that it leaves out keeps the values of the
+/// sweep's spec, and points that the sweep has are not run again. A sweep that had ended goes on.
+/// All of it is done, or nothing if a part is refused.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   deptune change 3 --priority 10 --max-parallel 4
   deptune change 3 --budget-gpu-hours 40
-  deptune change 3 --add-seeds 45,46")]
+  deptune change 3 --add-seeds 45,46
+  printf '[space]\nprompt_lr = [0.6, 0.7]\n' > more.toml
+  deptune change 3 --add-space more.toml")]
 pub(crate) struct Args {
     /// The sweep, by id or name
     #[arg(value_name = "SWEEP")]
@@ -40,6 +47,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SEED,…", value_delimiter = ',',
           value_parser = clap::value_parser!(u64).range(..=MAX_SEED))]
     add_seeds: Vec<u64>,
+    /// Runs the points of another [space] too: a TOML or JSON file with that section alone
+    #[arg(long, value_name = "FILE")]
+    add_space: Option<PathBuf>,
+}
+
+fn read_space(file: &Path) -> Result<AddedSpace, Error> {
+    let (text, format) = spec_file::read_text(file)?;
+    Ok(AddedSpace { text, format: format.as_str().to_owned() })
 }
 
 /// Changes it.
@@ -53,6 +68,7 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
         max_parallel: args.max_parallel,
         budget_gpu_hours: args.budget_gpu_hours,
         add_seeds: args.add_seeds.clone(),
+        add_space: args.add_space.as_deref().map(read_space).transpose()?,
     };
     let nothing = ChangeSweepRequest {
         request_id: request.request_id.clone(),
@@ -62,7 +78,8 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     if request == nothing {
         return Err(Error::Usage {
             what: "nothing is to change".to_owned(),
-            hint: "give --priority, --weight, --max-parallel, --budget-gpu-hours or --add-seeds"
+            hint: "give --priority, --weight, --max-parallel, --budget-gpu-hours, --add-seeds or \
+                   --add-space"
                 .to_owned(),
         });
     }

@@ -84,7 +84,7 @@ fn check_data_listed(spec: &Spec, submission: &Submission) -> Result<(), Error> 
         }
     }
     for name in spec.space.source.iter().flatten() {
-        if !submission.data.iter().any(|data| data.split == SOURCE && data.name == *name) {
+        if !submission.has_source(name) {
             return Err(Error::DataNotListed { split: SOURCE, name: name.clone() });
         }
     }

@@ -173,7 +173,7 @@ impl From<Error> for Status {
         let is = |code, reason| status(code, reason, text.clone());
         match error {
             Error::Field(field) => invalid_field(&field),
-            Error::Spec(diagnostics) => invalid_spec(&diagnostics),
+            Error::Spec(diagnostics) => invalid_spec("spec", &diagnostics),
             Error::ModelConfig(_) => is(Code::InvalidArgument, Reason::ModelConfigInvalid),
             Error::DataNotListed { .. } => is(Code::InvalidArgument, Reason::DataNotListed),
             Error::Missing(files) => missing(&text, &files),
@@ -206,7 +206,8 @@ pub(super) fn invalid_field(field: &InvalidField) -> Status {
 
 /// One field violation per problem, as many as fit: the key's path, and
 /// `LINE:COLUMN: message; hint: …`.
-fn invalid_spec(diagnostics: &Diagnostics) -> Status {
+/// `what` is a spec or a space.
+fn invalid_spec(what: &str, diagnostics: &Diagnostics) -> Status {
     let violation = |one: &deptune_sweep::spec::Diagnostic| {
         let place = one.position.map(|at| format!("{at}: ")).unwrap_or_default();
         let hint = one.hint.as_ref().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
@@ -216,9 +217,9 @@ fn invalid_spec(diagnostics: &Diagnostics) -> Status {
     let violations: Vec<FieldViolation> = diagnostics.0.iter().map(violation).collect();
     let violations = fitting(violations, |one| one.field.len() + one.description.len());
     let message = format!(
-        "the spec is not valid, {} problems:\n{}",
+        "the {what} is not valid, {} problems:\n{}",
         diagnostics.0.len(),
-        diagnostics.render("spec")
+        diagnostics.render(what)
     );
     let mut details = ErrorDetails::new();
     details.set_bad_request(violations);
@@ -243,6 +244,7 @@ fn runtime_error(error: &runtime::Error, text: &str) -> Status {
     match error {
         runtime::Error::Refused(refusal) => {
             let (code, reason) = match refusal {
+                Refusal::Space(diagnostics) => return invalid_spec("space", diagnostics),
                 Refusal::UnknownSweep(_) => (Code::NotFound, Reason::UnknownSweep),
                 Refusal::UnknownWorker(_) => (Code::NotFound, Reason::UnknownWorker),
                 Refusal::RequestReused(_) => (Code::AlreadyExists, Reason::RequestReused),

@@ -1,14 +1,11 @@
 //! What stores work out from records, the same in each.
 
 use deptune_sweep::metric::Number;
-use deptune_sweep::spec::Spec;
 
-/// The keys of the training settings that a sweep varies besides the columns that every
+/// The training settings in which a sweep's trials differ, besides the columns that every
 /// leaderboard has, between commas, as in `,steps,dropout,`; empty when there are none. A form
 /// that SQL can search without functions that a client may lack.
-pub(super) fn varied_settings(spec: &Spec) -> String {
-    let keys: Vec<&str> =
-        spec.space.train.iter().filter(|axis| axis.len() > 1).map(|axis| axis.key()).collect();
+pub(super) fn varied_settings(keys: &[&str]) -> String {
     if keys.is_empty() { String::new() } else { format!(",{},", keys.join(",")) }
 }
 

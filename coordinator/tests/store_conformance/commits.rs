@@ -3,8 +3,11 @@
 use deptune_coordinator::store::{CommitError, Store, SweepContents};
 use deptune_sweep::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId};
 use deptune_sweep::outcome::{FailureClass, Outcome, SweepStatus};
-use deptune_sweep::record::{AttemptEnd, CheckpointRef, LogEntry, PackLimit, Phase, TrialRecord};
+use deptune_sweep::record::{
+    AttemptEnd, CheckpointRef, LogEntry, PackLimit, Phase, SpaceRecord, SpaceText, TrialRecord,
+};
 use deptune_sweep::scheduler::{Snapshot, Write};
+use deptune_sweep::spec::Format;
 use uuid::Uuid;
 
 use crate::bench::Bench;
@@ -63,6 +66,14 @@ pub(crate) async fn what_was_written_is_loaded(bench: Bench) {
         status: SweepStatus::Cancelled,
         finished: Some(99),
     });
+    let space = |number| SpaceRecord {
+        sweep: SweepId(1),
+        number,
+        space: SpaceText { text: format!("[space]\nrank = {number} # ü"), format: Format::Toml },
+        at: 8,
+    };
+    writes.push(Write::Space { record: space(1), varied: vec![] });
+    writes.push(Write::Space { record: space(2), varied: vec!["steps"] });
     let shape = ArtifactHash::of(b"shape");
     let limit = |members| PackLimit { shape: shape.clone(), device: "GPU A".to_owned(), members };
     // The later word counts.
@@ -79,6 +90,7 @@ pub(crate) async fn what_was_written_is_loaded(bench: Bench) {
     second.finished = Some(99);
     let expected = Snapshot {
         sweeps: vec![first, second],
+        spaces: vec![space(1), space(2)],
         trials: vec![
             leased(a, 1),
             waiting,

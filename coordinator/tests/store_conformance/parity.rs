@@ -4,11 +4,12 @@ use deptune_coordinator::store::{Store, SweepContents};
 use deptune_sweep::id::{ArtifactHash, RequestId, SweepId};
 use deptune_sweep::metric::Number;
 use deptune_sweep::outcome::{FailureClass, SweepStatus};
-use deptune_sweep::record::{CheckpointRef, SlotRecord};
+use deptune_sweep::record::{CheckpointRef, SlotRecord, SpaceText};
 use deptune_sweep::scheduler::{
     Changes, Config, Control, Effect, Event, Grant, LeaseProgress, Now, Reply, Report, ReportEnd,
     Scheduler, TrialProgress, Write,
 };
+use deptune_sweep::spec::Format;
 use uuid::Uuid;
 
 use crate::bench::Bench;
@@ -115,6 +116,11 @@ fn report(grant: &Grant, end: ReportEnd) -> Report {
 
 fn succeeded(metric: f64) -> ReportEnd {
     ReportEnd::Succeeded { result: result(metric), adapter: ArtifactHash::of(b"adapter") }
+}
+
+fn space(text: &str) -> Control {
+    let add_space = Some(SpaceText { text: format!("[space]\n{text}\n"), format: Format::Toml });
+    Control::Change(Changes { add_space, ..Changes::default() })
 }
 
 fn register(worker: u128) -> Event {
@@ -224,6 +230,7 @@ async fn life_in_groups(group: usize) {
         (1, Control::Retry(Vec::new())),
         (1, Control::Pause),
         (1, Control::Change(Changes { add_seeds: vec![7], ..Changes::default() })),
+        (1, space("prompt_lr = [0.4, 0.5]\nsteps = [100, 200]\nseeds = [1, 7, 8]")),
         (1, Control::Resume),
         (1, Control::CancelTrial(13)),
         (2, Control::Retry(vec![3])),
@@ -252,7 +259,7 @@ async fn life_in_groups(group: usize) {
     assert_eq!(world.stores[1].sweep(SweepId(1)).await.unwrap(), None);
     assert_eq!(world.stores[1].contents(SweepId(1)).await.unwrap(), SweepContents::default());
     let snapshot = world.stores[1].load().await.unwrap();
-    let requests = 1 + 7 + 1 + 1;
+    let requests = 1 + 8 + 1 + 1;
     assert_eq!((snapshot.deleted.len(), snapshot.requests.len()), (1, requests));
     assert_eq!(snapshot.requests.iter().filter(|r| r.answer.is_some()).count(), 1);
     assert_eq!(snapshot.last_cursor, before.last_cursor, "cursors are not used again");

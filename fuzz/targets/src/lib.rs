@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use deptune_sweep::child::{Job, Message};
 use deptune_sweep::model::{ModelConfig, check_tokenizer, check_weights, header_length};
+use deptune_sweep::points::Points;
 use deptune_sweep::spec::{Format, Spec};
 use deptune_sweep::task::{self, BuiltIn, Recipe, SourceFile, Split, TaskSpec};
 
@@ -133,7 +134,11 @@ fn parse(spec: &TaskSpec, recipe: Recipe, split: Split, name: &str, bytes: &[u8]
     Some(rows)
 }
 
-/// A sweep's spec: one byte chooses the format, then the text.
+/// What a space may be added to.
+const SWEEP: &str = "name = 's'\n[model]\npath = 'm'\n[task]\nname = 'sst2'\ntrain = 't.tsv'\n[space]\n\
+    prompt_lr = [0.3]\nlowrank_lr = [1e-4]\nprompt_length = [4, 8]\nrank = [3]\n[train]\nsteps = 100\n";
+
+/// A sweep's spec, or a space that is added to one: one byte chooses the format, then the text.
 pub fn spec(bytes: &[u8]) {
     let [first, bytes @ ..] = bytes else { return };
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -147,6 +152,12 @@ pub fn spec(bytes: &[u8]) {
             Err(diagnostics) => {
                 let _ = diagnostics.to_string();
             }
+        }
+        if let Ok(spec) = Spec::with_space((SWEEP, Format::Toml), (text, format), Some(&config)) {
+            let mut points = Points::new(spec.clone());
+            points.add(spec);
+            let last = points.total().saturating_sub(1);
+            let _ = (points.settings(last), points.configuration(last), points.varied());
         }
     }
 }

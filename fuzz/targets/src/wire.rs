@@ -175,6 +175,10 @@ mod tests {
             sweep: sweep.clone(),
             add_seeds: vec![7],
             weight: Some(2),
+            add_space: Some(v1::AddedSpace {
+                text: "[space]\nprompt_lr = 0.7\n".to_owned(),
+                format: "toml".to_owned(),
+            }),
             ..Default::default()
         };
         let cancel = v1::CancelTrialRequest { request_id: request_id.clone(), trial };

@@ -1,7 +1,7 @@
 //! What people do to sweeps.
 
 use deptune_sweep::id::{ArtifactHash, RequestId, SweepId, TrialId};
-use deptune_sweep::record::Controls;
+use deptune_sweep::record::{Controls, SpaceText};
 use deptune_sweep::scheduler::{Changes, Control};
 use deptune_sweep::spec::MAX_SEED;
 use prost::Message;
@@ -127,6 +127,7 @@ impl TryFrom<v1::ChangeSweepRequest> for Command {
             max_parallel: wire.max_parallel.map(max_parallel).transpose()?,
             budget: wire.budget_gpu_hours.map(budget).transpose()?,
             add_seeds: wire.add_seeds.clone(),
+            add_space: wire.add_space.clone().map(space).transpose()?,
         };
         let control = Control::Change(changes);
         command("change", &wire, &wire.request_id, sweep_ref(&wire.sweep)?, control)
@@ -141,6 +142,12 @@ impl TryFrom<v1::DeleteSweepRequest> for Command {
         let control = Control::Delete { answer: String::new() };
         command("delete", &wire, &wire.request_id, sweep_ref(&wire.sweep)?, control)
     }
+}
+
+fn space(wire: v1::AddedSpace) -> Result<SpaceText, InvalidField> {
+    let format = wire.format.parse();
+    let unknown = |_| field::unknown(&wire.format, "add_space.format", "toml or json");
+    Ok(SpaceText { format: format.map_err(unknown)?, text: wire.text })
 }
 
 /// 0 is no bound.

@@ -10,9 +10,10 @@ use crate::metric::Number;
 use crate::outcome::{FailureClass, SweepStatus, Unknown};
 use crate::record::{
     AttemptEnd, AttemptRecord, CheckpointRef, Controls, LogRecord, OutcomeRecord, PackLimit,
-    RequestRecord, SlotRecord, Submission, SweepRecord, TrialRecord, WallMillis, WorkerRecord,
+    RequestRecord, SlotRecord, SpaceRecord, SpaceText, Submission, SweepRecord, TrialRecord,
+    WallMillis, WorkerRecord,
 };
-use crate::spec::{Settings, Spec};
+use crate::spec::{Diagnostics, Settings, Spec};
 
 /// The time of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +149,8 @@ pub struct Changes {
     pub budget: Option<Option<u64>>,
     /// Seeds with which every configuration runs too; those that it has are left out.
     pub add_seeds: Vec<u64>,
+    /// A space whose points run too; those that the sweep has are left out. The seeds come first.
+    pub add_space: Option<SpaceText>,
 }
 
 /// The end of an attempt.
@@ -362,6 +365,9 @@ pub enum Refusal {
         /// What would make sense.
         expected: &'static str,
     },
+    /// A space that is to be added is not valid.
+    #[error("the added space is not valid")]
+    Space(#[source] Diagnostics),
     /// The request id was used before for something else.
     #[error("request id {0} was used before for something else")]
     RequestReused(RequestId),
@@ -410,6 +416,13 @@ pub enum Write {
         sweep: SweepId,
         /// Number of its trials now.
         total: u64,
+    },
+    /// A space was added to a sweep.
+    Space {
+        /// The space.
+        record: SpaceRecord,
+        /// Keys of the training settings in which the sweep's points differ now.
+        varied: Vec<&'static str>,
     },
     /// A person changed what the sweep may use.
     Controls {

@@ -133,7 +133,7 @@ impl Scheduler {
             && let Some(left) = sweep.waiting.get(id.index).and_then(|at| at.checked_sub(self.now))
             && left > 0
         {
-            let (failures, max_attempts) = (trial.failures, sweep.spec.limits.max_attempts);
+            let (failures, max_attempts) = (trial.failures, sweep.spec().limits.max_attempts);
             return Some(Explanation::Backoff { failures, max_attempts, left });
         }
         if sweep.controls.budget.is_some_and(|budget| sweep.used >= budget) {

@@ -1,16 +1,20 @@
 //! A sweep gets more trials than its spec's grid has: some run others again, some have new seeds.
 //! Each has a row from the start, since nothing else says what it is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{Epoch, SweepId, TrialId};
 use crate::outcome::Outcome;
-use crate::record::{Added, LogEntry, Phase};
+use crate::points::Points;
+use crate::record::{Added, LogEntry, Phase, SpaceRecord, SpaceText};
 use crate::scheduler::event::{Effect, Now, Refusal, Step, Write};
 use crate::scheduler::state::{Scheduler, Sweep, Trial};
 
 /// Most trials that one request adds.
 const MAX_ADDED: usize = 100_000;
+
+/// Most spaces that are added to one sweep.
+const MAX_SPACES: usize = 100;
 
 impl Scheduler {
     /// Runs trials again, as new ones: an outcome never changes.
@@ -41,6 +45,22 @@ impl Scheduler {
         self.check_added(sweep, &added, state.controls.budget, now)?;
         self.add(sweep, &added, true, now, step);
         Ok(())
+    }
+
+    /// A sweep has another space.
+    pub(super) fn set_points(
+        &mut self,
+        sweep: SweepId,
+        space: SpaceText,
+        points: Points,
+        now: Now,
+        step: &mut Step,
+    ) {
+        let Some(state) = self.sweeps.get_mut(&sweep) else { return };
+        state.points = points;
+        let number = u32::try_from(state.points.spaces()).unwrap_or(u32::MAX);
+        let record = SpaceRecord { sweep, number, space, at: now.wall };
+        step.writes.push(Write::Space { record, varied: state.points.varied() });
     }
 
     /// Gives a sweep trials that were checked before.
@@ -97,21 +117,61 @@ impl Scheduler {
 }
 
 impl Sweep {
-    /// The trials that more seeds make: one of every configuration for each seed that the sweep
-    /// does not have yet.
-    pub(super) fn with_seeds(&self, seeds: Vec<u64>) -> Result<Vec<Added>, Refusal> {
-        let mut known: BTreeSet<u64> = self.spec.space.seeds.iter().copied().collect();
-        known.extend(self.added.values().map(|added| added.seed));
-        let per = (self.spec.space.seeds.len() as u64).max(1);
-        let new: Vec<u64> = seeds.into_iter().filter(|seed| known.insert(*seed)).collect();
-        let configurations = self.grid / per;
-        let count = (new.len() as u64).saturating_mul(configurations);
-        check_count(usize::try_from(count).unwrap_or(usize::MAX))?;
-        let of = |configuration: u64| {
-            let origin = configuration * per;
-            new.iter().map(move |&seed| Added { origin, seed, retry_of: None })
-        };
-        Ok((0..configurations).flat_map(of).collect())
+    /// The trials that more seeds make: one of every configuration for each seed that it does not
+    /// have yet.
+    pub(super) fn with_seeds(&self, seeds: &[u64]) -> Result<Vec<Added>, Refusal> {
+        if seeds.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut known = Known::of(self);
+        let per = (self.spec().space.seeds.len() as u64).max(1);
+        let of_grid = (0..self.grid / per).map(|number| (number, number * per));
+        let all: Vec<(u64, u64)> = of_grid.chain(known.of_spaces.clone()).collect();
+        let most = (all.len() as u64).saturating_mul(seeds.len() as u64);
+        let mut added = Vec::new();
+        for (configuration, origin) in all {
+            for &seed in seeds {
+                if known.insert(configuration, seed) {
+                    added.push(Added { origin, seed, retry_of: None });
+                }
+            }
+            if added.len() > MAX_ADDED {
+                check_count(usize::try_from(most).unwrap_or(usize::MAX))?;
+            }
+        }
+        Ok(added)
+    }
+
+    /// Adds the trials that another space makes: one for each of its points that the sweep does not
+    /// have yet, nor gets by `added`. `None` if there are none.
+    pub(super) fn with_space(
+        &self,
+        text: &SpaceText,
+        added: &mut Vec<Added>,
+    ) -> Result<Option<Points>, Refusal> {
+        let spec = self.record.submission.parse_space(text).map_err(Refusal::Space)?;
+        if self.points.spaces() >= MAX_SPACES {
+            let what = "spaces added to a sweep";
+            return Err(Refusal::TooMany { what, count: MAX_SPACES + 1, limit: MAX_SPACES });
+        }
+        check_count(usize::try_from(spec.total()).unwrap_or(usize::MAX))?;
+        let mut known = Known::of(self);
+        for other in &*added {
+            known.insert(self.points.configuration(other.origin), other.seed);
+        }
+        let mut points = self.points.clone();
+        let first = points.total();
+        points.add(spec);
+        let before = added.len();
+        for origin in first..points.total() {
+            let Some(seed) = points.settings(origin).map(|settings| settings.seed) else {
+                continue;
+            };
+            if known.insert(points.configuration(origin), seed) {
+                added.push(Added { origin, seed, retry_of: None });
+            }
+        }
+        Ok((added.len() > before).then_some(points))
     }
 
     fn check_retry(&self, trial: TrialId) -> Result<(), Refusal> {
@@ -130,12 +190,12 @@ impl Sweep {
         }
     }
 
-    /// The trial of the grid whose settings a trial has, and its seed.
+    /// The point whose settings a trial has, and its seed.
     fn origin(&self, index: u64) -> Option<(u64, u64)> {
         if let Some(added) = self.added.get(&index) {
             return Some((added.origin, added.seed));
         }
-        Some((index, self.spec.settings(index)?.seed))
+        Some((index, self.points.settings(index)?.seed))
     }
 
     /// Remembers why an added trial exists.
@@ -145,6 +205,38 @@ impl Sweep {
         }
         self.added.insert(index, added);
         self.steps_total = self.steps_total.saturating_add(self.steps(index));
+    }
+}
+
+/// Which configurations have which seeds.
+struct Known<'a> {
+    /// Configurations of the grid, which have all of its seeds.
+    grid: u64,
+    seeds: &'a [u64],
+    added: BTreeSet<(u64, u64)>,
+    /// A point of each configuration that the grid does not have, by configuration.
+    of_spaces: BTreeMap<u64, u64>,
+}
+
+impl Known<'_> {
+    fn of(sweep: &Sweep) -> Known<'_> {
+        let spec = sweep.spec();
+        let (grid, seeds) = (spec.configurations(), spec.space.seeds.as_slice());
+        let mut known = Known { grid, seeds, added: BTreeSet::new(), of_spaces: BTreeMap::new() };
+        for added in sweep.added.values() {
+            let configuration = sweep.points.configuration(added.origin);
+            known.added.insert((configuration, added.seed));
+            if configuration >= grid {
+                known.of_spaces.entry(configuration).or_insert(added.origin);
+            }
+        }
+        known
+    }
+
+    /// Whether this seed of this configuration was not known; it is from now on.
+    fn insert(&mut self, configuration: u64, seed: u64) -> bool {
+        let in_grid = configuration < self.grid && self.seeds.contains(&seed);
+        !in_grid && self.added.insert((configuration, seed))
     }
 }
 

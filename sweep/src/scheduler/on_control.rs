@@ -118,8 +118,15 @@ impl Scheduler {
             max_parallel: changes.max_parallel.unwrap_or(before.max_parallel),
             budget: changes.budget.unwrap_or(before.budget),
         };
-        let added = state.with_seeds(changes.add_seeds)?;
+        let mut added = state.with_seeds(&changes.add_seeds)?;
+        let space = match changes.add_space {
+            Some(text) => state.with_space(&text, &mut added)?.map(|points| (text, points)),
+            None => None,
+        };
         self.check_added(sweep, &added, controls.budget, now)?;
+        if let Some((space, points)) = space {
+            self.set_points(sweep, space, points, now, step);
+        }
         if controls != before {
             self.change_controls(sweep, controls, now, step);
         }

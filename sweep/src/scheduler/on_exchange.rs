@@ -191,7 +191,7 @@ impl Scheduler {
             pack: slot,
             settings: sweep.settings(id.index)?,
             sweep: sweep.record.clone(),
-            model_path: sweep.spec.model.path.clone(),
+            model_path: sweep.spec().model.path.clone(),
             checkpoint: trial.checkpoint.clone(),
         })
     }

@@ -1,6 +1,6 @@
 //! A sweep is submitted.
 
-use crate::id::{ArtifactHash, RequestId, SweepId};
+use crate::id::{RequestId, SweepId};
 use crate::mutation;
 use crate::outcome::SweepStatus;
 use crate::record::{LogEntry, Submission, SweepRecord};
@@ -8,36 +8,6 @@ use crate::scheduler::event::{Effect, Now, Refusal, Reply, Step, Write};
 use crate::scheduler::request::Asked;
 use crate::scheduler::state::{Scheduler, Sweep};
 use crate::spec::Spec;
-
-impl Submission {
-    /// Hash of everything that the sweep's trials depend on; the submitter's directory is not
-    /// part of it.
-    #[must_use]
-    pub fn hash(&self) -> ArtifactHash {
-        let mut hasher = blake3::Hasher::new();
-        let mut field = |bytes: &[u8]| {
-            hasher.update(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        };
-        field(self.spec.as_bytes());
-        field(self.format.as_bytes());
-        field(self.model_config.as_bytes());
-        for file in &self.model_files {
-            field(file.name.as_bytes());
-            field(file.hash.as_bytes());
-        }
-        if let Some(hub) = &self.model_hub {
-            field(hub.repo.as_bytes());
-            field(hub.commit.as_bytes());
-        }
-        for data in &self.data {
-            field(data.split.as_bytes());
-            field(data.name.as_bytes());
-            field(data.hash.as_str().as_bytes());
-        }
-        ArtifactHash::from_digest(hasher.finalize().as_bytes())
-    }
-}
 
 impl Scheduler {
     pub(super) fn on_submit(

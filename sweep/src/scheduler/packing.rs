@@ -48,10 +48,10 @@ impl Scheduler {
 
     /// Most trials of the pack that `index` is to be in.
     fn most_members(&self, sweep: &Sweep, index: u64, slot: &SlotRecord) -> u32 {
-        let bounds = [sweep.spec.limits.max_pack, sweep.room()];
+        let bounds = [sweep.spec().limits.max_pack, sweep.room()];
         let mut most = bounds.into_iter().flatten().fold(slot.max_pack, u32::min);
         let alone = sweep.active.get(&index).is_some_and(|trial| trial.alone);
-        if most < 2 || alone || sweep.spec.method == Method::Full {
+        if most < 2 || alone || sweep.spec().method == Method::Full {
             return 1;
         }
         if let (Some(memory), Some(model)) = (slot.memory, &sweep.model) {
@@ -125,7 +125,7 @@ impl Sweep {
                 && self.first_step(*index) == step
         });
         let again = again.take(WINDOW).filter(fits);
-        let untouched = if step == 0 { self.spec.cohort_indexes(&cohort) } else { None };
+        let untouched = if step == 0 { self.spec().cohort_indexes(&cohort) } else { None };
         let untouched = untouched.into_iter().flat_map(|(offset, stride)| {
             // The first of the cohort that is not below `next_index`.
             let behind = self.next_index.saturating_sub(offset).div_ceil(stride.max(1));
@@ -138,8 +138,8 @@ impl Sweep {
 
     /// What a trial has in common with those that it may train with.
     fn cohort(&self, index: u64) -> Option<Cohort> {
-        let Some(added) = self.added.get(&index) else { return self.spec.cohort(index) };
-        Some(Cohort { seed: added.seed, ..self.spec.cohort(added.origin)? })
+        let Some(added) = self.added.get(&index) else { return self.points.cohort(index) };
+        Some(Cohort { seed: added.seed, ..self.points.cohort(added.origin)? })
     }
 
     /// The step from which a trial would start.
@@ -155,7 +155,7 @@ impl Sweep {
             let t = &s.train;
             (s.prompt_length, t.batch_size, t.eval_batch_size, t.max_length, t.precision.as_str())
         });
-        let shape = (&self.record.submission.model_config, self.spec.method.as_str(), train);
+        let shape = (&self.record.submission.model_config, self.spec().method.as_str(), train);
         ArtifactHash::of(format!("{shape:?}").as_bytes())
     }
 }

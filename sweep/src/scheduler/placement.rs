@@ -47,7 +47,7 @@ impl Scheduler {
     ) -> impl Iterator<Item = (&'a Worker, &'a SlotRecord)> {
         let here = self.workers.values().filter(|worker| worker.takes_trials());
         let slots = here.flat_map(|worker| worker.record.slots.iter().map(move |it| (worker, it)));
-        slots.filter(|(worker, slot)| sweep.spec.requires.fits(&worker.record, slot).is_ok())
+        slots.filter(|(worker, slot)| sweep.spec().requires.fits(&worker.record, slot).is_ok())
     }
 
     /// Counts the slots for a sweep's trials, unless they are still those that were counted last.
@@ -72,7 +72,7 @@ impl Scheduler {
         }
         let why = |record: &WorkerRecord| {
             let slot = record.slots.first()?;
-            let misfit = sweep.spec.requires.fits(record, slot).err()?;
+            let misfit = sweep.spec().requires.fits(record, slot).err()?;
             Some((record.name.clone(), misfit.to_string()))
         };
         let here = self.workers.values().filter(|worker| worker.takes_trials());

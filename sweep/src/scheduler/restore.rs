@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::id::{Epoch, SweepId, TrialId, WorkerId};
 use crate::mutation;
 use crate::record::{
-    DeletedRecord, PackLimit, Phase, RequestRecord, SweepRecord, TrialRecord, WorkerRecord,
+    DeletedRecord, PackLimit, Phase, RequestRecord, SpaceRecord, SweepRecord, TrialRecord,
+    WorkerRecord,
 };
 use crate::scheduler::event::Now;
 use crate::scheduler::request::Asked;
@@ -17,6 +18,8 @@ use crate::spec::Diagnostics;
 pub struct Snapshot {
     /// All sweeps.
     pub sweeps: Vec<SweepRecord>,
+    /// Spaces that were added to them, by sweep and number.
+    pub spaces: Vec<SpaceRecord>,
     /// All trials with a row.
     pub trials: Vec<TrialRecord>,
     /// Who recorded the outcome of each ended trial.
@@ -53,6 +56,27 @@ pub enum RestoreError {
         /// Why.
         #[source]
         source: crate::model::ModelError,
+    },
+    /// A stored space that was added is no longer valid.
+    #[error("space {number} of sweep {sweep} is not valid in this version")]
+    Space {
+        /// Which sweep.
+        sweep: SweepId,
+        /// Which of its spaces.
+        number: u32,
+        /// Why.
+        #[source]
+        source: Diagnostics,
+    },
+    /// A stored space belongs to no sweep, or one before it is missing.
+    #[error(
+        "space {number} of sweep {sweep} has no place: the sweep, or a space before it, is gone"
+    )]
+    StraySpace {
+        /// Which sweep.
+        sweep: SweepId,
+        /// Which of its spaces.
+        number: u32,
     },
     /// A trial belongs to no sweep, or has an index that its sweep does not have.
     #[error("stored trial {0} is not a trial of a stored sweep")]
@@ -98,6 +122,9 @@ impl Scheduler {
             }
             scheduler.note_status(id);
         }
+        for record in snapshot.spaces {
+            scheduler.restore_space(record)?;
+        }
         for record in snapshot.deleted {
             scheduler.requests.insert(record.request_id, Asked::Submit(record.id));
             scheduler.deleted.insert(record.id, record);
@@ -119,6 +146,18 @@ impl Scheduler {
         Ok(scheduler)
     }
 
+    fn restore_space(&mut self, record: SpaceRecord) -> Result<(), RestoreError> {
+        let (sweep, number) = (record.sweep, record.number);
+        let stray = RestoreError::StraySpace { sweep, number };
+        let Some(state) = self.sweeps.get_mut(&sweep) else { return Err(stray) };
+        if state.points.spaces() + 1 != number as usize {
+            return Err(stray);
+        }
+        let spec = state.record.submission.parse_space(&record.space);
+        state.points.add(spec.map_err(|source| RestoreError::Space { sweep, number, source })?);
+        Ok(())
+    }
+
     fn restore_trial(
         &mut self,
         record: TrialRecord,
@@ -129,7 +168,9 @@ impl Scheduler {
         let Some(sweep) = self.sweeps.get_mut(&record.id.sweep) else { return Err(stray) };
         let index = record.id.index;
         let there = match record.added {
-            Some(_) => (sweep.grid..sweep.total).contains(&index),
+            Some(added) => {
+                added.origin < sweep.points.total() && (sweep.grid..sweep.total).contains(&index)
+            }
             // It may have been leased with a pack, or cancelled, before its turn.
             None => index < sweep.grid,
         };

@@ -73,7 +73,7 @@ impl Scheduler {
     ) {
         let config = self.config;
         let Some(sweep) = self.sweeps.get(&id.sweep) else { return };
-        let max_attempts = sweep.spec.limits.max_attempts;
+        let max_attempts = sweep.spec().limits.max_attempts;
         let Some(trial) = sweep.active.get(&id.index) else { return };
         let members = trial.pack_members;
         if class == FailureClass::Oom && members > 1 {

@@ -97,7 +97,8 @@ impl Scheduler {
         let record = &self.workers.get(&worker)?.record;
         let slot = record.slot(slot)?;
         let fits = |sweep: &Sweep| {
-            sweep.spec.requires.fits(record, slot).is_ok() || mutation::on("requirements forgotten")
+            sweep.spec().requires.fits(record, slot).is_ok()
+                || mutation::on("requirements forgotten")
         };
         let mut best: Option<(Key, TrialId)> = None;
         for &id in &self.running {

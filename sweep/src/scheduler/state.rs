@@ -8,6 +8,7 @@ use crate::metric::Number;
 use crate::model::ModelConfig;
 use crate::mutation;
 use crate::outcome::{Outcome, SweepStatus};
+use crate::points::{Points, steps_of_grid};
 use crate::record::{
     Added, CheckpointRef, Controls, DeletedRecord, Holder, LogEntry, LogRecord, Phase, SweepRecord,
     TrialRecord, WorkerRecord,
@@ -18,7 +19,6 @@ use crate::scheduler::quarantine::Health;
 use crate::scheduler::request::Asked;
 use crate::scheduler::share::{Place, Share};
 use crate::scheduler::waiting::Waiting;
-use crate::space::TrainAxis;
 use crate::spec::{Settings, Spec};
 
 /// Times and bounds.
@@ -70,7 +70,7 @@ pub struct Scheduler {
 #[derive(Debug)]
 pub(super) struct Sweep {
     pub(super) record: Arc<SweepRecord>,
-    pub(super) spec: Spec,
+    pub(super) points: Points,
     /// Its model's shape; a submission that was accepted has one.
     pub(super) model: Option<ModelConfig>,
     pub(super) status: SweepStatus,
@@ -282,12 +282,12 @@ impl Sweep {
     pub(super) fn new(record: SweepRecord, spec: Spec) -> Sweep {
         Sweep {
             steps_ended: 0,
-            steps_total: steps_total(&spec),
+            steps_total: steps_of_grid(&spec),
             controls: record.controls.unwrap_or_else(|| spec.limits.controls()),
             grid: spec.total(),
             total: record.total,
             model: ModelConfig::parse("config.json", &record.submission.model_config).ok(),
-            spec,
+            points: Points::new(spec),
             status: record.status,
             next_index: record.next_index,
             added: BTreeMap::new(),
@@ -304,22 +304,31 @@ impl Sweep {
         }
     }
 
+    pub(super) fn spec(&self) -> &Spec {
+        self.points.spec()
+    }
+
     /// Everything that a trial's training depends on.
     pub(super) fn settings(&self, index: u64) -> Option<Settings> {
-        let Some(added) = self.added.get(&index) else { return self.spec.settings(index) };
-        let mut settings = self.spec.settings(added.origin)?;
+        let Some(added) = self.added.get(&index) else { return self.points.settings(index) };
+        let mut settings = self.points.settings(added.origin)?;
         settings.seed = added.seed;
         Some(settings)
     }
 
     /// Updates of a trial.
     pub(super) fn steps(&self, index: u64) -> u64 {
-        self.spec.steps(self.added.get(&index).map_or(index, |added| added.origin))
+        self.points.steps(self.point(index))
     }
 
     /// Number of a trial's configuration.
     pub(super) fn configuration(&self, index: u64) -> u64 {
-        self.spec.configuration(self.added.get(&index).map_or(index, |added| added.origin))
+        self.points.configuration(self.point(index))
+    }
+
+    /// The point whose settings a trial has, but for the seed.
+    pub(super) fn point(&self, index: u64) -> u64 {
+        self.added.get(&index).map_or(index, |added| added.origin)
     }
 
     /// The sweep has this many trials now.
@@ -349,21 +358,6 @@ impl Sweep {
     /// Whether every trial has an outcome.
     pub(super) fn is_complete(&self) -> bool {
         self.ended.len() as u64 == self.total
-    }
-}
-
-/// Updates of all trials of a spec: an axis over `steps` occurs with every value equally often.
-fn steps_total(spec: &Spec) -> u64 {
-    let axis = spec.space.train.iter().find_map(|axis| match axis {
-        TrainAxis::Steps(values) => Some(values),
-        _ => None,
-    });
-    match axis {
-        Some(values) if !values.is_empty() => {
-            let times = spec.total() / values.len() as u64;
-            values.iter().fold(0, |sum: u64, &v| sum.saturating_add(v.saturating_mul(times)))
-        }
-        _ => spec.train.steps.saturating_mul(spec.total()),
     }
 }
 

@@ -8,6 +8,7 @@ mod cross;
 mod data;
 pub mod diagnostic;
 mod document;
+mod extend;
 mod json;
 mod limits;
 mod locate;

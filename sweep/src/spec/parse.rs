@@ -3,7 +3,7 @@
 use super::axes::{Axes, RankAxis};
 use super::cross::{self, Parts};
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::document;
+use super::document::{self, Entry};
 use super::reader::{Placed, Planned, Report, Section, nearest_hint, shorten};
 use super::train::Training;
 use super::{
@@ -46,24 +46,35 @@ impl Spec {
         format: Format,
         model: Option<&ModelConfig>,
     ) -> Result<Spec, Diagnostics> {
-        if text.len() > MAX_SPEC_BYTES {
-            return Err(Diagnostics(vec![Diagnostic {
-                path: String::new(),
-                position: None,
-                message: format!(
-                    "the spec has {} bytes, at most {MAX_SPEC_BYTES} are accepted",
-                    text.len()
-                ),
-                hint: Some("shorten its lists; data go in files of their own".to_owned()),
-            }]));
-        }
+        check_size("the spec", text)?;
         let entries = document::read(text, format).map_err(Diagnostics)?;
-        let mut report = Report::new(text);
-        let top = Section { path: "", at: 0, entries: &entries, known: SECTIONS };
-        match read(top, model, &mut report) {
-            Some(spec) if report.is_clean() => Ok(spec),
-            _ => Err(report.finish()),
-        }
+        read_spec(&entries, model, Report::new(text))
+    }
+}
+
+/// Refuses a text that is too long to be looked at.
+pub(super) fn check_size(what: &str, text: &str) -> Result<(), Diagnostics> {
+    if text.len() <= MAX_SPEC_BYTES {
+        return Ok(());
+    }
+    Err(Diagnostics(vec![Diagnostic {
+        path: String::new(),
+        position: None,
+        message: format!("{what} has {} bytes, at most {MAX_SPEC_BYTES} are accepted", text.len()),
+        hint: Some("shorten its lists; data go in files of their own".to_owned()),
+    }]))
+}
+
+/// Reads a spec's tree; what the report holds already counts.
+pub(super) fn read_spec(
+    entries: &[Entry],
+    model: Option<&ModelConfig>,
+    mut report: Report<'_>,
+) -> Result<Spec, Diagnostics> {
+    let top = Section { path: "", at: 0, entries, known: SECTIONS };
+    match read(top, model, &mut report) {
+        Some(spec) if report.is_clean() => Ok(spec),
+        _ => Err(report.finish()),
     }
 }
 

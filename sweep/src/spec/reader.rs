@@ -46,6 +46,11 @@ impl<'a> Report<'a> {
         self.found.is_empty()
     }
 
+    /// Where the text ends.
+    pub(super) fn end(&self) -> usize {
+        self.text.len()
+    }
+
     /// All problems, in the order of the text.
     pub(super) fn finish(mut self) -> Diagnostics {
         self.found.sort_by_key(|(at, _)| *at);

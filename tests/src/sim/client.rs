@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use deptune_sweep::id::{ArtifactHash, RequestId, SweepId};
 use deptune_sweep::outcome::SweepStatus;
-use deptune_sweep::record::Submission;
+use deptune_sweep::record::{SpaceText, Submission};
 use deptune_sweep::scheduler::{Changes, Control};
+use deptune_sweep::spec::Format;
 use uuid::Uuid;
 
 use super::child::STEPS;
@@ -194,6 +195,7 @@ impl World {
             4 => Control::Resume,
             5 | 6 => Control::Change(change(rng)),
             7 | 8 => Control::Retry(Vec::new()),
+            9 if rng.per_mille(500) => Control::Change(more_space(rng)),
             9 => {
                 let add_seeds = vec![rng.within(1, 2 * self.profile.trials.1)];
                 Control::Change(Changes { add_seeds, ..Changes::default() })
@@ -310,6 +312,7 @@ const CONFIG: &str = r#"{"model_type":"t5","d_model":64,"d_kv":16,"d_ff":128,"nu
 fn counted(control: &Control) -> &'static str {
     match control {
         Control::Cancel => "client: cancels",
+        Control::Change(changes) if changes.add_space.is_some() => "client: adds a space",
         Control::Change(changes) if !changes.add_seeds.is_empty() => "client: adds seeds",
         Control::Pause => "client: pauses",
         Control::Resume => "client: resumes",
@@ -318,6 +321,15 @@ fn counted(control: &Control) -> &'static str {
         Control::CancelTrial(_) => "client: cancels a trial",
         Control::Delete { .. } => "client: deletes",
     }
+}
+
+/// One rate that the grid may have, and sometimes other batches than the grid's.
+fn more_space(rng: &mut Rng) -> Changes {
+    let rate = 0.1 + rng.below(8) as f64 * 1e-4;
+    let batches = if rng.per_mille(500) { "batch_size = 4\n" } else { "" };
+    let text = format!("[space]\nprompt_lr = {rate:.4}\nseeds = [1, 2, 3]\n{batches}");
+    let add_space = Some(SpaceText { text, format: Format::Toml });
+    Changes { add_space, ..Changes::default() }
 }
 
 /// Other limits.

@@ -66,13 +66,16 @@ pub(crate) struct SweepLine {
     pub(crate) leased: u32,
 }
 
+/// What the batches of a trial follow from: its seed and the rows of each.
+pub(crate) type Batches = (u64, u32);
+
 /// A trial.
 #[derive(Debug)]
 pub(crate) struct TrialLine {
     /// As written last.
     pub(crate) record: TrialRecord,
-    /// Its seed.
-    pub(crate) seed: u64,
+    /// What its batches follow from.
+    pub(crate) batches: Batches,
     /// Its outcome.
     pub(crate) outcome: Option<OutcomeRecord>,
     /// To whom each epoch was leased.
@@ -82,10 +85,10 @@ pub(crate) struct TrialLine {
 }
 
 impl Ledger {
-    /// The seed of a trial with a row.
+    /// What the batches of a trial with a row follow from.
     #[must_use]
-    pub(crate) fn seed(&self, trial: TrialId) -> Option<u64> {
-        self.trials.get(&trial).map(|line| line.seed)
+    pub(crate) fn batches(&self, trial: TrialId) -> Option<Batches> {
+        self.trials.get(&trial).map(|line| line.batches)
     }
 
     /// Whether a sweep's trials may go to a slot, whoever holds it now.
@@ -183,10 +186,12 @@ impl Ledger {
                 let mut rest = self.trials.split_off(&TrialId { sweep: *sweep, index: 0 });
                 self.trials.append(&mut rest.split_off(&last));
             }
-            Write::NewTrial { record, settings, .. } => self.put(record, settings.seed, counters),
+            Write::NewTrial { record, settings, .. } => {
+                self.put(record, (settings.seed, settings.train.batch_size), counters);
+            }
             Write::Trial(record) => {
-                let seed = self.seed(record.id).unwrap_or(0);
-                self.put(record, seed, counters);
+                let batches = self.batches(record.id).unwrap_or_default();
+                self.put(record, batches, counters);
             }
             Write::AttemptStarted(record) => {
                 if let Some(line) = self.trials.get_mut(&record.id) {
@@ -220,13 +225,14 @@ impl Ledger {
             }
             Write::AttemptProgress { .. }
             | Write::Evaluation { .. }
+            | Write::Space { .. }
             | Write::PackLimit { .. }
             | Write::StaleReport { .. }
             | Write::Log(_) => {}
         }
     }
 
-    fn put(&mut self, record: &TrialRecord, seed: u64, counters: &mut Counters) {
+    fn put(&mut self, record: &TrialRecord, batches: Batches, counters: &mut Counters) {
         let id = record.id;
         let before = self.trials.get(&id).map(|line| line.record.phase);
         let end = self.trials.get(&id).and_then(|line| line.last_end);
@@ -257,6 +263,8 @@ impl Ledger {
             Some(added) => {
                 counters.count(if added.retry_of.is_some() {
                     "trial: new, runs another again"
+                } else if added.origin >= sweep.grid {
+                    "trial: new, of an added space"
                 } else {
                     "trial: new, another seed"
                 });
@@ -273,7 +281,7 @@ impl Ledger {
             None => {
                 let line = TrialLine {
                     record: record.clone(),
-                    seed,
+                    batches,
                     outcome: None,
                     holders: BTreeMap::new(),
                     last_end: None,

@@ -44,6 +44,7 @@ impl Trace {
                 Write::NextIndex { sweep, next_index } => (2, sweep.0, *next_index),
                 Write::SweepStatus { sweep, .. } => (3, sweep.0, 0),
                 Write::SweepTotal { sweep, total } => (15, sweep.0, *total),
+                Write::Space { record, .. } => (21, record.sweep.0, record.number.into()),
                 Write::Controls { sweep, controls } => (16, sweep.0, u64::from(controls.weight)),
                 Write::Used { sweep, used } => (17, sweep.0, *used),
                 Write::Request(RequestRecord { id: request_id, sweep, .. }) => {

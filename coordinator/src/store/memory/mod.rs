@@ -64,6 +64,7 @@ impl Store for MemoryStore {
     fn load(&self) -> Answer<'_, Snapshot, LoadError> {
         self.read(|state| Snapshot {
             sweeps: state.sweeps.values().map(|s| s.record.clone()).collect(),
+            spaces: state.spaces.values().cloned().collect(),
             trials: state.trials.values().map(|t| t.record.clone()).collect(),
             reporters: state
                 .outcomes

@@ -7,9 +7,10 @@ use deptune_sweep::child::Evaluation;
 use deptune_sweep::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::mutation;
 use deptune_sweep::outcome::FailureClass;
+use deptune_sweep::points::Points;
 use deptune_sweep::record::{
     AttemptEnd, AttemptRecord, Controls, DeletedRecord, LogRecord, OutcomeRecord, Phase,
-    RequestRecord, Submission, SweepRecord, TrialRecord, WallMillis, WorkerRecord,
+    RequestRecord, SpaceRecord, Submission, SweepRecord, TrialRecord, WallMillis, WorkerRecord,
 };
 use deptune_sweep::scheduler::{LeaseKey, Write};
 use deptune_sweep::spec::{Goal, Settings};
@@ -22,6 +23,8 @@ use crate::store::{CommitError, EvaluationKey};
 pub(super) struct State {
     pub(super) generation: i64,
     pub(super) sweeps: BTreeMap<SweepId, Sweep>,
+    /// Spaces that were added, by sweep and number.
+    pub(super) spaces: BTreeMap<(SweepId, u32), SpaceRecord>,
     pub(super) trials: BTreeMap<TrialId, Trial>,
     pub(super) attempts: BTreeMap<(TrialId, Epoch), Attempt>,
     pub(super) outcomes: BTreeMap<TrialId, OutcomeRecord>,
@@ -102,6 +105,15 @@ impl State {
             Write::SweepTotal { sweep, total } => {
                 let change = |held: &mut SweepRecord| held.total = *total;
                 self.change_sweep(*sweep, "a sweep's number of trials", change, undo)
+            }
+            Write::Space { record, varied } => {
+                let sweep = record.sweep;
+                let mut held = self.sweeps.get(&sweep).cloned();
+                let held = held.as_mut().ok_or_else(|| no_sweep(sweep, "an added space"))?;
+                held.varied = varied_settings(varied);
+                self.put(|s| &mut s.sweeps, sweep, held.clone(), undo);
+                self.put(|s| &mut s.spaces, (sweep, record.number), record.clone(), undo);
+                Ok(())
             }
             Write::Controls { sweep, controls } => {
                 let change = |held: &mut SweepRecord| held.controls = Some(*controls);
@@ -261,7 +273,7 @@ impl State {
             metric_name: spec.objective.metric.name(),
             goal: spec.objective.goal,
             controls: spec.limits.controls(),
-            varied: varied_settings(&spec),
+            varied: varied_settings(&Points::new(spec).varied()),
         };
         self.put(|s| &mut s.sweeps, record.id, sweep, undo);
         for hash in files_of(&record.submission) {
@@ -329,6 +341,7 @@ impl State {
         let entries: Vec<u64> =
             self.log.values().filter(|e| e.sweep == sweep).map(|e| e.cursor).collect();
         self.take(|s| &mut s.log, |cursor| entries.binary_search(cursor).is_ok(), undo);
+        self.take(|s| &mut s.spaces, |(of, _)| *of == sweep, undo);
         self.take(|s| &mut s.sweeps, |id| *id == sweep, undo);
         let (request_id, hash) = (held.record.request_id, held.record.spec_hash);
         let record = DeletedRecord { id: sweep, request_id, spec_hash: Some(hash) };

@@ -8,7 +8,8 @@ use deptune_sweep::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::outcome::{Outcome, SweepStatus};
 use deptune_sweep::record::{
     Added, CheckpointRef, Controls, DataRef, DeletedRecord, Holder, PackLimit, Phase,
-    RequestRecord, SlotRecord, Submission, SweepRecord, TrialRecord, WorkerRecord,
+    RequestRecord, SlotRecord, SpaceRecord, SpaceText, Submission, SweepRecord, TrialRecord,
+    WorkerRecord,
 };
 use deptune_sweep::scheduler::Snapshot;
 use futures::TryStreamExt;
@@ -26,6 +27,7 @@ pub(in crate::store) async fn load(pool: &Pool) -> Result<Snapshot, LoadError> {
     let mut reading = pool.begin().await.map_err(failed("the database"))?;
     let connection = &mut reading.connection();
     let sweeps = sweeps(connection).await.map_err(failed("sweeps"))?;
+    let spaces = spaces(connection).await.map_err(failed("added spaces"))?;
     let trials = trials(connection).await.map_err(failed("trials"))?;
     let reporters = reporters(connection).await.map_err(failed("outcomes"))?;
     let workers = workers(connection).await.map_err(failed("workers"))?;
@@ -33,7 +35,17 @@ pub(in crate::store) async fn load(pool: &Pool) -> Result<Snapshot, LoadError> {
     let requests = requests(connection).await.map_err(failed("requests"))?;
     let deleted = deleted(connection).await.map_err(failed("deleted sweeps"))?;
     let pack_limits = pack_limits(connection).await.map_err(failed("sizes of packs"))?;
-    Ok(Snapshot { sweeps, trials, reporters, workers, requests, deleted, pack_limits, last_cursor })
+    Ok(Snapshot {
+        sweeps,
+        spaces,
+        trials,
+        reporters,
+        workers,
+        requests,
+        deleted,
+        pack_limits,
+        last_cursor,
+    })
 }
 
 async fn sweeps(connection: &mut Connection<'_>) -> Result<Vec<SweepRecord>, Error> {
@@ -93,6 +105,21 @@ fn controls(row: &Row) -> Result<Option<Controls>, Error> {
     let Some((priority, weight)) = priority.zip(weight) else { return Ok(None) };
     let max_parallel = row.maybe_small("max_parallel")?;
     Ok(Some(Controls { priority, weight, max_parallel, budget: row.maybe_unsigned("budget_ms")? }))
+}
+
+async fn spaces(connection: &mut Connection<'_>) -> Result<Vec<SpaceRecord>, Error> {
+    let rows = statement(
+        "select sweep, number, text, format, at from sweep_spaces order by sweep, number",
+    );
+    let space = |row: &Row| {
+        Ok(SpaceRecord {
+            sweep: SweepId(row.unsigned("sweep")?),
+            number: row.small("number")?,
+            space: SpaceText { text: row.try_get("text")?, format: row.parsed("format")? },
+            at: row.try_get("at")?,
+        })
+    };
+    rows.fetch_all(connection).await?.iter().map(space).collect()
 }
 
 async fn requests(connection: &mut Connection<'_>) -> Result<Vec<RequestRecord>, Error> {

@@ -4,9 +4,12 @@ use super::behaviour::{Bench, failure, success};
 use super::model::{request, submission};
 use crate::id::{ArtifactHash, RequestId, SweepId, TrialId};
 use crate::outcome::{FailureClass, Outcome, SweepStatus};
+use crate::record::SpaceText;
 use crate::scheduler::{
-    Ack, Changes, Control, Event, Explanation, Now, Refusal, Reply, Stop, StopReason, Unplaced,
+    Ack, Changes, Config, Control, Event, Explanation, Now, Refusal, Reply, RestoreError,
+    Scheduler, Stop, StopReason, Unplaced,
 };
+use crate::spec::Format;
 
 /// As it comes over the wire: the content is a hash of the whole message.
 pub(super) fn control(request_id: RequestId, sweep: SweepId, control: Control) -> Event {
@@ -131,6 +134,102 @@ fn a_change_that_is_refused_changes_nothing_of_it() {
     let record = &bench.store.sweeps[&sweep];
     assert_eq!((record.controls.unwrap().weight, record.total), (5, 16));
     assert_eq!(bench.store.requests.len(), 1, "one request");
+}
+
+fn space(text: &str) -> Control {
+    let add_space = Some(SpaceText { text: format!("[space]\n{text}\n"), format: Format::Toml });
+    Control::Change(Changes { add_space, ..Changes::default() })
+}
+
+/// Rates and seeds of all trials that a worker gets.
+fn run_to_the_end(bench: &mut Bench, worker: u128) -> Vec<(f64, u64)> {
+    let w = bench.register(worker, 1, vec![]);
+    let mut got = Vec::new();
+    while let Some(grant) = bench.exchange(w, vec![], vec![0]).1.pop() {
+        got.push((grant.settings.prompt_lr.unwrap(), grant.settings.seed));
+        bench.exchange(w, vec![success(grant.lease)], vec![]);
+    }
+    got
+}
+
+#[test]
+fn an_added_space_gives_the_points_that_are_new() {
+    let mut bench = Bench::new();
+    let sweep = bench.submit("");
+    let rates = |bench: &Bench| {
+        let spec = bench.store.sweeps[&sweep].submission.parse().unwrap();
+        (spec.total(), spec.space.prompt_lr.clone(), spec.space.seeds.clone())
+    };
+    let (grid, known, seeds_of_grid) = rates(&bench);
+    let per_rate = grid / known.len() as u64;
+    let text = format!("prompt_lr = [{}, 7.5]", known[0]);
+    bench.control(sweep, space(&text)).unwrap();
+    let total = |bench: &Bench| bench.store.sweeps[&sweep].total;
+    assert_eq!(total(&bench), grid + per_rate, "the known rate's points are there already");
+    // The same space again has nothing new, and is not kept.
+    bench.control(sweep, space(&text)).unwrap();
+    assert_eq!((total(&bench), bench.store.spaces.len()), (grid + per_rate, 1));
+    bench.restart();
+    // More seeds are for all configurations, those of the added space too.
+    let configurations = (grid + per_rate) / seeds_of_grid.len() as u64;
+    bench.control(sweep, seeds(vec![77])).unwrap();
+    assert_eq!(total(&bench), grid + per_rate + configurations);
+    bench.control(sweep, space("prompt_lr = [7.5, 8.5]\nseeds = 77")).unwrap();
+    let more = per_rate / seeds_of_grid.len() as u64;
+    assert_eq!(total(&bench), grid + per_rate + configurations + more);
+    bench.restart();
+    let got = run_to_the_end(&mut bench, 1);
+    assert_eq!(got.len() as u64, total(&bench));
+    let of = |rate: f64| got.iter().filter(|(r, _)| *r == rate).count() as u64;
+    assert_eq!((of(7.5), of(8.5)), (per_rate + more, more));
+    assert_eq!(bench.status(sweep), SweepStatus::Finished);
+    // It goes on when it gets more.
+    bench.control(sweep, space("prompt_lr = 9.5\nseeds = 1")).unwrap();
+    assert_eq!(bench.status(sweep), SweepStatus::Running);
+    assert_eq!(run_to_the_end(&mut bench, 1), vec![(9.5, 1); usize::try_from(more).unwrap()]);
+}
+
+#[test]
+fn a_trial_of_an_added_space_is_run_again_with_its_settings() {
+    let mut bench = Bench::new();
+    let sweep = bench.submit("");
+    let before = bench.store.sweeps[&sweep].total;
+    bench.run_all(&[]);
+    bench.control(sweep, space("prompt_lr = 7.5\nsteps = 60")).unwrap();
+    let after = bench.store.sweeps[&sweep].total;
+    bench.run_all(&[before]);
+    bench.restart();
+    bench.control(sweep, Control::Retry(vec![])).unwrap();
+    let w = bench.register(5, 1, vec![]);
+    let grant = bench.exchange(w, vec![], vec![0]).1.pop().unwrap();
+    assert_eq!((grant.lease.trial.index, grant.settings.prompt_lr), (after, Some(7.5)));
+    assert_eq!(grant.settings.train.steps, 60);
+}
+
+#[test]
+fn a_space_that_is_refused_changes_nothing() {
+    let mut bench = Bench::new();
+    let sweep = bench.submit("");
+    let before = bench.store.clone();
+    let refused = bench.control(sweep, space("rank = 100000"));
+    assert!(matches!(refused, Err(Refusal::Space(_))), "{refused:?}");
+    let refused = bench.control(sweep, space("source = [\"a.safetensors\"]"));
+    let Err(Refusal::Space(found)) = refused else { panic!("{refused:?}") };
+    assert!(found.render("s").contains("was not submitted with the sweep"), "{found:?}");
+    let many: Vec<String> = (0..40_000).map(|seed| seed.to_string()).collect();
+    let refused = bench.control(sweep, space(&format!("seeds = [{}]", many.join(","))));
+    assert!(matches!(refused, Err(Refusal::TooMany { .. })), "{refused:?}");
+    assert_eq!((&bench.store.spaces, &bench.store.sweeps), (&before.spaces, &before.sweeps));
+    // A space that no sweep has, or one before which another is missing, is no store's content.
+    bench.control(sweep, space("prompt_lr = 7.5")).unwrap();
+    let mut snapshot = bench.store.snapshot();
+    snapshot.spaces[0].number = 2;
+    let restored = Scheduler::restore(Config::default(), snapshot, Now { monotonic: 0, wall: 0 });
+    assert!(matches!(restored, Err(RestoreError::StraySpace { .. })), "{restored:?}");
+    let mut snapshot = bench.store.snapshot();
+    snapshot.spaces.clear();
+    let restored = Scheduler::restore(Config::default(), snapshot, Now { monotonic: 0, wall: 0 });
+    assert!(matches!(restored, Err(RestoreError::StrayTrial(_))), "{restored:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::id::{ArtifactHash, RequestId, SweepId, TrialId, WorkerId};
 use crate::record::{
     AttemptEnd, DeletedRecord, LogEntry, OutcomeRecord, PackLimit, Phase, RequestRecord,
-    Submission, SweepRecord, TrialRecord, WorkerRecord,
+    SpaceRecord, Submission, SweepRecord, TrialRecord, WorkerRecord,
 };
 use crate::scheduler::{LeaseKey, Snapshot, Write};
 
@@ -70,6 +70,7 @@ pub(super) struct Model {
     pub(super) workers: BTreeMap<WorkerId, WorkerRecord>,
     pub(super) requests: BTreeMap<RequestId, RequestRecord>,
     pub(super) deleted: BTreeMap<SweepId, DeletedRecord>,
+    pub(super) spaces: Vec<SpaceRecord>,
     pub(super) pack_limits: BTreeMap<(ArtifactHash, String), u32>,
     pub(super) stale: usize,
     pub(super) last_cursor: u64,
@@ -122,6 +123,7 @@ impl Model {
             }
             Write::DeleteSweep { sweep, .. } => {
                 let gone = self.sweeps.remove(sweep).unwrap();
+                self.spaces.retain(|space| space.sweep != *sweep);
                 self.trials.retain(|id, _| id.sweep != *sweep);
                 self.outcomes.retain(|id, _| id.sweep != *sweep);
                 self.attempts.retain(|lease, _| lease.trial.sweep != *sweep);
@@ -129,6 +131,7 @@ impl Model {
                 let record = DeletedRecord { id: *sweep, request_id: gone.request_id, spec_hash };
                 self.deleted.insert(*sweep, record);
             }
+            Write::Space { record, .. } => self.spaces.push(record.clone()),
             Write::PackLimit { limit, .. } => {
                 let key = (limit.shape.clone(), limit.device.clone());
                 let before = self.pack_limits.insert(key, limit.members);
@@ -176,6 +179,7 @@ impl Model {
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
             sweeps: self.sweeps.values().cloned().collect(),
+            spaces: self.spaces.clone(),
             trials: self.trials.values().cloned().collect(),
             reporters: self
                 .outcomes

@@ -7,6 +7,7 @@ mod bad_values;
 mod hub;
 mod methods;
 mod robust;
+mod spaces;
 
 use super::{Diagnostics, Format, Spec};
 use crate::model::ModelConfig;

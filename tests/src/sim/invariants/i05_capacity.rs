@@ -16,10 +16,10 @@ impl Invariant for Capacity {
     }
 
     fn see(&mut self, ledger: &Ledger, seen: &Seen<'_>) -> Result<(), String> {
-        let (record, seed) = match seen {
-            Seen::Write(Write::Trial(record), _) => (record, ledger.seed(record.id)),
+        let (record, batches) = match seen {
+            Seen::Write(Write::Trial(record), _) => (record, ledger.batches(record.id)),
             Seen::Write(Write::NewTrial { record, settings, .. }, _) => {
-                (record, Some(settings.seed))
+                (record, Some((settings.seed, settings.train.batch_size)))
             }
             Seen::Scan(scan) => {
                 let Some((scheduler, now)) = scan.scheduler else { return Ok(()) };
@@ -54,8 +54,8 @@ impl Invariant for Capacity {
             if other.sweep != id.sweep || granted_by != request_id {
                 return Err(format!("slot {slot} of {worker} is given to {id}, it runs {other}"));
             }
-            if ledger.seed(other) != seed {
-                return Err(format!("{id} and {other} of different seeds are one pack"));
+            if ledger.batches(other) != batches {
+                return Err(format!("{id} and {other}, which see different batches, are one pack"));
             }
         }
         let members = pack.len() + usize::from(!pack.contains_key(&id));

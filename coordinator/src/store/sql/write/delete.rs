@@ -33,8 +33,11 @@ const OF_LOG: &str = "delete from log where cursor in (
 
 /// The requests that changed it stay: a name that one of them gives may mean another sweep by the
 /// time that it comes again.
-const OF_SWEEP: [&str; 2] =
-    ["delete from sweep_files where sweep = $1", "delete from sweeps where id = $1"];
+const OF_SWEEP: [&str; 3] = [
+    "delete from sweep_files where sweep = $1",
+    "delete from sweep_spaces where sweep = $1",
+    "delete from sweeps where id = $1",
+];
 
 pub(super) async fn sweep(
     connection: &mut Connection<'_>,

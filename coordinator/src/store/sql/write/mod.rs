@@ -36,6 +36,7 @@ pub(in crate::store) async fn one(
             sweep::status(connection, *sweep, *status, *finished).await
         }
         Write::SweepTotal { sweep, total } => sweep::total(connection, *sweep, *total).await,
+        Write::Space { record, varied } => sweep::space(connection, record, varied).await,
         Write::Controls { sweep, controls } => sweep::controls(connection, *sweep, *controls).await,
         Write::Used { sweep, used } => sweep::used(connection, *sweep, *used).await,
         Write::Request(record) => sweep::request(connection, record).await,

@@ -130,6 +130,7 @@ fn rows_of(write: &Write) -> (Kind, Option<Row<'_>>, Option<Row<'_>>) {
         Write::Sweep(_)
         | Write::SweepStatus { .. }
         | Write::SweepTotal { .. }
+        | Write::Space { .. }
         | Write::Controls { .. }
         | Write::Request(_)
         | Write::DeleteSweep { .. }

@@ -2,7 +2,8 @@
 
 use deptune_sweep::id::{ArtifactHash, SweepId};
 use deptune_sweep::outcome::SweepStatus;
-use deptune_sweep::record::{Controls, RequestRecord, SweepRecord, WallMillis};
+use deptune_sweep::points::Points;
+use deptune_sweep::record::{Controls, RequestRecord, SpaceRecord, SweepRecord, WallMillis};
 
 use super::refused;
 use crate::store::CommitError;
@@ -45,7 +46,7 @@ pub(super) async fn insert(
     .bind(record.finished)
     .bind(spec.objective.metric.name())
     .bind(goal(spec.objective.goal))
-    .bind(varied_settings(&spec))
+    .bind(varied_settings(&Points::new(spec).varied()))
     .bind(submission.model_hub.as_ref().map(|model| &model.repo))
     .bind(submission.model_hub.as_ref().map(|model| &model.commit))
     .bind(record.status == SweepStatus::Paused)
@@ -156,6 +157,33 @@ pub(super) async fn total(
         .await
         .map_err(refused(WHAT))?;
     changed(result, WHAT, sweep)
+}
+
+/// Another space of a sweep, and the training settings in which its trials differ now.
+pub(super) async fn space(
+    connection: &mut Connection<'_>,
+    record: &SpaceRecord,
+    varied: &[&str],
+) -> Result<(), CommitError> {
+    const WHAT: &str = "an added space";
+    statement(
+        "insert into sweep_spaces (sweep, number, text, format, at) values ($1, $2, $3, $4, $5)",
+    )
+    .bind(int(record.sweep.0))
+    .bind(record.number)
+    .bind(&record.space.text)
+    .bind(record.space.format.as_str())
+    .bind(record.at)
+    .execute(&mut *connection)
+    .await
+    .map_err(refused(WHAT))?;
+    let result = statement("update sweeps set varied_settings = $2 where id = $1")
+        .bind(int(record.sweep.0))
+        .bind(varied_settings(varied))
+        .execute(connection)
+        .await
+        .map_err(refused(WHAT))?;
+    changed(result, WHAT, record.sweep)
 }
 
 pub(super) async fn controls(
