@@ -9,7 +9,7 @@ use crate::output::error::Exit;
 
 /// Whether trying the same call again may help.
 pub(crate) fn is_transient(status: &Status) -> bool {
-    if reason(status).as_deref() == Some("DISK_FULL") {
+    if matches!(reason(status).as_deref(), Some("DISK_FULL" | "QUOTA_USED")) {
         return false;
     }
     matches!(status.code(), Code::Unavailable | Code::ResourceExhausted | Code::Aborted)
@@ -85,6 +85,10 @@ pub(crate) fn hint(address: &str, token: Option<&Path>, status: &Status) -> Opti
             });
         }
         Some("SQL_TIMEOUT") => Some("ask for less, as with 'limit 100' or a where clause"),
+        Some("QUOTA_USED") => Some(
+            "'deptune delete' removes sweeps that nobody needs; their files go within an hour of \
+             --keep-unused after that",
+        ),
         Some("DISK_FULL") => Some("make room on the coordinator's disk, then try again"),
         _ => None,
     };

@@ -27,6 +27,9 @@ pub struct Options {
     /// Where data and models are kept by hash; may be shared by workers of a node. Default
     /// `<XDG_CACHE_HOME or ~/.cache>/deptune`.
     pub cache_dir: Option<PathBuf>,
+    /// Most bytes that they may take; files used in the last ten minutes stay all the same. Models
+    /// of the hub are not counted: they are in the hub's cache. Default: no bound.
+    pub max_cache_bytes: Option<u64>,
     /// Directory that the workers of a pool share, for checkpoints too large for the coordinator.
     /// Default: none; they stay in the state directory, and only this worker goes on from them.
     pub artifact_dir: Option<PathBuf>,
@@ -66,6 +69,7 @@ impl Options {
             state_dir: None,
             hub: None,
             cache_dir: None,
+            max_cache_bytes: None,
             artifact_dir: None,
             model_roots: Vec::new(),
             slots: SlotOptions::default(),

@@ -48,6 +48,10 @@ pub(crate) struct Args {
     /// For how long a file stays that no sweep and no trial needs any more, at least an hour
     #[arg(long, value_name = "TIME", default_value = "1d", value_parser = keep_unused)]
     keep_unused: Duration,
+    /// GB (10⁹ bytes) that the files of all sweeps may take together; data and models beyond are
+    /// refused, what trials make is kept all the same [default: no bound]
+    #[arg(long, value_name = "GB", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    max_artifacts_gb: Option<u64>,
 }
 
 /// Serves until Ctrl-C or SIGTERM.
@@ -59,6 +63,7 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
     options.advertise = args.advertise;
     options.insecure = args.insecure;
     options.keep_unused = args.keep_unused;
+    options.max_artifact_bytes = args.max_artifacts_gb.map(|gb| gb * 1_000_000_000);
     options.scheduler.lease_ttl =
         u64::try_from(args.lease_ttl.as_millis()).unwrap_or(u64::MAX).max(1_000);
     // The database may not answer.

@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Where data and models are kept by hash [default: ~/.cache/deptune]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
+    /// GB (10⁹ bytes) that they may take; what was used least recently goes [default: no bound]
+    #[arg(long, value_name = "GB", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    max_cache_gb: Option<u64>,
     /// Directory that all workers of the pool see, for checkpoints above 16 MiB [default: they stay
     /// with this worker]
     #[arg(long, env = "DEPTUNE_ARTIFACT_DIR", hide_env_values = true, value_name = "DIR")]
@@ -138,6 +141,7 @@ pub(super) async fn run(globals: &Globals, args: Args) -> Result<Exit, Error> {
     options.labels = args.labels;
     options.state_dir = args.state_dir;
     options.cache_dir = args.cache_dir;
+    options.max_cache_bytes = args.max_cache_gb.map(|gb| gb * 1_000_000_000);
     options.artifact_dir = args.artifact_dir;
     options.model_roots = args.model_roots;
     options.hub = Some(hub()?);

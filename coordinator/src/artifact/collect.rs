@@ -130,7 +130,7 @@ mod tests {
     fn collector(home: &Path, database: &MemoryDatabase) -> Collector {
         Collector {
             store: Arc::new(MemoryStore::open(database)),
-            artifacts: Artifacts::open(home).unwrap(),
+            artifacts: Artifacts::open(home, None).unwrap(),
             logs: Logs::new(home),
             grace: HOUR,
         }

@@ -64,6 +64,20 @@ pub enum Error {
         /// The data directory.
         directory: PathBuf,
     },
+    /// The files take as much as they may together.
+    #[error(
+        "the files take {used} of the {limit} bytes that they may together, {wanted} more are \
+         wanted; delete sweeps that nobody needs, or start the coordinator with a larger \
+         --max-artifacts-gb"
+    )]
+    Quota {
+        /// Bytes in use.
+        used: u64,
+        /// Bytes that may be in use.
+        limit: u64,
+        /// Bytes wanted.
+        wanted: u64,
+    },
     /// There is no such artifact.
     #[error("there is no artifact {0}")]
     Unknown(ArtifactHash),

@@ -11,6 +11,7 @@ mod collect;
 mod error;
 mod kind;
 mod log;
+mod quota;
 mod retention;
 mod store;
 mod upload;

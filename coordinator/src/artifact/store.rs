@@ -10,6 +10,7 @@ use tokio::fs::{self, File};
 use super::claim::{Claims, Held, Leaving};
 use super::error::Error;
 use super::kind::Kind;
+use super::quota::{Exceeded, Quota, Reserved};
 use super::upload::Upload;
 
 /// Bytes that stay free for the database and the logs.
@@ -20,13 +21,16 @@ const RESERVE: u64 = 256 << 20;
 pub(crate) struct Artifacts {
     root: PathBuf,
     claims: Claims,
+    quota: Quota,
 }
 
 impl Artifacts {
     /// Opens the directory, makes it if need be, and removes uploads that an earlier run left
-    /// unfinished.
-    pub(crate) fn open(data_dir: &Path) -> Result<Artifacts, Error> {
-        let artifacts = Artifacts { root: data_dir.join("artifacts"), claims: Claims::default() };
+    /// unfinished. `most` bounds the bytes of all files, as far as people send them.
+    pub(crate) fn open(data_dir: &Path, most: Option<u64>) -> Result<Artifacts, Error> {
+        let root = data_dir.join("artifacts");
+        let (claims, quota) = (Claims::default(), Quota::default());
+        let mut artifacts = Artifacts { root, claims, quota };
         let incoming = artifacts.incoming();
         match std::fs::remove_dir_all(&incoming) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -35,6 +39,8 @@ impl Artifacts {
             _ => {}
         }
         std::fs::create_dir_all(&incoming).map_err(Error::io("create", &incoming))?;
+        artifacts.quota =
+            Quota::open(&artifacts.root, most).map_err(Error::io("list", &artifacts.root))?;
         Ok(artifacts)
     }
 
@@ -148,6 +154,7 @@ impl Artifacts {
     ) -> Result<bool, Error> {
         let path = self.path(&leaving.hash);
         let aside = self.incoming().join(format!("leaving-{}", leaving.hash));
+        let size = std::fs::metadata(&path).map_or(0, |found| found.len());
         let gone = leaving.finish(|| {
             if let Some(before) = before {
                 let modified = std::fs::metadata(&path).and_then(|found| found.modified());
@@ -164,6 +171,7 @@ impl Artifacts {
             }
         })?;
         if gone {
+            self.quota.give_back(size);
             match fs::remove_file(&aside).await {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     return Err(Error::io("remove", aside)(error));
@@ -186,7 +194,16 @@ impl Artifacts {
             return Err(Error::TooLarge { kind, size, limit });
         }
         self.check_space(size)?;
-        Upload::begin(self.clone(), hash, size).await
+        Upload::begin(self.clone(), hash, size, kind).await
+    }
+
+    /// Takes room for a file that is not here.
+    pub(super) fn reserve(&self, size: u64, kind: Kind) -> Result<Reserved, Error> {
+        self.quota.reserve(size, kind).map_err(|Exceeded { used, most }| Error::Quota {
+            used,
+            limit: most,
+            wanted: size,
+        })
     }
 
     fn check_space(&self, size: u64) -> Result<(), Error> {
@@ -219,7 +236,7 @@ mod tests {
     use super::*;
 
     fn stored(home: &Path, content: &[u8]) -> (Artifacts, ArtifactHash) {
-        let artifacts = Artifacts::open(home).unwrap();
+        let artifacts = Artifacts::open(home, None).unwrap();
         let hash = ArtifactHash::of(content);
         let path = artifacts.path(&hash);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -260,7 +277,7 @@ mod tests {
         let (artifacts, hash) = stored(home.path(), b"elsewhere");
         let before = SystemTime::now() + Duration::from_secs(1);
         let leaving = artifacts.leaving(&hash).unwrap();
-        let other = Artifacts { root: artifacts.root.clone(), claims: Claims::default() };
+        let other = Artifacts { claims: Claims::default(), ..artifacts.clone() };
         std::thread::sleep(Duration::from_millis(1100));
         other.claim(&hash).unwrap();
         assert!(!artifacts.remove(leaving, Some(before)).await.unwrap());

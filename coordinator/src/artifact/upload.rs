@@ -9,6 +9,8 @@ use tokio::io::AsyncWriteExt;
 use super::CHUNK;
 use super::claim::Held;
 use super::error::Error;
+use super::kind::Kind;
+use super::quota::Reserved;
 use super::store::Artifacts;
 
 /// A file on its way in. Dropped unfinished, it leaves nothing behind.
@@ -25,7 +27,7 @@ pub(crate) struct Upload {
 /// Where the bytes go.
 #[derive(Debug)]
 enum Target {
-    New(File, tempfile::TempPath),
+    New(File, tempfile::TempPath, Reserved),
     /// The file was here before and stays until the end, so that only the sender's claim is checked.
     Here(#[expect(dead_code, reason = "held for its drop")] Held),
 }
@@ -35,15 +37,17 @@ impl Upload {
         artifacts: Artifacts,
         hash: ArtifactHash,
         size: u64,
+        kind: Kind,
     ) -> Result<Upload, Error> {
         let target = if let Some(held) = artifacts.hold(&hash)? {
             Target::Here(held)
         } else {
+            let reserved = artifacts.reserve(size, kind)?;
             let incoming = artifacts.incoming();
             let (file, path) = tempfile::NamedTempFile::new_in(&incoming)
                 .map_err(Error::io("create a file in", &incoming))?
                 .into_parts();
-            Target::New(File::from_std(file), path)
+            Target::New(File::from_std(file), path, reserved)
         };
         let hasher = blake3::Hasher::new();
         Ok(Upload { artifacts, hash, size, received: 0, hasher, target })
@@ -59,7 +63,7 @@ impl Upload {
             return Err(Error::SizeMismatch { expected: self.size, found: self.received });
         }
         self.hasher.update(chunk);
-        if let Target::New(file, path) = &mut self.target {
+        if let Target::New(file, path, _) = &mut self.target {
             file.write_all(chunk).await.map_err(Error::io("write", path.to_path_buf()))?;
         }
         Ok(())
@@ -75,14 +79,19 @@ impl Upload {
         if found != self.hash {
             return Err(Error::HashMismatch { expected: self.hash, found });
         }
-        let Target::New(mut file, temporary) = self.target else { return Ok(true) };
+        let Target::New(mut file, temporary, reserved) = self.target else { return Ok(true) };
         // tokio's file hands writes to another thread: flushed is not yet synced.
         file.flush().await.map_err(Error::io("write", temporary.to_path_buf()))?;
         file.sync_all().await.map_err(Error::io("sync", temporary.to_path_buf()))?;
         let path = self.artifacts.path(&self.hash);
         let parent = path.parent().unwrap_or(&path).to_path_buf();
         fs::create_dir_all(&parent).await.map_err(Error::io("create", &parent))?;
+        // Another sender of the same file may have been faster.
+        let is_new = !path.exists();
         temporary.persist(&path).map_err(|e| Error::io("name", &path)(e.error))?;
+        if is_new {
+            reserved.keep();
+        }
         sync_directory(&parent).await?;
         // The directory itself may be new.
         sync_directory(parent.parent().unwrap_or(&parent)).await?;
@@ -98,12 +107,11 @@ async fn sync_directory(path: &Path) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Kind;
     use super::*;
 
     async fn store() -> (tempfile::TempDir, Artifacts) {
         let directory = tempfile::tempdir().unwrap();
-        let artifacts = Artifacts::open(directory.path()).unwrap();
+        let artifacts = Artifacts::open(directory.path(), None).unwrap();
         (directory, artifacts)
     }
 

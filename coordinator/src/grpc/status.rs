@@ -88,6 +88,8 @@ reasons!(
     TooLarge => "TOO_LARGE",
     /// The coordinator's disk has no room.
     DiskFull => "DISK_FULL",
+    /// The files that the coordinator keeps take as much as they may together.
+    QuotaUsed => "QUOTA_USED",
     /// Too many requests wait, or are open.
     Busy => "BUSY",
     /// More requests per second on one connection than allowed.
@@ -272,6 +274,7 @@ fn artifact_error(error: &artifact::Error, text: &str) -> Status {
         }
         E::TooLarge { .. } | E::ChunkTooLarge { .. } => (Code::InvalidArgument, Reason::TooLarge),
         E::NoSpace { .. } => (Code::ResourceExhausted, Reason::DiskFull),
+        E::Quota { .. } => (Code::ResourceExhausted, Reason::QuotaUsed),
         E::Unknown(_) => (Code::NotFound, Reason::UnknownArtifact),
         E::Io { .. } => {
             tracing::error!(error = text, "the file system refused");

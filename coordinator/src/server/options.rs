@@ -46,6 +46,9 @@ pub struct Options {
     /// For how long a file stays that nothing needs: superseded checkpoints from before a restart,
     /// uploads that no sweep came for. Default one day.
     pub keep_unused: Duration,
+    /// Most bytes of all files that the coordinator keeps. Data and models beyond are refused; what
+    /// trials make is kept all the same. Default: no bound.
+    pub max_artifact_bytes: Option<u64>,
     /// How much callers may take.
     pub limits: Limits,
 }
@@ -65,6 +68,7 @@ impl Options {
             tick: Duration::from_millis(250),
             drain: Duration::from_secs(5),
             keep_unused: Duration::from_secs(86_400),
+            max_artifact_bytes: None,
             limits: Limits::default(),
         }
     }

@@ -156,7 +156,7 @@ async fn begin(
     store: Arc<dyn Store>,
     database: &str,
 ) -> Result<Begun, ServeError> {
-    let artifacts = Artifacts::open(&options.data_dir)?;
+    let artifacts = Artifacts::open(&options.data_dir, options.max_artifact_bytes)?;
     let ending = Ending::default();
     let settings = runtime::Settings { scheduler: options.scheduler, tick: options.tick };
     let (handle, owner) = runtime::start(store.clone(), settings, ending.clone()).await?;

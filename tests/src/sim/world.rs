@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use deptune_coordinator::store::{MemoryDatabase, Store};
+use deptune_coordinator::store::MemoryDatabase;
 use deptune_sweep::id::{ArtifactHash, RequestId};
 use deptune_sweep::scheduler::Control;
-use futures::FutureExt;
 
 use super::client::{Client, Told};
 use super::coordinator::Process;
@@ -379,17 +378,16 @@ impl World {
     fn scan(&mut self) {
         let at = self.queue.now();
         let leader = self.processes.iter().find(|p| p.up && p.generation == self.generation);
-        let Some(store) = leader.and_then(|p| p.store.as_ref()) else { return };
-        let Some(Ok(snapshot)) = store.load().now_or_never() else { return };
+        if leader.is_none_or(|p| p.store.is_none()) {
+            return;
+        }
         let scheduler = leader.and_then(|p| p.scheduler.as_ref().map(|s| (s, p.clock.now(at))));
         let checkpoints = self.nodes.iter().map(|n| n.disk.most_checkpoints()).max();
-        let scan = Scan {
-            scheduler,
-            trials: &snapshot.trials,
-            artifacts: &self.artifacts,
-            checkpoints: checkpoints.unwrap_or(0),
-        };
-        let checked = self.checks.scan(&scan);
+        let (checks, artifacts) = (&mut self.checks, &self.artifacts);
+        let checked = self.database.with_trials(|trials| {
+            let checkpoints = checkpoints.unwrap_or(0);
+            checks.scan(&Scan { scheduler, trials, artifacts, checkpoints })
+        });
         self.verdict(checked);
     }
 

@@ -1,6 +1,7 @@
 //! Files by hash on this node: data and uploaded models, fetched once for all slots; and models
 //! that are found under a root.
 
+mod bound;
 mod hub;
 mod model;
 mod verified;
@@ -11,12 +12,14 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use deptune_hub::Hub;
 use deptune_sweep::id::ArtifactHash;
 use deptune_sweep::outcome::FailureClass;
 use tokio::sync::Mutex as AsyncMutex;
 
+use bound::Bound;
 use verified::Verified;
 
 /// Where files come from.
@@ -154,12 +157,14 @@ pub struct Cache {
     roots: Vec<PathBuf>,
     hub: Option<Arc<Hub>>,
     verified: Verified,
+    bound: Bound,
     /// One fetch of a file at a time.
     busy: Mutex<BTreeMap<ArtifactHash, Arc<AsyncMutex<()>>>>,
 }
 
 impl Cache {
-    /// A cache in `dir`, made if it is not there, and models under `roots` and from the hub.
+    /// A cache in `dir`, made if it is not there, and models under `roots` and from the hub. `most`
+    /// bounds the bytes of its files.
     ///
     /// # Errors
     /// When the directory cannot be made, a root cannot be opened, or the hub has no address.
@@ -167,12 +172,13 @@ impl Cache {
         dir: &Path,
         roots: &[PathBuf],
         hub: Option<deptune_hub::Settings>,
+        most: Option<u64>,
     ) -> Result<Cache, crate::Error> {
         let fail = |what, path: &Path| {
             let path = path.to_owned();
             move |source| crate::Error::Io { what, path, source }
         };
-        for part in ["blobs", "models"] {
+        for part in ["blobs", "models", "used"] {
             let part = dir.join(part);
             fs::create_dir_all(&part).map_err(fail("create the directory", &part))?;
         }
@@ -180,8 +186,9 @@ impl Cache {
         let roots = roots.iter().map(real).collect::<Result<_, _>>()?;
         let hub = hub.map(Hub::new).transpose();
         let hub = hub.map_err(|error| crate::Error::Options(error.to_string()))?.map(Arc::new);
+        let (verified, bound) = (Verified::default(), Bound::new(dir, most));
         let busy = Mutex::new(BTreeMap::new());
-        Ok(Cache { dir: dir.to_owned(), roots, hub, verified: Verified::default(), busy })
+        Ok(Cache { dir: dir.to_owned(), roots, hub, verified, bound, busy })
     }
 
     /// The file with that hash, fetched if it is not here. `name` is for messages.
@@ -200,6 +207,8 @@ impl Cache {
         };
         let _turn = turn.lock().await;
         let path = self.dir.join("blobs").join(hash.as_str());
+        // Before it is looked for, so that no agent removes it once it was found.
+        self.bound.mark(hash).map_err(io_error("note the use of", &path))?;
         if self.is(&path, hash).await {
             return Ok(path);
         }
@@ -214,6 +223,9 @@ impl Cache {
         temporary.as_file().sync_all().map_err(io_error("write into", &dir))?;
         let persisted = temporary.persist(&path).map_err(|e| e.error);
         persisted.map_err(io_error("create", &path))?;
+        if let Err(error) = self.bound.tidy(SystemTime::now()) {
+            tracing::warn!(%error, dir = %dir.display(), "the cache cannot be kept within its bound");
+        }
         Ok(path)
     }
 

@@ -55,7 +55,7 @@ fn lease(path: &str, dir: Option<&Path>, files: &[(&str, &[u8])]) -> Assignment 
 #[tokio::test]
 async fn a_file_is_fetched_once_for_all_slots() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), &[], None).unwrap();
+    let cache = Cache::open(dir.path(), &[], None, None).unwrap();
     let mut shelf = Shelf::default();
     let hash = shelf.put(b"rows");
     let get = || cache.blob(&shelf, "train.jsonl", &hash);
@@ -73,7 +73,7 @@ async fn a_file_is_fetched_once_for_all_slots() {
 #[tokio::test]
 async fn what_arrives_damaged_is_not_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), &[], None).unwrap();
+    let cache = Cache::open(dir.path(), &[], None, None).unwrap();
     let mut shelf = Shelf::default();
     let hash = ArtifactHash::of(b"rows");
     shelf.contents.insert(hash.clone(), b"else".to_vec());
@@ -94,7 +94,8 @@ async fn models_are_found_under_roots_only() {
     let outside = dir.path().join("outside");
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("config.json"), "{}").unwrap();
-    let cache = Cache::open(&dir.path().join("cache"), std::slice::from_ref(&root), None).unwrap();
+    let cache =
+        Cache::open(&dir.path().join("cache"), std::slice::from_ref(&root), None, None).unwrap();
     let shelf = Shelf::default();
     let files: &[(&str, &[u8])] = &[("config.json", b"{}")];
     let real = model.canonicalize().unwrap();
@@ -126,7 +127,7 @@ async fn a_changed_model_is_named() {
     fs::create_dir(&model).unwrap();
     fs::write(model.join("model.safetensors"), "weights").unwrap();
     let roots = [dir.path().to_owned()];
-    let cache = Cache::open(&dir.path().join("cache"), &roots, None).unwrap();
+    let cache = Cache::open(&dir.path().join("cache"), &roots, None, None).unwrap();
     let shelf = Shelf::default();
     let wanted = lease("t5", None, &[("model.safetensors", b"weights")]);
     cache.model(&shelf, &wanted).await.unwrap();
@@ -145,7 +146,7 @@ async fn a_changed_model_is_named() {
 #[tokio::test]
 async fn an_uploaded_model_is_put_together() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), &[], None).unwrap();
+    let cache = Cache::open(dir.path(), &[], None, None).unwrap();
     let mut shelf = Shelf::default();
     shelf.put(b"{}");
     shelf.put(b"weights");
@@ -155,4 +156,36 @@ async fn an_uploaded_model_is_put_together() {
     assert_eq!(fs::read(model.join("model.safetensors")).unwrap(), b"weights");
     assert_eq!(cache.model(&shelf, &wanted).await.unwrap(), model);
     assert_eq!(fs::read_dir(&model).unwrap().count(), 2);
+}
+
+#[tokio::test]
+async fn beyond_its_bound_what_was_used_least_recently_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path(), &[], None, Some(8)).unwrap();
+    let mut shelf = Shelf::default();
+    let hashes: Vec<ArtifactHash> =
+        [&b"aaaa"[..], b"bbbb", b"cccc"].iter().map(|content| shelf.put(content)).collect();
+    let minutes_ago = |hash: &ArtifactHash, minutes: u64| {
+        let mark = dir.path().join("used").join(hash.as_str());
+        let when = SystemTime::now() - std::time::Duration::from_secs(60 * minutes);
+        fs::File::options().write(true).open(mark).unwrap().set_modified(when).unwrap();
+    };
+    for hash in &hashes[..2] {
+        cache.blob(&shelf, "file", hash).await.unwrap();
+    }
+    minutes_ago(&hashes[0], 40);
+    minutes_ago(&hashes[1], 50);
+    // One that is used again is not the oldest any more.
+    cache.blob(&shelf, "file", &hashes[1]).await.unwrap();
+    cache.blob(&shelf, "file", &hashes[2]).await.unwrap();
+    let here = || {
+        let is_here = |hash: &ArtifactHash| dir.path().join("blobs").join(hash.as_str()).exists();
+        hashes.iter().map(is_here).collect::<Vec<bool>>()
+    };
+    assert_eq!(here(), [false, true, true]);
+    // It is fetched again; what was used just now stays, also beyond the bound.
+    assert_eq!(shelf.fetches.load(Ordering::SeqCst), 3);
+    cache.blob(&shelf, "file", &hashes[0]).await.unwrap();
+    assert_eq!(here(), [true, true, true]);
+    assert_eq!(shelf.fetches.load(Ordering::SeqCst), 4);
 }

@@ -72,7 +72,8 @@ pub(crate) async fn run(options: Options, shutdown: CancellationToken) -> Result
         Some(dir) => outbox.sharing(dir),
         None => outbox,
     });
-    let cache = Cache::open(&setup.cache_dir, &options.model_roots, options.hub.clone())?;
+    let (hub, most) = (options.hub.clone(), options.max_cache_bytes);
+    let cache = Cache::open(&setup.cache_dir, &options.model_roots, hub, most)?;
     let thread = |source| Error::Io { what: "start threads for", path: PathBuf::new(), source };
     let spawner = Spawner::start().map_err(thread)?;
     let client = Client::new(&setup.servers, options.token.clone());

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deptune_sweep::id::{ArtifactHash, SweepId, TrialId};
-use deptune_sweep::record::{LogRecord, PackLimit, Phase};
+use deptune_sweep::record::{LogRecord, PackLimit, Phase, TrialRecord};
 use deptune_sweep::scheduler::{Snapshot, Write};
 use futures::FutureExt;
 use futures::future::ready;
@@ -49,6 +49,13 @@ impl MemoryStore {
 }
 
 impl MemoryDatabase {
+    /// Looks at all trials with a row, by id, without a copy of them.
+    pub fn with_trials<T>(&self, look: impl FnOnce(&[&TrialRecord]) -> T) -> T {
+        let state = self.state();
+        let trials: Vec<&TrialRecord> = state.trials.values().map(|trial| &trial.record).collect();
+        look(&trials)
+    }
+
     /// A commit that panicked half-way cannot have been told to anyone; what it left is dropped
     /// with the test that it belongs to.
     fn state(&self) -> MutexGuard<'_, State> {

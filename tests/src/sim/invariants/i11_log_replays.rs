@@ -8,6 +8,7 @@ use deptune_sweep::record::{LogEntry, Phase};
 use deptune_sweep::scheduler::Write;
 
 use super::{Invariant, Ledger, Seen};
+use crate::sim::ledger::TrialLine;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
@@ -59,9 +60,20 @@ impl Invariant for LogReplays {
             }
             Seen::Committed(_) => {
                 let touched = ledger.touched.iter();
-                touched.filter_map(|id| ledger.trials.get(id)).try_for_each(|l| self.check(l))
+                let lines = touched.filter_map(|id| ledger.trials.get_key_value(id));
+                lines
+                    .map(|(id, line)| (line, self.trials.get(id).copied()))
+                    .try_for_each(|(line, told)| self.check(line, told))
             }
-            Seen::Scan(_) => ledger.trials.values().try_for_each(|line| self.check(line)),
+            Seen::Scan(_) => {
+                // Both by id, so that neither is searched for each of the other.
+                let mut told = self.trials.iter().peekable();
+                ledger.trials.iter().try_for_each(|(id, line)| {
+                    while told.next_if(|(known, _)| *known < id).is_some() {}
+                    let told = told.next_if(|(known, _)| *known == id).map(|(_, told)| *told);
+                    self.check(line, told)
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -80,12 +92,12 @@ impl LogReplays {
         }
     }
 
-    fn check(&self, line: &super::super::ledger::TrialLine) -> Result<(), String> {
+    fn check(&self, line: &TrialLine, told: Option<Told>) -> Result<(), String> {
         let id = line.record.id;
-        let replayed = match self.trials.get(&id) {
+        let replayed = match told {
             // It had no lease before its sweep was cancelled.
             None if self.cancelled.contains(&id.sweep) => Some(Told::Ended(Outcome::Cancelled)),
-            told => told.copied(),
+            told => told,
         };
         let stored = match line.record.phase {
             Phase::Leased(_) => Told::Leased,

@@ -96,8 +96,8 @@ pub(crate) enum Seen<'a> {
 pub(crate) struct Scan<'a> {
     /// The leader's memory, and its time.
     pub(crate) scheduler: Option<(&'a Scheduler, Now)>,
-    /// All trials of the store.
-    pub(crate) trials: &'a [TrialRecord],
+    /// All trials of the store, by id.
+    pub(crate) trials: &'a [&'a TrialRecord],
     /// The files that the coordinators hold.
     pub(crate) artifacts: &'a HashSet<ArtifactHash>,
     /// Most checkpoints of one lease in any outbox.
