@@ -115,7 +115,7 @@ impl Scheduler {
             // it all the same and come back for it: another pack must not bear its name.
             return Vec::new();
         }
-        self.count_slots(first.sweep);
+        self.measure(first.sweep, now);
         let mut members = vec![first];
         members.extend(self.companions(first, worker, slot, now));
         let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
@@ -159,7 +159,7 @@ impl Scheduler {
                 step.writes.push(Write::NextIndex { sweep: id.sweep, next_index });
             }
         }
-        sweep.leased += 1;
+        sweep.count_lease(id.index);
         let grant = self.grant(id, slot)?;
         let first_step = grant.checkpoint.as_ref().map_or(0, |c| c.step);
         let epoch = grant.lease.epoch;

@@ -159,10 +159,10 @@ impl Scheduler {
         trial.losses = trial.losses.saturating_sub(1);
         trial.phase = Phase::Leased(holder);
         sweep.waiting.remove(id.index);
-        sweep.leased += 1;
         let first_step = trial.checkpoint.as_ref().map_or(0, |c| c.step);
         let (epoch, members) = (trial.epoch, trial.pack_members);
         step.writes.push(Write::Trial(trial.record(id)));
+        sweep.count_lease(id.index);
         let started = now.wall;
         step.writes.push(Write::AttemptStarted(AttemptRecord {
             id,

@@ -13,6 +13,9 @@ use crate::spec::{Cohort, Method};
 /// Most trials looked at when a pack is formed.
 const WINDOW: usize = 1024;
 
+/// Milliseconds for which it is believed how much of the running trials is left.
+const RECOUNT: u64 = 500;
+
 /// Packs that ran out of memory, by shape and device: most trials of one there.
 #[derive(Debug, Default)]
 pub(super) struct PackLimits(BTreeMap<(ArtifactHash, String), u32>);
@@ -89,6 +92,24 @@ impl Sweep {
         self.controls.max_parallel.map(|most| most.saturating_sub(self.leased))
     }
 
+    /// Counts how much of the running trials is left, unless that was done just now: it goes
+    /// through all of them.
+    pub(super) fn count_under_way(&mut self, now: Now) {
+        if self.under_way.is_some_and(|(at, _)| now.monotonic < at.saturating_add(RECOUNT)) {
+            return;
+        }
+        let running = self.active.iter().filter(|(_, trial)| trial.phase.holder().is_some());
+        let left = running.map(|(&index, _)| self.left_of(index)).sum();
+        self.under_way = Some((now.monotonic, left));
+    }
+
+    /// How much of a trial is left, in thousandths.
+    pub(super) fn left_of(&self, index: u64) -> u64 {
+        let (steps, trial) = (self.steps(index).max(1), self.active.get(&index));
+        let made = trial.map_or(0, |trial| trial.live.step);
+        steps.saturating_sub(made).saturating_mul(1000) / steps
+    }
+
     /// The size of packs with which all slots have equally much to do until the sweep's end, which
     /// then comes soonest.
     fn even_pack(&self, slots: u64, most: u32) -> u32 {
@@ -99,12 +120,8 @@ impl Sweep {
             return most;
         }
         // In thousandths of a trial.
-        let running = self.active.iter().filter(|(_, trial)| trial.phase.holder().is_some());
-        let running = running.map(|(&index, trial)| {
-            let steps = self.steps(index).max(1);
-            steps.saturating_sub(trial.live.step).saturating_mul(1000) / steps
-        });
-        let work = left.saturating_mul(1000).saturating_add(running.sum());
+        let under_way = self.under_way.map_or(0, |(_, left)| left);
+        let work = left.saturating_mul(1000).saturating_add(under_way);
         let rounds = work.div_ceil(at_once.saturating_mul(1000)).max(1);
         let even = work.div_ceil(slots.saturating_mul(rounds).saturating_mul(1000));
         u32::try_from(even).unwrap_or(u32::MAX).clamp(1, most)

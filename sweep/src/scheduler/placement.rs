@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::id::SweepId;
 use crate::record::{SlotRecord, WorkerRecord};
+use crate::scheduler::event::Now;
 use crate::scheduler::state::{Scheduler, Sweep, Worker};
 
 /// Most workers of which the reasons are told.
@@ -50,8 +51,16 @@ impl Scheduler {
         slots.filter(|(worker, slot)| sweep.spec().requires.fits(&worker.record, slot).is_ok())
     }
 
+    /// Takes the measures by which packs of a sweep are sized, unless they were just taken.
+    pub(super) fn measure(&mut self, id: SweepId, now: Now) {
+        self.count_slots(id);
+        if let Some(sweep) = self.sweeps.get_mut(&id) {
+            sweep.count_under_way(now);
+        }
+    }
+
     /// Counts the slots for a sweep's trials, unless they are still those that were counted last.
-    pub(super) fn count_slots(&mut self, id: SweepId) {
+    fn count_slots(&mut self, id: SweepId) {
         let Some(sweep) = self.sweeps.get(&id) else { return };
         if sweep.slots.is_some_and(|(_, fleet)| fleet == self.fleet) {
             return;

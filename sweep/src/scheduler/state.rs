@@ -101,6 +101,9 @@ pub(super) struct Sweep {
     /// How many slots there are for its trials, and the state of the fleet at which they were
     /// counted.
     pub(super) slots: Option<(u64, u64)>,
+    /// How much of its running trials is left, in thousandths of a trial, and when that was
+    /// counted.
+    pub(super) under_way: Option<(u64, u64)>,
     /// Updates of the trials in `ended`, each in full.
     pub(super) steps_ended: u64,
     /// Updates of all trials.
@@ -259,6 +262,10 @@ impl Scheduler {
         if let Phase::Leased(holder) = trial.phase {
             self.expiries.remove(&(trial.expires, id));
             sweep.leased = sweep.leased.saturating_sub(1);
+            let left = sweep.left_of(id.index);
+            if let Some((_, sum)) = &mut sweep.under_way {
+                *sum = sum.saturating_sub(left);
+            }
             if let Some(worker) = self.workers.get_mut(&holder.worker) {
                 worker.vacate(holder.slot, id);
             }
@@ -301,6 +308,7 @@ impl Sweep {
             ended: BTreeMap::new(),
             leased: 0,
             slots: None,
+            under_way: None,
         }
     }
 
@@ -335,6 +343,15 @@ impl Sweep {
     pub(super) fn set_total(&mut self, total: u64) {
         self.total = total;
         Arc::make_mut(&mut self.record).total = total;
+    }
+
+    /// A trial is leased.
+    pub(super) fn count_lease(&mut self, index: u64) {
+        self.leased += 1;
+        let left = self.left_of(index);
+        if let Some((_, sum)) = &mut self.under_way {
+            *sum = sum.saturating_add(left);
+        }
     }
 
     /// Remembers a trial's outcome.

@@ -218,7 +218,7 @@ impl World {
             self.respond(c, ticket, Response::Worker(Err(full)));
             return;
         }
-        self.artifacts.insert(hash.clone());
+        self.artifacts.insert(&hash);
         let Some(answer) = self.upload_answer(ticket, hash) else { return };
         self.respond(c, ticket, Response::Worker(Ok(answer)));
     }

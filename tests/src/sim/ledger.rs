@@ -12,6 +12,7 @@ use deptune_sweep::scheduler::Write;
 use deptune_sweep::spec::Requires;
 
 use super::counters::Counters;
+use super::files::FileKey;
 
 /// Everything committed.
 #[derive(Debug, Default)]
@@ -77,7 +78,9 @@ pub(crate) struct TrialLine {
     /// What its batches follow from.
     pub(crate) batches: Batches,
     /// Its outcome.
-    pub(crate) outcome: Option<OutcomeRecord>,
+    pub(crate) outcome: Option<Box<OutcomeRecord>>,
+    /// The file that its row names: its latest checkpoint or, once it has ended, its adapter.
+    pub(crate) needs: Option<FileKey>,
     /// To whom each epoch was leased.
     pub(crate) holders: BTreeMap<Epoch, WorkerId>,
     /// How its last attempt ended, until it is leased again.
@@ -206,7 +209,8 @@ impl Ledger {
             }
             Write::Outcome(record) => {
                 if let Some(line) = self.trials.get_mut(&record.id) {
-                    line.outcome = Some((**record).clone());
+                    line.needs = record.adapter.as_ref().map(FileKey::of);
+                    line.outcome = Some(record.clone());
                 }
             }
             Write::Worker(record) => {
@@ -276,13 +280,21 @@ impl Ledger {
         if ended(record.phase) && !before.is_some_and(ended) {
             sweep.ended += 1;
         }
+        let checkpoint = record.checkpoint.as_ref().filter(|_| !ended(record.phase));
+        let needs = checkpoint.map(|checkpoint| FileKey::of(&checkpoint.hash));
         match self.trials.get_mut(&id) {
-            Some(line) => line.record = record.clone(),
+            Some(line) => {
+                line.record = record.clone();
+                if line.outcome.is_none() {
+                    line.needs = needs;
+                }
+            }
             None => {
                 let line = TrialLine {
                     record: record.clone(),
                     batches,
                     outcome: None,
+                    needs,
                     holders: BTreeMap::new(),
                     last_end: None,
                 };

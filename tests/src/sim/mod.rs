@@ -19,6 +19,7 @@ mod coordinator;
 mod counters;
 mod disk;
 mod faults;
+mod files;
 mod front;
 mod invariants;
 mod ledger;

@@ -1,6 +1,6 @@
 //! A world: coordinators, agents, clients, a store and a network in one thread, from one seed.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use deptune_coordinator::store::MemoryDatabase;
 use deptune_sweep::id::{ArtifactHash, RequestId};
@@ -10,6 +10,7 @@ use super::client::{Client, Told};
 use super::coordinator::Process;
 use super::counters::Counters;
 use super::faults::Relief;
+use super::files::Files;
 use super::invariants::{Broken, Checks, Scan};
 use super::message::{Message, Peer, Ticket};
 use super::net::Net;
@@ -196,7 +197,7 @@ pub(crate) struct World {
     /// Its newest generation.
     pub(crate) generation: i64,
     /// The files that the coordinators share.
-    pub(crate) artifacts: HashSet<ArtifactHash>,
+    pub(crate) artifacts: Files,
     /// Whether the coordinators' disk is full.
     pub(crate) disk_full: bool,
     /// Coordinators.
@@ -243,7 +244,7 @@ impl World {
             net: Net::default(),
             database: MemoryDatabase::default(),
             generation: 0,
-            artifacts: HashSet::new(),
+            artifacts: Files::default(),
             disk_full: false,
             processes: vec![Process::new(), Process::new()],
             nodes: (0..profile.nodes)

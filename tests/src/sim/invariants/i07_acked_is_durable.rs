@@ -2,7 +2,7 @@
 //! a file that a row names. And an agent deletes a report only once it has heard what became of
 //! it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use deptune_sweep::id::{ArtifactHash, RequestId, TrialId};
 use deptune_sweep::outcome::Outcome;
@@ -11,7 +11,9 @@ use deptune_sweep::scheduler::{Ack, LeaseKey, Reply, Write};
 use deptune_worker::protocol::{Answer, Call, CallError, CallKind};
 
 use super::{Invariant, Ledger, Seen};
+use crate::sim::files::Files;
 use crate::sim::front::Ask;
+use crate::sim::ledger::TrialLine;
 
 #[derive(Debug, Default)]
 pub(super) struct AckedIsDurable {
@@ -73,16 +75,12 @@ impl Invariant for AckedIsDurable {
                 None => Ok(()),
             },
             Seen::Scan(scan) => {
-                for (id, line) in &ledger.trials {
-                    let ended = line.outcome.is_some();
-                    if let Some(checkpoint) = line.record.checkpoint.as_ref().filter(|_| !ended) {
-                        named(*id, &checkpoint.hash, scan.artifacts)?;
-                    }
-                    if let Some(adapter) = line.outcome.as_ref().and_then(|o| o.adapter.as_ref()) {
-                        named(*id, adapter, scan.artifacts)?;
-                    }
+                let gone =
+                    |line: &TrialLine| line.needs.is_some_and(|key| !scan.artifacts.has(key));
+                match ledger.trials.iter().find(|(_, line)| gone(line)) {
+                    Some((id, _)) => Err(format!("trial {id} names a file that is gone")),
+                    None => Ok(()),
                 }
-                Ok(())
             }
             Seen::Called(node, Call::Exchange { request_id, reports, .. }) => {
                 let leases = reports.iter().map(|report| report.lease).collect();
@@ -124,6 +122,6 @@ impl Invariant for AckedIsDurable {
     }
 }
 
-fn named(id: TrialId, hash: &ArtifactHash, here: &HashSet<ArtifactHash>) -> Result<(), String> {
+fn named(id: TrialId, hash: &ArtifactHash, here: &Files) -> Result<(), String> {
     if here.contains(hash) { Ok(()) } else { Err(format!("trial {id} names a file that is gone")) }
 }

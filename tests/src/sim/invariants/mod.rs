@@ -16,10 +16,8 @@ mod i12_one_leader;
 mod i13_nothing_starves;
 mod i17_bounded;
 
-use std::collections::HashSet;
-
 use deptune_coordinator::runtime::Error;
-use deptune_sweep::id::{ArtifactHash, RequestId, SweepId};
+use deptune_sweep::id::{RequestId, SweepId};
 use deptune_sweep::record::TrialRecord;
 use deptune_sweep::scheduler::{Ack, LeaseKey, Now, Reply, Report, Scheduler, StopReason, Write};
 use deptune_worker::protocol::{Answer, Call, CallError, CallKind};
@@ -27,6 +25,7 @@ use deptune_worker::protocol::{Answer, Call, CallError, CallKind};
 use super::counters::Counters;
 use super::front::Ask;
 use super::ledger::Ledger;
+use crate::sim::files::Files;
 
 /// A violated invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +58,7 @@ pub(crate) struct Commit<'a> {
     /// The world's time when it decided.
     pub(crate) decided: u64,
     /// The files that the coordinators hold.
-    pub(crate) artifacts: &'a HashSet<ArtifactHash>,
+    pub(crate) artifacts: &'a Files,
 }
 
 /// Something that an invariant may care about.
@@ -99,7 +98,7 @@ pub(crate) struct Scan<'a> {
     /// All trials of the store, by id.
     pub(crate) trials: &'a [&'a TrialRecord],
     /// The files that the coordinators hold.
-    pub(crate) artifacts: &'a HashSet<ArtifactHash>,
+    pub(crate) artifacts: &'a Files,
     /// Most checkpoints of one lease in any outbox.
     pub(crate) checkpoints: usize,
 }
