@@ -3,6 +3,8 @@
 
 #[cfg(debug_assertions)]
 use std::sync::OnceLock;
+#[cfg(debug_assertions)]
+use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! points {
     ($($(#[$doc:meta])* $variant:ident => $name:literal),+ $(,)?) => {
@@ -50,26 +52,48 @@ points!(
     BeforeReport => "before-report",
     /// Worker: after they were acknowledged.
     AfterReport => "after-report",
+    /// Trainer: before a file that it has written gets its name.
+    BeforeRename => "before-rename",
+    /// Trainer: after it got its name.
+    AfterRename => "after-rename",
 );
 
-/// What is called at each place.
+/// Which place ends the process.
 #[cfg(debug_assertions)]
-static HOOK: OnceLock<fn(Point)> = OnceLock::new();
+struct Armed {
+    name: String,
+    /// How often it is still to be reached.
+    left: AtomicU64,
+    end: fn(&str),
+}
+
+#[cfg(debug_assertions)]
+static ARMED: OnceLock<Armed> = OnceLock::new();
 
 /// This place is reached.
 #[inline(always)]
 pub fn point(here: Point) {
     #[cfg(debug_assertions)]
-    if let Some(hook) = HOOK.get() {
-        hook(here);
+    if let Some(Armed { name, left, end }) = ARMED.get()
+        && name == here.as_str()
+        && left.fetch_sub(1, Ordering::SeqCst) == 1
+    {
+        end(name);
     }
     #[cfg(not(debug_assertions))]
     let _ = here;
 }
 
-/// Has `hook` called at each place from now on. The first one stays.
+/// The variable in which programs look for what to [`arm`].
 #[cfg(debug_assertions)]
-pub fn at_points(hook: fn(Point)) {
+pub const VARIABLE: &str = "DEPTUNE_CRASH_AT";
+
+/// Has `end` called with the place's name when the place NAME is reached for the COUNT-th time,
+/// where `asked` is `NAME:COUNT`. The first one stays.
+#[cfg(debug_assertions)]
+pub fn arm(asked: &str, end: fn(&str)) {
+    let Some((name, count)) = asked.split_once(':') else { return };
+    let Ok(count) = count.parse() else { return };
     // A second one changes nothing.
-    let _ = HOOK.set(hook);
+    let _ = ARMED.set(Armed { name: name.to_owned(), left: AtomicU64::new(count), end });
 }

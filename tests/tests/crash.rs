@@ -50,6 +50,30 @@ fn results(database: &mut Database) -> Vec<Vec<Vec<String>>> {
     .into()
 }
 
+/// The trainer ends around the renaming of every attempt's third file: the next one goes on from it,
+/// or from the one before.
+#[test]
+fn a_trainer_that_ends_around_a_renaming_changes_nothing() {
+    let Some(trainer): Option<PathBuf> = trainer() else { return };
+    let expected = undisturbed(&trainer);
+    for place in ["before-rename", "after-rename"] {
+        let mut world = World::new();
+        let coordinator = world.serve();
+        world.set_variable("DEPTUNE_CRASH_AT", &format!("{place}:3"));
+        let _node = worker(&world, &trainer);
+        let project = project(&world).with(
+            &format!("eval_every = {EVAL_EVERY}"),
+            &format!("eval_every = {EVAL_EVERY}\n\n[limits]\nmax_attempts = 20"),
+        );
+        world.run_within(PATIENCE, &["submit", &project.spec(), "--wait"]).code(0);
+        let mut database = coordinator.database();
+        let ended = database.number("select count(*) from attempts where ending = 'failed'");
+        assert!(ended >= 2, "{place}: {ended} attempts failed");
+        database.assert_sound();
+        assert_eq!(results(&mut database), expected, "{place}");
+    }
+}
+
 /// The results of a sweep that nobody disturbed.
 fn undisturbed(trainer: &Path) -> Vec<Vec<Vec<String>>> {
     let world = World::new();

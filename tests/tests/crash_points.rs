@@ -58,6 +58,10 @@ fn is_of_worker(point: Point) -> bool {
     )
 }
 
+fn is_of_trainer(point: Point) -> bool {
+    matches!(point, Point::BeforeRename | Point::AfterRename)
+}
+
 /// One sweep with one kill.
 fn killed_at(store: &Store, point: Point) {
     let name = point.as_str();
@@ -103,7 +107,7 @@ fn check(store: &Store, world: &World, project: &Project) {
 }
 
 fn every_place(new: impl Fn() -> Store) {
-    for point in Point::ALL {
+    for point in Point::ALL.iter().filter(|point| !is_of_trainer(**point)) {
         eprintln!("{}", point.as_str());
         killed_at(&new(), *point);
     }

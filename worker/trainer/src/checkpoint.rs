@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use deptune_sweep::crash::{Point, point};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::Tensor;
@@ -259,11 +260,15 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         file.write_all(bytes)?;
         file.sync_all()
     });
+    if written.is_ok() {
+        point(Point::BeforeRename);
+    }
     if let Err(error) = written.and_then(|()| std::fs::rename(&partial, path)) {
         // The partial file is of no use; what went wrong first is what matters.
         let _ = std::fs::remove_file(&partial);
         return Err(error);
     }
+    point(Point::AfterRename);
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Parser;
 use deptune_sweep::child::{MAX_LINE, Order};
+#[cfg(debug_assertions)]
+use deptune_sweep::crash;
 use deptune_trainer::answer;
 use deptune_trainer::run::{self, Orders, emit::Emitter};
 use serde::de::DeserializeOwned;
@@ -28,6 +30,14 @@ enum Command {
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     load_cuda();
+    // As the other programs do, for tests.
+    #[cfg(debug_assertions)]
+    if let Ok(asked) = std::env::var(crash::VARIABLE) {
+        crash::arm(&asked, |name| {
+            tracing::error!("ended at {name}");
+            std::process::abort();
+        });
+    }
     match execute(&Command::parse()) {
         Ok(code) => code,
         Err(error) => {
