@@ -1,5 +1,6 @@
 //! Coordinator, workers and children are killed at random times while sweeps of short trials run,
-//! on SQLite and on Postgres, until 200 were killed: every trial ends with its one right result.
+//! on SQLite and on Postgres, until 200 were killed: every trial ends with its one right result,
+//! whether it trained alone or in a pack.
 //!
 //! `DEPTUNE_KILLS` is another number of kills, `DEPTUNE_SEED` the seed of a run to repeat.
 
@@ -23,6 +24,8 @@ use nix::unistd::Pid;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 const TRIALS: i64 = 500;
+/// Trials of one seed, which may train as a pack.
+const RATES: i64 = 4;
 const WORKERS: usize = 3;
 
 /// A generator of choices (splitmix64).
@@ -100,7 +103,10 @@ impl Scene {
 
 fn worker(world: &World, n: usize) -> Process {
     let name = format!("node{n}");
-    world.worker_with("step_ms=10", &name, &fake_trainer(), &[&quickstart()], &["--slots", "2"])
+    // The first takes one trial at a time, the others packs.
+    let most = if n == 0 { "1" } else { "3" };
+    let args = ["--slots", "2", "--max-pack", most];
+    world.worker_with("step_ms=10", &name, &fake_trainer(), &[&quickstart()], &args)
 }
 
 fn number(variable: &str, otherwise: u64) -> u64 {
@@ -114,11 +120,12 @@ fn kills_change_no_result(store: &Store) {
     let mut dice = Dice(seed);
     let mut kills = Kills::default();
     let mut scene = Scene::start(store);
-    let seeds: Vec<i64> = (1..=TRIALS).collect();
+    let seeds: Vec<i64> = (1..=TRIALS / RATES).collect();
     let project = scene
         .world
         .project("project")
         .with("seeds = [42]", &format!("seeds = {seeds:?}"))
+        .with("prompt_lr = [0.3]", "prompt_lr = [0.3, 0.4, 0.5, 0.6]")
         .with("eval_every = 3", "eval_every = 3\n\n[limits]\nmax_attempts = 100");
     let expected = expected_metrics(&project, TRIALS);
     let mut sweeps = 0;
@@ -139,6 +146,8 @@ fn kills_change_no_result(store: &Store) {
         assert_eq!(store.metrics(&scene.world, sweeps), expected, "sweep {sweeps}");
     }
     assert_whole(|sql| store.number(&scene.world, sql), sweeps * TRIALS);
+    let packed = store.number(&scene.world, "select count(*) from attempts where members > 1");
+    assert!(packed > 0, "no trial was in a pack");
     eprintln!(
         "{sweeps} sweeps of {TRIALS} trials, {kills:?}: every trial has its one right result"
     );
