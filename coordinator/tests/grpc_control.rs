@@ -220,7 +220,9 @@ async fn a_sweep_gets_the_points_of_another_space() {
     let changed = change(&server, request.clone()).await.unwrap();
     assert!(changed.trials > 4, "{changed:?}");
     // Nothing of it is new any more.
-    assert_eq!(change(&server, request).await.unwrap().trials, changed.trials);
+    assert_eq!(change(&server, request.clone()).await.unwrap().trials, changed.trials);
+    let spaces = get(&server, 1).await.unwrap().added_spaces;
+    assert_eq!(spaces, [request.add_space.unwrap()]);
     server.stop().await;
 }
 

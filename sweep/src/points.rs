@@ -34,6 +34,19 @@ impl Points {
         Points { spec, added: Vec::new() }
     }
 
+    /// The first point of a configuration; `None` for a number that no configuration has.
+    #[must_use]
+    pub fn first_of(&self, configuration: u64) -> Option<u64> {
+        let at = self.added.partition_point(|added| added.first_configuration <= configuration);
+        let (spec, first, before) = match at.checked_sub(1).and_then(|at| self.added.get(at)) {
+            Some(added) => (&added.spec, added.first, added.first_configuration),
+            None => (&self.spec, 0, 0),
+        };
+        let (number, seeds) = (configuration - before, spec.space.seeds.len() as u64);
+        let is_there = number < spec.configurations();
+        is_there.then(|| first.saturating_add(number.saturating_mul(seeds)))
+    }
+
     /// The sweep's spec.
     #[must_use]
     pub fn spec(&self) -> &Spec {

@@ -7,7 +7,9 @@ use deptune_proto::v1;
 use deptune_sweep::id::TrialId;
 use deptune_sweep::metric::Number;
 use deptune_sweep::model::ModelConfig;
-use deptune_sweep::spec::{Format, Settings, Spec};
+use deptune_sweep::points::Points;
+use deptune_sweep::record::SpaceText;
+use deptune_sweep::spec::{Diagnostics, Format, Settings, Spec};
 use serde_json::json;
 
 use super::{connect, get_sweep, get_trial};
@@ -144,16 +146,25 @@ fn settings(sweep: &v1::Sweep, trial: &v1::Trial) -> Result<(String, Settings), 
         missing("usable model configuration")
     })?;
     let format = sweep.format.parse().unwrap_or(Format::Toml);
-    let spec = Spec::parse(&sweep.spec, format, Some(&model)).map_err(|error| {
+    let not_understood = |error: Diagnostics| {
         tracing::debug!(%error);
         missing("spec that this version understands")
-    })?;
-    // A trial that was added to the grid has the settings of its configuration, and its own seed.
-    let first = trial.configuration.checked_mul(spec.space.seeds.len() as u64);
-    let settings = first.and_then(|first| spec.settings(first));
+    };
+    let text = (sweep.spec.as_str(), format);
+    let spec = Spec::parse(text.0, text.1, Some(&model)).map_err(not_understood)?;
+    let mut points = Points::new(spec);
+    for added in &sweep.added_spaces {
+        let space = SpaceText::try_from(added.clone())
+            .map_err(|_| missing("space that this version understands"))?;
+        let space = (space.text.as_str(), space.format);
+        points.add(Spec::with_space(text, space, Some(&model)).map_err(not_understood)?);
+    }
+    // A trial that was added has the settings of its configuration, and its own seed.
+    let first = points.first_of(trial.configuration);
+    let settings = first.and_then(|first| points.settings(first));
     let mut settings = settings.ok_or(missing("such trial"))?;
     settings.seed = trial.seed;
-    Ok((spec.model.path, settings))
+    Ok((points.spec().model.path.clone(), settings))
 }
 
 /// PEFT's description of the adapter.
@@ -224,6 +235,18 @@ mod tests {
         };
         let (_, found) = of(1).unwrap();
         assert_eq!((found.prompt_lr, found.seed), (Some(0.4), 9));
+        let space =
+            |text: &str| v1::AddedSpace { text: text.to_owned(), format: "toml".to_owned() };
+        let more = vec![
+            space("[space]\nprompt_lr = [0.4, 0.5, 0.6]\nseeds = [1, 2, 3]\n"),
+            space("[space]\nprompt_lr = [0.7]\nsteps = 20\n"),
+        ];
+        let grown = v1::Sweep { added_spaces: more, ..sweep.clone() };
+        for (configuration, rate, steps) in [(1, 0.4, 10), (4, 0.6, 10), (5, 0.7, 20)] {
+            let trial = v1::Trial { configuration, seed: 9, ..Default::default() };
+            let (_, found) = settings(&grown, &trial).unwrap();
+            assert_eq!((found.prompt_lr, found.train.steps), (Some(rate), steps));
+        }
         for wrong in [2, u64::MAX / 2 + 1, u64::MAX] {
             assert!(matches!(of(wrong), Err(Error::Answer { .. })), "{wrong}");
         }

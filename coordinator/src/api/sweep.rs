@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use deptune_sweep::id::{SweepId, TrialId};
-use deptune_sweep::record::SweepRecord;
+use deptune_sweep::record::{SpaceText, SweepRecord};
+use deptune_sweep::scheduler::Scheduler;
 
 use super::error::Error;
 use super::page;
@@ -31,15 +32,16 @@ impl Api {
         summary.ok_or_else(|| Error::UnknownSweep(sweep.to_string()))
     }
 
-    /// A sweep, and as it was submitted.
+    /// A sweep, as it was submitted, and the spaces that were added to it.
     pub(crate) async fn sweep(
         &self,
         sweep: &str,
-    ) -> Result<(SweepSummary, Arc<SweepRecord>), Error> {
+    ) -> Result<(SweepSummary, Arc<SweepRecord>, Vec<SpaceText>), Error> {
         let id = self.find(sweep).await?;
-        let record = self.handle.look(move |scheduler| scheduler.record(id)).await?;
-        let record = record.ok_or_else(|| Error::UnknownSweep(sweep.to_owned()))?;
-        Ok((self.summary(id).await?, record))
+        let look = move |scheduler: &Scheduler| Some((scheduler.record(id)?, scheduler.spaces(id)));
+        let found = self.handle.look(look).await?;
+        let (record, spaces) = found.ok_or_else(|| Error::UnknownSweep(sweep.to_owned()))?;
+        Ok((self.summary(id).await?, record, spaces))
     }
 
     /// Sweeps, the latest first.

@@ -65,12 +65,13 @@ impl SweepService for Sweeps {
         request: Request<v1::GetSweepRequest>,
     ) -> Result<Response<v1::GetSweepResponse>, Status> {
         let sweep = sweep_ref(request.into_inner().sweep)?;
-        let (summary, record) = self.0.sweep(&sweep).await?;
+        let (summary, record, spaces) = self.0.sweep(&sweep).await?;
         let submission = &record.submission;
         let sweep = v1::Sweep {
             spec: submission.spec.clone(),
             format: submission.format.clone(),
             model_config: submission.model_config.clone(),
+            added_spaces: spaces.into_iter().map(v1::AddedSpace::from).collect(),
             ..row::sweep(summary)
         };
         Ok(Response::new(v1::GetSweepResponse { sweep: Some(sweep) }))

@@ -127,7 +127,13 @@ impl TryFrom<v1::ChangeSweepRequest> for Command {
             max_parallel: wire.max_parallel.map(max_parallel).transpose()?,
             budget: wire.budget_gpu_hours.map(budget).transpose()?,
             add_seeds: wire.add_seeds.clone(),
-            add_space: wire.add_space.clone().map(space).transpose()?,
+            add_space: match wire.add_space.clone() {
+                Some(space) => {
+                    let space = SpaceText::try_from(space);
+                    Some(space.map_err(|error| error.within("add_space"))?)
+                }
+                None => None,
+            },
         };
         let control = Control::Change(changes);
         command("change", &wire, &wire.request_id, sweep_ref(&wire.sweep)?, control)
@@ -144,10 +150,20 @@ impl TryFrom<v1::DeleteSweepRequest> for Command {
     }
 }
 
-fn space(wire: v1::AddedSpace) -> Result<SpaceText, InvalidField> {
-    let format = wire.format.parse();
-    let unknown = |_| field::unknown(&wire.format, "add_space.format", "toml or json");
-    Ok(SpaceText { format: format.map_err(unknown)?, text: wire.text })
+impl From<SpaceText> for v1::AddedSpace {
+    fn from(space: SpaceText) -> Self {
+        v1::AddedSpace { text: space.text, format: space.format.as_str().to_owned() }
+    }
+}
+
+impl TryFrom<v1::AddedSpace> for SpaceText {
+    type Error = InvalidField;
+
+    fn try_from(wire: v1::AddedSpace) -> Result<Self, InvalidField> {
+        let format = wire.format.parse();
+        let unknown = |_| field::unknown(&wire.format, "format", "toml or json");
+        Ok(SpaceText { format: format.map_err(unknown)?, text: wire.text })
+    }
 }
 
 /// 0 is no bound.

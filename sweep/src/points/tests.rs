@@ -38,9 +38,13 @@ fn check_configurations(points: &Points) {
         let number = points.configuration(point);
         let known = *numbers.entry(format!("{settings:?}")).or_insert(number);
         assert_eq!(known, number, "point {point}");
+        let mut first = points.settings(points.first_of(number).unwrap()).unwrap();
+        first.seed = 0;
+        assert_eq!(first, settings, "configuration {number}");
     }
     let different: BTreeSet<u64> = numbers.values().copied().collect();
     assert_eq!(different.len(), numbers.len());
+    assert_eq!((points.first_of(1 << 40), points.first_of(u64::MAX)), (None, None));
 }
 
 proptest! {

@@ -13,8 +13,8 @@ use crate::scheduler::state::{Scheduler, Sweep, Trial};
 /// Most trials that one request adds.
 const MAX_ADDED: usize = 100_000;
 
-/// Most spaces that are added to one sweep.
-const MAX_SPACES: usize = 100;
+/// Most spaces that are added to one sweep, so that all of their texts fit into one answer.
+const MAX_SPACES: usize = 32;
 
 impl Scheduler {
     /// Runs trials again, as new ones: an outcome never changes.
@@ -58,6 +58,7 @@ impl Scheduler {
     ) {
         let Some(state) = self.sweeps.get_mut(&sweep) else { return };
         state.points = points;
+        state.spaces.push(space.clone());
         let number = u32::try_from(state.points.spaces()).unwrap_or(u32::MAX);
         let record = SpaceRecord { sweep, number, space, at: now.wall };
         step.writes.push(Write::Space { record, varied: state.points.varied() });
@@ -209,19 +210,19 @@ impl Sweep {
 }
 
 /// Which configurations have which seeds.
-struct Known<'a> {
+struct Known {
     /// Configurations of the grid, which have all of its seeds.
     grid: u64,
-    seeds: &'a [u64],
+    seeds: BTreeSet<u64>,
     added: BTreeSet<(u64, u64)>,
     /// A point of each configuration that the grid does not have, by configuration.
     of_spaces: BTreeMap<u64, u64>,
 }
 
-impl Known<'_> {
-    fn of(sweep: &Sweep) -> Known<'_> {
+impl Known {
+    fn of(sweep: &Sweep) -> Known {
         let spec = sweep.spec();
-        let (grid, seeds) = (spec.configurations(), spec.space.seeds.as_slice());
+        let (grid, seeds) = (spec.configurations(), spec.space.seeds.iter().copied().collect());
         let mut known = Known { grid, seeds, added: BTreeSet::new(), of_spaces: BTreeMap::new() };
         for added in sweep.added.values() {
             let configuration = sweep.points.configuration(added.origin);

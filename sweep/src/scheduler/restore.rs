@@ -155,6 +155,7 @@ impl Scheduler {
         }
         let spec = state.record.submission.parse_space(&record.space);
         state.points.add(spec.map_err(|source| RestoreError::Space { sweep, number, source })?);
+        state.spaces.push(record.space);
         Ok(())
     }
 

@@ -10,8 +10,8 @@ use crate::mutation;
 use crate::outcome::{Outcome, SweepStatus};
 use crate::points::{Points, steps_of_grid};
 use crate::record::{
-    Added, CheckpointRef, Controls, DeletedRecord, Holder, LogEntry, LogRecord, Phase, SweepRecord,
-    TrialRecord, WorkerRecord,
+    Added, CheckpointRef, Controls, DeletedRecord, Holder, LogEntry, LogRecord, Phase, SpaceText,
+    SweepRecord, TrialRecord, WorkerRecord,
 };
 use crate::scheduler::event::{LeaseKey, Now, Step, Write};
 use crate::scheduler::packing::PackLimits;
@@ -71,6 +71,8 @@ pub struct Scheduler {
 pub(super) struct Sweep {
     pub(super) record: Arc<SweepRecord>,
     pub(super) points: Points,
+    /// The spaces that were added, as they were given.
+    pub(super) spaces: Vec<SpaceText>,
     /// Its model's shape; a submission that was accepted has one.
     pub(super) model: Option<ModelConfig>,
     pub(super) status: SweepStatus,
@@ -295,6 +297,7 @@ impl Sweep {
             total: record.total,
             model: ModelConfig::parse("config.json", &record.submission.model_config).ok(),
             points: Points::new(spec),
+            spaces: Vec::new(),
             status: record.status,
             next_index: record.next_index,
             added: BTreeMap::new(),

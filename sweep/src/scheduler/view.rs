@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::id::{Epoch, SweepId, TrialId, WorkerId};
 use crate::metric::Number;
-use crate::record::{SlotRecord, SweepRecord, WorkerRecord};
+use crate::record::{SlotRecord, SpaceText, SweepRecord, WorkerRecord};
 use crate::scheduler::state::{Scheduler, Worker};
 
 /// How a sweep stands right now.
@@ -80,6 +80,12 @@ impl Scheduler {
     #[must_use]
     pub fn record(&self, id: SweepId) -> Option<Arc<SweepRecord>> {
         self.sweeps.get(&id).map(|sweep| sweep.record.clone())
+    }
+
+    /// The spaces that were added to a sweep, in order.
+    #[must_use]
+    pub fn spaces(&self, id: SweepId) -> Vec<SpaceText> {
+        self.sweeps.get(&id).map(|sweep| sweep.spaces.clone()).unwrap_or_default()
     }
 
     /// How a sweep stands.

@@ -9,6 +9,9 @@ use crate::model::ModelConfig;
 const ONLY: &str =
     "an added space is a section [space] alone; all else stays as in the sweep's spec";
 
+/// Longest text of an added space, in bytes.
+pub const MAX_SPACE_BYTES: usize = 64 << 10;
+
 impl Spec {
     /// Reads an added space: the section `[space]` of a text of its own. An axis that it leaves
     /// out keeps the values of the spec, and a training setting that it has takes the place of
@@ -21,7 +24,7 @@ impl Spec {
         space: (&str, Format),
         model: Option<&ModelConfig>,
     ) -> Result<Spec, Diagnostics> {
-        parse::check_size("the space", space.0)?;
+        parse::check_size("the space", space.0, MAX_SPACE_BYTES)?;
         let mut entries = document::read(spec.0, spec.1).map_err(Diagnostics)?;
         let mut added = document::read(space.0, space.1).map_err(Diagnostics)?;
         // Positions count on behind the spec's text.

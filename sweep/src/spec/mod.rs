@@ -32,6 +32,7 @@ pub const MAX_SEED: u64 = i64::MAX as u64;
 
 pub use data::data_problem;
 pub use diagnostic::{Diagnostic, Diagnostics, Position};
+pub use extend::MAX_SPACE_BYTES;
 pub use locate::{locate, model_path, model_revision, name_problem, task_section};
 pub use requires::{MAX_LABELS, Misfit, Requires, is_label};
 pub(crate) use train::{default_eval_every, default_warmup_steps};

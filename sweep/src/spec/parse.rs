@@ -46,21 +46,21 @@ impl Spec {
         format: Format,
         model: Option<&ModelConfig>,
     ) -> Result<Spec, Diagnostics> {
-        check_size("the spec", text)?;
+        check_size("the spec", text, MAX_SPEC_BYTES)?;
         let entries = document::read(text, format).map_err(Diagnostics)?;
         read_spec(&entries, model, Report::new(text))
     }
 }
 
 /// Refuses a text that is too long to be looked at.
-pub(super) fn check_size(what: &str, text: &str) -> Result<(), Diagnostics> {
-    if text.len() <= MAX_SPEC_BYTES {
+pub(super) fn check_size(what: &str, text: &str, most: usize) -> Result<(), Diagnostics> {
+    if text.len() <= most {
         return Ok(());
     }
     Err(Diagnostics(vec![Diagnostic {
         path: String::new(),
         position: None,
-        message: format!("{what} has {} bytes, at most {MAX_SPEC_BYTES} are accepted", text.len()),
+        message: format!("{what} has {} bytes, at most {most} are accepted", text.len()),
         hint: Some("shorten its lists; data go in files of their own".to_owned()),
     }]))
 }

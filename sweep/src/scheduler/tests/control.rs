@@ -216,8 +216,10 @@ fn a_space_that_is_refused_changes_nothing() {
     let refused = bench.control(sweep, space("source = [\"a.safetensors\"]"));
     let Err(Refusal::Space(found)) = refused else { panic!("{refused:?}") };
     assert!(found.render("s").contains("was not submitted with the sweep"), "{found:?}");
-    let many: Vec<String> = (0..40_000).map(|seed| seed.to_string()).collect();
-    let refused = bench.control(sweep, space(&format!("seeds = [{}]", many.join(","))));
+    let many: Vec<String> = (0..10_000).map(|seed| seed.to_string()).collect();
+    let rates: Vec<String> = (1..12).map(|n| format!("1.{n:02}")).collect();
+    let text = format!("seeds = [{}]\nprompt_lr = [{}]", many.join(","), rates.join(","));
+    let refused = bench.control(sweep, space(&text));
     assert!(matches!(refused, Err(Refusal::TooMany { .. })), "{refused:?}");
     assert_eq!((&bench.store.spaces, &bench.store.sweeps), (&before.spaces, &before.sweeps));
     // A space that no sweep has, or one before which another is missing, is no store's content.

@@ -57,6 +57,6 @@ fn nothing_but_a_space_is_taken() {
     }
     assert!(problems("space = 3").contains("'space' is a whole number, expected a table"));
     assert!(problems("[space]").contains("[space] is empty"));
-    let long = format!("[space]\nrank = 4 # {}", "x".repeat(crate::spec::MAX_SPEC_BYTES));
+    let long = format!("[space]\nrank = 4 # {}", "x".repeat(crate::spec::MAX_SPACE_BYTES));
     assert!(problems(&long).contains("the space has"));
 }
