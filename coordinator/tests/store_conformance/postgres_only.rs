@@ -377,6 +377,28 @@ async fn a_commit_of_many_trials_takes_as_many_statements_as_one_of_few() {
 }
 
 #[tokio::test]
+async fn a_new_database_finds_rows_by_their_keys() {
+    let Some(bench) = Bench::postgres() else { return };
+    let Bench::Postgres(database) = &bench else { unreachable!("it is one") };
+    let store = bench.open().await;
+    let sweeps: Vec<Write> = (1..=25).map(sweep).collect();
+    store.commit(&[vec![worker(1)], sweeps].concat()).await.unwrap();
+    for id in (0..300).map(|n| trial_id(1 + n / 12, n % 12)) {
+        store.commit(&first_lease(id)).await.unwrap();
+        store.commit(&end(success(id, 1, 70.0))).await.unwrap();
+    }
+    // What a session has counted is seen once it has been idle for a while.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    store.commit(&[worker(2)]).await.unwrap();
+    let read = database.psql(
+        "select coalesce(sum(seq_tup_read), 0) from pg_stat_user_tables
+         where relname in ('trials', 'attempts', 'outcomes')",
+    );
+    // Each of 600 commits that read a table whole would have read 150 rows on average.
+    assert!(read.parse::<i64>().unwrap() < 10_000, "{read} rows were read in passing");
+}
+
+#[tokio::test]
 async fn writes_that_cannot_be_made_together_are_made_one_by_one() {
     let Some(bench) = Bench::postgres() else { return };
     let store = bench.open().await;

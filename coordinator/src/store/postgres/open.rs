@@ -84,8 +84,16 @@ pub(super) fn bounded(address: &Address, limit: &str) -> PgConnectOptions {
 }
 
 /// A session that writes. What it commits is on disk, whatever the database's default is.
+///
+/// All that it does is find a few rows by their keys. In a database that is new the planner knows
+/// no better than to read small tables whole, and sessions keep such plans while the tables grow.
 pub(super) fn writing(address: &Address) -> PgConnectOptions {
-    bounded(address, "30s").options([("synchronous_commit", "on")])
+    bounded(address, "30s").options([
+        ("synchronous_commit", "on"),
+        ("enable_seqscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+    ])
 }
 
 /// Refuses a database with tables of something else. Ours has the tables of the first migration,
