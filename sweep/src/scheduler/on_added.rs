@@ -109,7 +109,7 @@ impl Scheduler {
         budget: Option<u64>,
         now: Now,
     ) -> Result<(), Refusal> {
-        check_count(added.len())?;
+        check_count(added.len() as u64)?;
         if !added.is_empty() && budget.is_some_and(|budget| self.has_used(sweep, budget, now)) {
             return Err(Refusal::BudgetSpent(sweep));
         }
@@ -128,19 +128,7 @@ impl Sweep {
         let per = (self.spec().space.seeds.len() as u64).max(1);
         let of_grid = (0..self.grid / per).map(|number| (number, number * per));
         let all: Vec<(u64, u64)> = of_grid.chain(known.of_spaces.clone()).collect();
-        let most = (all.len() as u64).saturating_mul(seeds.len() as u64);
-        let mut added = Vec::new();
-        for (configuration, origin) in all {
-            for &seed in seeds {
-                if known.insert(configuration, seed) {
-                    added.push(Added { origin, seed, retry_of: None });
-                }
-            }
-            if added.len() > MAX_ADDED {
-                check_count(usize::try_from(most).unwrap_or(usize::MAX))?;
-            }
-        }
-        Ok(added)
+        known.missing(all, seeds)
     }
 
     /// Adds the trials that another space makes: one for each of its points that the sweep does not
@@ -155,24 +143,23 @@ impl Sweep {
             let what = "spaces added to a sweep";
             return Err(Refusal::TooMany { what, count: MAX_SPACES + 1, limit: MAX_SPACES });
         }
-        check_count(usize::try_from(spec.total()).unwrap_or(usize::MAX))?;
+        check_count(spec.total())?;
         let mut known = Known::of(self);
         for other in &*added {
             known.insert(self.points.configuration(other.origin), other.seed);
         }
+        let seeds = spec.space.seeds.clone();
         let mut points = self.points.clone();
         let first = points.total();
         points.add(spec);
-        let before = added.len();
-        for origin in first..points.total() {
-            let Some(seed) = points.settings(origin).map(|settings| settings.seed) else {
-                continue;
-            };
-            if known.insert(points.configuration(origin), seed) {
-                added.push(Added { origin, seed, retry_of: None });
-            }
-        }
-        Ok((added.len() > before).then_some(points))
+        // The seeds vary fastest.
+        let firsts = (first..points.total()).step_by(seeds.len().max(1));
+        let all: Vec<(u64, u64)> =
+            firsts.map(|point| (points.configuration(point), point)).collect();
+        let new = known.missing(all, &seeds)?;
+        let has_new = !new.is_empty();
+        added.extend(new);
+        Ok(has_new.then_some(points))
     }
 
     fn check_retry(&self, trial: TrialId) -> Result<(), Refusal> {
@@ -239,9 +226,32 @@ impl Known {
         let in_grid = configuration < self.grid && self.seeds.contains(&seed);
         !in_grid && self.added.insert((configuration, seed))
     }
+
+    /// The trials that are not known yet, of configurations with a point each and seeds; they are
+    /// known from now on.
+    fn missing(
+        &mut self,
+        configurations: Vec<(u64, u64)>,
+        seeds: &[u64],
+    ) -> Result<Vec<Added>, Refusal> {
+        let most = (configurations.len() as u64).saturating_mul(seeds.len() as u64);
+        let mut missing = Vec::new();
+        for (configuration, origin) in configurations {
+            for &seed in seeds {
+                if self.insert(configuration, seed) {
+                    missing.push(Added { origin, seed, retry_of: None });
+                }
+            }
+            if missing.len() > MAX_ADDED {
+                check_count(most)?;
+            }
+        }
+        Ok(missing)
+    }
 }
 
-fn check_count(count: usize) -> Result<(), Refusal> {
+fn check_count(count: u64) -> Result<(), Refusal> {
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
     if count > MAX_ADDED {
         return Err(Refusal::TooMany { what: "trials added", count, limit: MAX_ADDED });
     }
