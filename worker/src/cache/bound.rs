@@ -24,10 +24,16 @@ impl Bound {
         Bound { blobs: dir.join("blobs"), used: dir.join("used"), most }
     }
 
-    /// A file is about to be used.
-    pub(super) fn mark(&self, hash: &ArtifactHash) -> io::Result<()> {
-        let mark = File::create(self.used.join(hash.as_str()))?;
-        mark.set_modified(SystemTime::now())
+    /// A file is about to be used. That this cannot be noted, on a full disk or in a cache that is
+    /// only read, keeps nobody from using it.
+    pub(super) fn mark(&self, hash: &ArtifactHash) {
+        let mark = self.used.join(hash.as_str());
+        let marked = fs::create_dir_all(&self.used)
+            .and_then(|()| File::create(&mark))
+            .and_then(|file| file.set_modified(SystemTime::now()));
+        if let Err(error) = marked {
+            tracing::debug!(%error, mark = %mark.display(), "the use of a file is not noted");
+        }
     }
 
     /// Removes files until the rest is within the bound, or was used just now. One that a trainer

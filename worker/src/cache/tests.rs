@@ -189,3 +189,16 @@ async fn beyond_its_bound_what_was_used_least_recently_goes() {
     assert_eq!(here(), [true, true, true]);
     assert_eq!(shelf.fetches.load(Ordering::SeqCst), 4);
 }
+
+#[tokio::test]
+async fn a_use_that_cannot_be_noted_is_no_hindrance() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("used"), "no directory").unwrap();
+    let cache = Cache::open(dir.path(), &[], None, None).unwrap();
+    let mut shelf = Shelf::default();
+    let hash = shelf.put(b"rows");
+    for _ in 0..2 {
+        cache.blob(&shelf, "file", &hash).await.unwrap();
+    }
+    assert_eq!(shelf.fetches.load(Ordering::SeqCst), 1);
+}
