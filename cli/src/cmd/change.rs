@@ -12,7 +12,7 @@ use crate::output;
 use crate::output::error::{Error, Exit};
 use crate::spec_file;
 
-/// Changes what a sweep may use, or gives it more seeds
+/// Changes what a sweep may use, or gives it more seeds or points
 ///
 /// Sweeps of a higher priority go first; sweeps of one priority share the slots by weight. A
 /// bound of 0 takes it away. More seeds make a new trial of every configuration for each of them.
