@@ -169,7 +169,10 @@ fn an_added_space_gives_the_points_that_are_new() {
     // The same space again has nothing new, and is not kept.
     bench.control(sweep, space(&text)).unwrap();
     assert_eq!((total(&bench), bench.store.spaces.len()), (grid + per_rate, 1));
+    let told = bench.scheduler.spaces(sweep);
+    assert_eq!(told.len(), 1);
     bench.restart();
+    assert_eq!(bench.scheduler.spaces(sweep), told);
     // More seeds are for all configurations, those of the added space too.
     let configurations = (grid + per_rate) / seeds_of_grid.len() as u64;
     bench.control(sweep, seeds(vec![77])).unwrap();

@@ -8,7 +8,7 @@ use crate::metric::Number;
 use crate::outcome::{FailureClass, Outcome};
 use crate::record::CheckpointRef;
 use crate::scheduler::{
-    Event, Grant, LeaseKey, LeaseProgress, Reply, Report, ReportEnd, TrialProgress,
+    Ack, Event, Grant, LeaseKey, LeaseProgress, Reply, Report, ReportEnd, TrialProgress,
 };
 
 fn indexes(grants: &[Grant]) -> Vec<u64> {
@@ -308,4 +308,18 @@ fn a_trial_that_is_to_run_alone_joins_no_other() {
     let reports = leases(&first).into_iter().map(released).collect();
     let (_, again) = bench.exchange(id, reports, vec![0]);
     assert_eq!(indexes(&again), [0, 3], "all four wait, two of them alone");
+}
+
+#[test]
+fn what_is_left_of_running_trials_follows_their_leases() {
+    let mut bench = Bench::new();
+    let sweep = bench.submit("");
+    let w = bench.register(1, 2, vec![]);
+    let left = |bench: &Bench| bench.scheduler.sweeps[&sweep].under_way.unwrap().1;
+    let held = bench.lease(w, 0).lease;
+    assert_eq!(left(&bench), 1000);
+    bench.lease(w, 1);
+    assert_eq!(left(&bench), 2000);
+    assert_eq!(bench.exchange(w, vec![success(held)], vec![]).0, [Ack::Accepted]);
+    assert_eq!(left(&bench), 1000);
 }
