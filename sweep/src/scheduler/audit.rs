@@ -154,6 +154,13 @@ fn check_counts(id: SweepId, sweep: &Sweep) -> Result<(), Contradiction> {
     if leased as u64 != u64::from(sweep.leased) {
         return wrong(format!("{} leases are counted, {leased} are there", sweep.leased));
     }
+    if let Some((_, sum)) = sweep.under_way {
+        let running = sweep.active.values().filter(|t| matches!(t.phase, Phase::Leased(_)));
+        let left: u64 = running.map(|trial| trial.left).sum();
+        if left != sum {
+            return wrong(format!("{sum} thousandths of trials are under way, {left} are there"));
+        }
+    }
     let known = (sweep.active.len() + sweep.ended.len()) as u64;
     let above = sweep.next_index..sweep.grid;
     let early = sweep.ended.range(above.clone()).count()

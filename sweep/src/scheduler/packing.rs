@@ -99,15 +99,33 @@ impl Sweep {
             return;
         }
         let running = self.active.iter().filter(|(_, trial)| trial.phase.holder().is_some());
-        let left = running.map(|(&index, _)| self.left_of(index)).sum();
-        self.under_way = Some((now.monotonic, left));
+        let left: Vec<(u64, u64)> =
+            running.map(|(&index, _)| (index, self.left_of(index))).collect();
+        self.under_way = Some((now.monotonic, left.iter().map(|(_, left)| left).sum()));
+        for (index, left) in left {
+            if let Some(trial) = self.active.get_mut(&index) {
+                trial.left = left;
+            }
+        }
     }
 
     /// How much of a trial is left, in thousandths.
-    pub(super) fn left_of(&self, index: u64) -> u64 {
+    fn left_of(&self, index: u64) -> u64 {
         let (steps, trial) = (self.steps(index).max(1), self.active.get(&index));
         let made = trial.map_or(0, |trial| trial.live.step);
         steps.saturating_sub(made).saturating_mul(1000) / steps
+    }
+
+    /// A trial is leased.
+    pub(super) fn count_lease(&mut self, index: u64) {
+        self.leased += 1;
+        let left = self.left_of(index);
+        if let Some(trial) = self.active.get_mut(&index) {
+            trial.left = left;
+        }
+        if let Some((_, sum)) = &mut self.under_way {
+            *sum = sum.saturating_add(left);
+        }
     }
 
     /// The size of packs with which all slots have equally much to do until the sweep's end, which

@@ -127,6 +127,8 @@ pub(super) struct Trial {
     pub(super) added: Option<Added>,
     /// When the lease expires, or did; meaningful while leased and while its holder may report.
     pub(super) expires: u64,
+    /// How much of it is left, in thousandths, as counted in its sweep's sum.
+    pub(super) left: u64,
     pub(super) live: Live,
 }
 
@@ -264,9 +266,8 @@ impl Scheduler {
         if let Phase::Leased(holder) = trial.phase {
             self.expiries.remove(&(trial.expires, id));
             sweep.leased = sweep.leased.saturating_sub(1);
-            let left = sweep.left_of(id.index);
             if let Some((_, sum)) = &mut sweep.under_way {
-                *sum = sum.saturating_sub(left);
+                *sum = sum.saturating_sub(trial.left);
             }
             if let Some(worker) = self.workers.get_mut(&holder.worker) {
                 worker.vacate(holder.slot, id);
@@ -348,15 +349,6 @@ impl Sweep {
         Arc::make_mut(&mut self.record).total = total;
     }
 
-    /// A trial is leased.
-    pub(super) fn count_lease(&mut self, index: u64) {
-        self.leased += 1;
-        let left = self.left_of(index);
-        if let Some((_, sum)) = &mut self.under_way {
-            *sum = sum.saturating_add(left);
-        }
-    }
-
     /// Remembers a trial's outcome.
     pub(super) fn end(&mut self, index: u64, ended: Ended) {
         self.steps_ended = self.steps_ended.saturating_add(self.steps(index));
@@ -394,6 +386,7 @@ impl Trial {
             checkpoint: None,
             added,
             expires: 0,
+            left: 0,
             live: Live::default(),
         }
     }
