@@ -12,6 +12,10 @@ use std::time::Instant;
 
 use deptune_tests::sim::{self, Counters, Size};
 
+/// A world makes and frees small values all the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Worlds from which on a fault that never happened is a failure of the simulator.
 const ENOUGH: u64 = 1_000;
 
