@@ -20,7 +20,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--ours", required=True, help="the built example training_speed")
 parser.add_argument("--model", required=True, help="directory written by model.py")
 parser.add_argument("--lengths", default=os.path.join(here, "lengths.txt"))
-parser.add_argument("--packs", default="1,2,4,8", help="K of our bf16 arms")
+parser.add_argument("--packs", default="1,2,4,8,16,32", help="K of our bf16 arms")
 parser.add_argument("--batch", type=int, default=8)
 parser.add_argument("--prompt-length", type=int, default=40)
 parser.add_argument("--rank", type=int, default=40)
@@ -56,6 +56,8 @@ commands = {
     "strong, eager": [*python, "strong", *common, *device],
     "strong, sdpa": [*python, "strong", *common, *device, "--attention", "sdpa"],
     "strong, no dropout": [*python, "strong", *common, *device, "--dropout", "0"],
+    "strong, sdpa, no dropout": [
+        *python, "strong", *common, *device, "--attention", "sdpa", "--dropout", "0"],
     "ours fp32 K=1": ours,
     "ours fp32 K=1, recorded": [*ours, "--recorded"],
     "ceiling fp32": [*ceiling, "--kind", "fp32"],

@@ -53,6 +53,9 @@ struct Args {
     /// Let libtorch record the way back.
     #[arg(long)]
     recorded: bool,
+    /// Evaluate the batches (loss, and answers of at most this many tokens) instead.
+    #[arg(long, value_name = "TOKENS")]
+    evaluate: Option<usize>,
 }
 
 /// "Classify this text is postive or not:" in T5's tokens.
@@ -90,14 +93,19 @@ fn main() -> anyhow::Result<()> {
     let before = memory("VmRSS")?;
     std::fs::write("/proc/self/clear_refs", "5")?;
     println!("{}", serde_json::json!({ "ready": "deptune" }));
+    let mut steps = 0;
     for line in std::io::stdin().lock().lines() {
         let count: usize = line?.trim().parse()?;
         let (started, cpu, mut tokens) = (Instant::now(), cpu_seconds()?, 0);
         for _ in 0..count {
-            let batch = batch(&lengths, pack.steps_done() as usize, &args);
+            let batch = batch(&lengths, steps, &args);
+            steps += 1;
             let rows = batch.examples.iter();
             tokens += rows.map(|e| e.input_ids.len() + args.prompt_length).sum::<usize>();
-            pack.step(&[batch])?;
+            match args.evaluate {
+                Some(tokens) => drop(pack.evaluate(&batch, tokens)?),
+                None => drop(pack.step(&[batch])?),
+            }
         }
         let seconds = started.elapsed().as_secs_f64();
         let answer = serde_json::json!({

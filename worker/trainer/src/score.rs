@@ -41,9 +41,25 @@ impl Pack {
                 scores.iter_mut().zip(sums).for_each(|(row, &sum)| row.push(sum));
             }
         }
-        let (loss_sums, label_tokens) = (self.label_loss(&encoded)?, self.label_tokens(batch));
-        Ok(Scored { loss_sums, label_tokens, scores })
+        let loss_sums = match losses(&scores, &encoded, labels) {
+            Some(sums) => sums,
+            None => self.label_loss(&encoded, &self.label_logits(&encoded)?)?,
+        };
+        Ok(Scored { loss_sums, label_tokens: self.label_tokens(batch), scores })
     }
+}
+
+/// The losses, where every row's answer is one of the labels that have been scored.
+fn losses(scores: &[Vec<Vec<f64>>], encoded: &Encoded, labels: &[Vec<i64>]) -> Option<Vec<f64>> {
+    if encoded.model.is_decoder() {
+        return None;
+    }
+    let answers = encoded.labels().map(|answer| labels.iter().position(|label| label == answer));
+    let answers: Vec<usize> = answers.collect::<Option<_>>()?;
+    let sum = |rows: &Vec<Vec<f64>>| {
+        rows.iter().zip(&answers).filter_map(|(scores, &answer)| scores.get(answer)).sum::<f64>()
+    };
+    Some(scores.iter().map(|rows| -sum(rows)).collect())
 }
 
 /// Log-probabilities [K · B] of one label.
@@ -56,10 +72,11 @@ fn label_score(encoded: &Encoded, label: &[i64]) -> Result<Vec<f64>, TchError> {
     let ids = Tensor::f_cat(&[start, label.f_narrow(0, 0, tokens - 1)?], 0)?;
     let ids = ids.f_unsqueeze(0)?.f_repeat([rows, 1])?;
     let states = model.answer(&ids, &encoded.passed, encoded.pass(None))?;
-    let logits = model.logits(&states)?.f_log_softmax(-1, Kind::Double)?;
+    let logits = model.logits(&states)?;
     let (k, ..) = logits.size4()?;
+    let sums = logits.f_logsumexp([-1i64].as_slice(), true)?;
     let label = label.f_view([1, 1, tokens, 1])?.f_expand([k, rows, tokens, 1], false)?;
-    let chosen = logits.f_gather(-1, &label, false)?;
+    let chosen = logits.f_gather(-1, &label, false)?.f_sub(&sums)?;
     let sums = chosen.f_sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Double)?;
     Vec::try_from(sums.f_flatten(0, -1)?)
 }

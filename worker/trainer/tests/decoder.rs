@@ -222,8 +222,10 @@ fn labels_that_the_reference_cuts_off_do_not_count() {
     };
     let batch = |lengths: &[i64]| Batch { examples: lengths.iter().map(|&n| row(n)).collect() };
     assert_eq!(pack.label_tokens(&batch(&[29, 30, 32, 40])), 3 + 2);
-    let sums =
-        |lengths: &[i64]| pack.label_loss(&pack.encode(&batch(lengths)).unwrap()).unwrap()[0];
+    let sums = |lengths: &[i64]| {
+        let encoded = pack.encode(&batch(lengths)).unwrap();
+        pack.label_loss(&encoded, &pack.label_logits(&encoded).unwrap()).unwrap()[0]
+    };
     let (whole, apart) = (sums(&[29, 30, 40]), sums(&[29]) + sums(&[30]));
     assert!((whole - apart).abs() < 1e-9, "{whole} {apart}");
     // A batch without any label has no loss, and no gradient.

@@ -360,6 +360,68 @@ fn written_losses_are_those_that_libtorch_records() {
 }
 
 #[test]
+fn evaluations_are_those_of_libtorchs_pass() {
+    for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 0.02)] {
+        for threads in [1, 3] {
+            let model = model("t5_v11", kind);
+            let labels = [vec![7, 1], vec![8, 1], vec![5, 9, 1], vec![8, 9, 1]];
+            let of = |backward| {
+                tch::set_num_threads(threads);
+                let pack = started(&model, mixed(), Settings { backward, ..settings() }, 1);
+                let evaluated = pack.evaluate(&batch(0), 5).unwrap();
+                let scored = pack.score(&batch(0), &labels).unwrap();
+                tch::set_num_threads(1);
+                (evaluated, scored)
+            };
+            let (recorded, written) = (of(Backward::Recorded), of(Backward::Written));
+            let losses = |of: &[f64]| vec![of.to_vec()];
+            let (a, b) = (&recorded.0.loss_sums, &written.0.loss_sums);
+            assert_close(&losses(a), &losses(b), tolerance);
+            for (a, b) in recorded.1.scores.iter().zip(&written.1.scores) {
+                assert_close(a, b, tolerance);
+            }
+            if kind == Kind::Float {
+                assert_eq!(recorded.0.generated, written.0.generated);
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_answered_right_need_not_be_generated() {
+    let generate = |model: &Rc<Model>| {
+        let pack = started(model, mixed(), settings(), 1);
+        (pack.generate(&batch(0), 4).unwrap(), pack)
+    };
+    let first = generate(&model("t5_v11", Kind::Float)).0;
+    // The same model, but that another token ends a text: one that it writes second somewhere.
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/t5_v11");
+    let dir = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(source.join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    config["eos_token_id"] = first[0][0][1].into();
+    std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+    std::fs::copy(source.join("model.safetensors"), dir.path().join("model.safetensors")).unwrap();
+    let model = Rc::new(Model::load(dir.path(), Kind::Float, Device::Cpu).unwrap());
+    let (written, pack) = generate(&model);
+    let end = model.end_token();
+    let rights = written.iter().flatten().filter(|text| text.last() == Some(&end)).count();
+    assert!((1..written.iter().flatten().count()).contains(&rights), "{written:?}");
+
+    // Labels that some trials write: whole, cut, and too long for the answer.
+    let mut asked = batch(0);
+    for (row, example) in asked.examples.iter_mut().enumerate() {
+        let texts: Vec<&Vec<i64>> = written.iter().map(|rows| &rows[row]).collect();
+        let ended = texts.iter().find(|text| text.last() == Some(&end));
+        example.labels = ended.unwrap_or(&texts[0]).to_vec();
+    }
+    for most in [1, 2, 4] {
+        let evaluated = pack.evaluate(&asked, most).unwrap();
+        assert_eq!(evaluated.generated, pack.generate(&asked, most).unwrap(), "{most} tokens");
+    }
+}
+
+#[test]
 fn a_trial_that_stands_still_is_not_computed_and_the_others_go_on() {
     let model = model("t5_v10", Kind::Float);
     let mut pack = Pack::new(model.clone(), mixed(), settings(), &INIT).unwrap();

@@ -1,5 +1,5 @@
-//! Memory that is used again and again. What a pass needs is the same in every update, so that
-//! after the first few none comes from or goes back to the system.
+//! Memory that is used again and again. What a pass needs is much the same in every update, so
+//! that after the first few little comes from or goes back to the system.
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -58,23 +58,30 @@ impl<T: Plain> DerefMut for Buffer<T> {
     }
 }
 
+/// Passes for which memory lies ready that none of them has used.
+const IDLE: u32 = 16;
+
 /// Memory that lies ready.
 #[derive(Default)]
 pub(super) struct Pool {
-    free: Vec<Vec<Line>>,
+    free: Vec<Free>,
+}
+
+struct Free {
+    lines: Vec<Line>,
+    /// Passes that ended since it was used.
+    idle: u32,
 }
 
 impl Pool {
     /// `length` numbers of any values.
     pub(super) fn take<T: Plain>(&mut self, length: usize) -> Buffer<T> {
         let needed = (length * size_of::<T>()).div_ceil(size_of::<Line>());
-        let fits = |(_, lines): &(usize, &Vec<Line>)| lines.capacity() >= needed;
-        let best = self.free.iter().enumerate().filter(fits).min_by_key(|(_, l)| l.capacity());
-        let mut lines = match best.map(|(place, _)| place) {
+        let free = self.free.iter().map(|free| free.lines.capacity()).enumerate();
+        let best = free.filter(|(_, room)| *room >= needed).min_by_key(|(_, room)| *room);
+        let mut lines = match best {
             // One that is far too large is left for what needs it.
-            Some(place) if self.free[place].capacity() <= 4 * needed + 64 => {
-                self.free.swap_remove(place)
-            }
+            Some((place, room)) if room <= 4 * needed + 64 => self.free.swap_remove(place).lines,
             _ => Vec::with_capacity(needed + needed / 8),
         };
         lines.resize(needed.max(lines.len()), Line([0; 64]));
@@ -90,7 +97,13 @@ impl Pool {
 
     /// Takes memory back.
     pub(super) fn give<T>(&mut self, buffer: Buffer<T>) {
-        self.free.push(buffer.lines);
+        self.free.push(Free { lines: buffer.lines, idle: 0 });
+    }
+
+    /// A pass has ended: gives back to the system what none has used for long.
+    pub(super) fn passed(&mut self) {
+        self.free.iter_mut().for_each(|free| free.idle += 1);
+        self.free.retain(|free| free.idle <= IDLE);
     }
 }
 
@@ -113,5 +126,26 @@ mod tests {
         pool.give(second);
         let small: Buffer<u8> = pool.take(10);
         assert_ne!(small.as_ptr(), place.cast());
+    }
+
+    #[test]
+    fn memory_that_no_pass_uses_is_given_back() {
+        let mut pool = Pool::default();
+        for _ in 0..=IDLE {
+            assert!(pool.free.len() <= 2);
+            let [often, once]: [Buffer<f32>; 2] = [100, 9000].map(|length| pool.take(length));
+            pool.give(often);
+            if pool.free.len() < 2 {
+                pool.give(once);
+            }
+            pool.passed();
+        }
+        for _ in 0..=IDLE {
+            let often: Buffer<f32> = pool.take(100);
+            pool.give(often);
+            pool.passed();
+        }
+        assert_eq!(pool.free.len(), 1);
+        assert!(pool.free[0].lines.capacity() < 100);
     }
 }

@@ -1,6 +1,6 @@
 //! Number formats of matrix products.
 
-use tch::Kind;
+use tch::{Kind, TchError, Tensor};
 
 use super::buffer::Plain;
 
@@ -59,6 +59,16 @@ impl Element for Bf16 {
     fn positive(values: &[Self; 8]) -> u8 {
         pack(std::array::from_fn(|i| values[i].0 as i16 > 0))
     }
+}
+
+/// A copy of numbers as a tensor.
+pub(super) fn tensor<E: Element>(numbers: &[E], sizes: &[i64]) -> Result<Tensor, TchError> {
+    #[expect(unsafe_code, reason = "numbers as the bytes that libtorch copies")]
+    // SAFETY: an Element has no padding, and every byte may be read as u8.
+    let bytes = unsafe {
+        std::slice::from_raw_parts(numbers.as_ptr().cast::<u8>(), size_of_val(numbers))
+    };
+    Tensor::f_from_data_size(bytes, sizes, E::KIND)
 }
 
 /// Eight flags as a byte: the multiplication moves each flag's bit to the top.

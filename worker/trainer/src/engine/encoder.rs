@@ -78,12 +78,29 @@ struct SavedAttention<E> {
     weights: Buffer<E>,
 }
 
+impl<E: Element> SavedAttention<E> {
+    fn give(self, pool: &mut Pool) {
+        let SavedAttention { norm, query, key, value, weights } = self;
+        norm.give(pool);
+        [query, key, value, weights].into_iter().for_each(|buffer| pool.give(buffer));
+    }
+}
+
+impl<E: Element> SavedEncoder<E> {
+    /// Gives back what a pass without a way back has left.
+    pub(super) fn give(self, pool: &mut Pool) {
+        self.norm.give(pool);
+    }
+}
+
 /// One pass's constants.
 pub(super) struct Encoder<'a> {
     pub(super) weights: &'a Weights,
     pub(super) layout: &'a Layout,
     pub(super) law: &'a Law,
     pub(super) masks: Option<&'a EncoderMasks>,
+    /// Whether there is a way back.
+    pub(super) keep: bool,
 }
 
 impl Encoder<'_> {
@@ -98,7 +115,7 @@ impl Encoder<'_> {
         }
     }
 
-    /// Last hidden states in the layout's groups, [rows, width, d] each, of inputs x [tokens, d].
+    /// Last hidden states [tokens, d] of inputs x [tokens, d].
     pub(super) fn forward<E: Element>(
         &self,
         mut x: Buffer<f32>,
@@ -112,7 +129,12 @@ impl Encoder<'_> {
             let attended = self.attend(layer, attention, &mut x, &bias, pool)?;
             let drops = self.feed_forward_drops(layer);
             let passed = feed_forward.forward(&mut x, epsilon, self.law, drops, pool)?;
-            layers.push((attended, passed));
+            if self.keep {
+                layers.push((attended, passed));
+            } else {
+                attended.give(pool);
+                passed.give(pool);
+            }
         }
         let (norm, scaled) = norm::<E>(&x, &self.weights.encoder_norm, epsilon, pool);
         let mut last: Buffer<E> = pool.take(x.len());
@@ -120,14 +142,11 @@ impl Encoder<'_> {
         kernels::dropped(&x, d, self.drop(|masks| &masks.last), &mut last);
         pool.give(scaled);
         pool.give(x);
-        let mut states = pool.take(self.layout.padded * d);
-        self.layout.split(&last, d, 0, 1, &mut states);
-        pool.give(last);
-        Ok((SavedEncoder { layers, norm }, states))
+        Ok((SavedEncoder { layers, norm }, last))
     }
 
-    /// The gradient of the inputs, [tokens, d], from that of the last hidden states as
-    /// [`Encoder::forward`] gives them.
+    /// The gradient of the inputs, [tokens, d], from that of the last hidden states in the
+    /// layout's groups, [rows, width, d] each.
     pub(super) fn back<E: Element>(
         &self,
         saved: SavedEncoder<E>,

@@ -87,6 +87,16 @@ pub(super) struct SavedFeedForward<E> {
     inner: Inner<E>,
 }
 
+impl<E: Element> SavedFeedForward<E> {
+    pub(super) fn give(self, pool: &mut Pool) {
+        self.norm.give(pool);
+        match self.inner {
+            Inner::Relu(active) => pool.give(active),
+            Inner::Gated(u) => pool.give(u),
+        }
+    }
+}
+
 enum Inner<E> {
     /// Which elements passed relu and dropout.
     Relu(Buffer<u8>),

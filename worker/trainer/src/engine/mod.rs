@@ -12,6 +12,7 @@
 //! the attention's weights and one bit per inner activation.
 
 mod buffer;
+mod cross;
 mod decoder;
 mod element;
 mod encoder;
@@ -20,6 +21,7 @@ mod kernels;
 mod layers;
 mod layout;
 mod products;
+mod states;
 mod tiny;
 mod weights;
 mod work;
@@ -27,11 +29,12 @@ mod work;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use tch::{Device, Kind, TchError, no_grad};
+use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use crate::model::Model;
 use buffer::Pool;
-use element::Bf16;
+use element::{Bf16, Element};
+use states::{States, states};
 use weights::Weights;
 use work::{Item, Part, work};
 
@@ -103,19 +106,27 @@ impl Task {
         trial.ok_or_else(|| TchError::Shape(format!("no trial {k}")))
     }
 
+    /// Longest text of a chunk.
+    fn longest(&self, chunk: usize) -> usize {
+        self.rows(chunk).map(|row| row.input_ids.len()).max().unwrap_or(0)
+    }
+
     fn rows(&self, chunk: usize) -> impl Iterator<Item = &Row> + Clone {
         self.chunks.get(chunk).into_iter().flatten().filter_map(|&row| self.rows.get(row))
     }
 
-    /// Cuts the rows into chunks and shares the items out to threads: whole trials where their
-    /// number allows it.
-    fn share_out(&mut self, threads: usize) -> Vec<Vec<Item>> {
+    /// Cuts the rows into chunks of about `most` tokens at most and shares the items out to
+    /// threads: whole trials where their number allows it.
+    fn share_out(&mut self, threads: usize, most: usize) -> Vec<Vec<Item>> {
         let running: Vec<usize> =
             self.trials.iter().enumerate().filter_map(|(k, t)| t.as_ref().map(|_| k)).collect();
         if running.is_empty() {
             return Vec::new();
         }
-        let chunks = (threads / gcd(threads, running.len())).clamp(1, self.rows.len().max(1));
+        let chunks = threads / gcd(threads, running.len()).max(1);
+        let tokens: usize = (0..self.rows.len()).map(|row| self.tokens(row)).sum();
+        let chunks = chunks * tokens.div_ceil(chunks.max(1)).div_ceil(most).max(1);
+        let chunks = chunks.clamp(1, self.rows.len().max(1));
         self.chunks = self.balanced(chunks);
         let items: Vec<Item> = (0..chunks)
             .flat_map(|chunk| running.iter().map(move |&trial| Item { trial, chunk }))
@@ -124,19 +135,21 @@ impl Task {
         items.chunks(each).map(<[Item]>::to_vec).collect()
     }
 
+    /// Tokens of a row with the longest prompt.
+    fn tokens(&self, row: usize) -> usize {
+        let prompt = self.trials.iter().flatten().map(|trial| trial.prompt_length).max();
+        self.rows.get(row).map_or(0, |row| row.input_ids.len()) + prompt.unwrap_or(0)
+    }
+
     /// Rows in chunks of about the same number of tokens: the longest rows first, each to the
     /// chunk that has least.
     fn balanced(&self, chunks: usize) -> Vec<Vec<usize>> {
-        let prompt = self.trials.iter().flatten().map(|trial| trial.prompt_length).max();
-        let cost = |row: usize| {
-            self.rows.get(row).map_or(0, |row| row.input_ids.len()) + prompt.unwrap_or(0)
-        };
         let mut order: Vec<usize> = (0..self.rows.len()).collect();
-        order.sort_by_key(|&row| (std::cmp::Reverse(cost(row)), row));
+        order.sort_by_key(|&row| (std::cmp::Reverse(self.tokens(row)), row));
         let mut shares = vec![(0, Vec::new()); chunks];
         for row in order {
             if let Some((tokens, share)) = shares.iter_mut().min_by_key(|(tokens, _)| *tokens) {
-                *tokens += cost(row);
+                *tokens += self.tokens(row);
                 share.push(row);
             }
         }
@@ -153,6 +166,9 @@ fn gcd(a: usize, b: usize) -> usize {
 }
 
 type Job = Box<dyn FnOnce(&mut Pool) + Send>;
+
+/// What a thread computes of its items.
+type Compute<R> = fn(&Weights, &Task, &[Item], &mut Pool) -> Result<Vec<R>, TchError>;
 
 /// A thread with memory of its own.
 struct Worker {
@@ -200,7 +216,10 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// As many threads as libtorch has now. None where the model is not one that the engine
-    /// knows (a T5 on a processor, in f32 or with bf16 products), or where no thread starts.
+    /// knows: a T5 on a processor, in f32 or with bf16 products.
+    ///
+    /// # Errors
+    /// When weights cannot be laid out, or a thread does not start.
     pub(crate) fn new(model: &Model) -> Result<Option<Self>, TchError> {
         let half = model.products() == Kind::BFloat16;
         let known = model.kind() == Kind::Float && (half || model.products() == Kind::Float);
@@ -212,50 +231,97 @@ impl Engine {
         let workers: Result<Vec<Worker>, _> = (0..threads as usize).map(Worker::new).collect();
         // The threads have set the number for threads to come.
         tch::set_num_threads(threads);
-        let Ok(workers) = workers else { return Ok(None) };
-        Ok(Some(Self { weights: Arc::new(weights), half, workers }))
+        Ok(Some(Self { weights: Arc::new(weights), half, workers: workers? }))
     }
 
     /// Losses and gradients of every trial; none for those that stand still.
     pub(crate) fn run(&self, mut task: Task) -> Result<Vec<Option<Outcome>>, TchError> {
-        let shares = task.share_out(self.workers.len());
+        let shares = task.share_out(self.workers.len(), usize::MAX);
         let mut outcomes: Vec<Option<Outcome>> =
             task.trials.iter().map(|t| t.as_ref().map(|_| Outcome::default())).collect();
-        let task = Arc::new(task);
+        let job = if self.half { work::<Bf16> } else { work::<f32> };
+        // Added up in the same order every time.
+        for part in self.spread(&Arc::new(task), shares, job)?.into_iter().flatten() {
+            if let Some(Some(outcome)) = outcomes.get_mut(part.trial) {
+                outcome.add(part);
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// The encoder's last hidden states of every trial and row without dropout, in the products'
+    /// number format: [K, B, prompt + text, d]. Shorter prompts stand right, shorter texts left;
+    /// 0 where there is no token.
+    pub(crate) fn encode(
+        &self,
+        task: Task,
+        prompt: usize,
+        text: usize,
+    ) -> Result<Tensor, TchError> {
+        if self.half {
+            self.encode_as(task, prompt, text, states::<Bf16>)
+        } else {
+            self.encode_as(task, prompt, text, states::<f32>)
+        }
+    }
+
+    fn encode_as<E: Element>(
+        &self,
+        mut task: Task,
+        prompt: usize,
+        text: usize,
+        job: Compute<States<E>>,
+    ) -> Result<Tensor, TchError> {
+        let shares = task.share_out(self.workers.len(), states::TOKENS);
+        let (task, d) = (Arc::new(task), self.weights.sizes.d);
+        let (k, b, width) = (task.trials.len(), task.rows.len(), prompt + text);
+        let mut all = vec![E::default(); k * b * width * d];
+        for States { item, numbers } in self.spread(&task, shares, job)?.into_iter().flatten() {
+            let m = task.trial(item.trial)?.prompt_length;
+            let places = task.chunks.get(item.chunk).into_iter().flatten();
+            let mut rest = numbers.as_slice();
+            for (&row, of) in places.zip(task.rows(item.chunk)) {
+                let (own, after) = rest.split_at((m + of.input_ids.len()) * d);
+                rest = after;
+                let first = ((item.trial * b + row) * width + prompt - m) * d;
+                all[first..first + own.len()].copy_from_slice(own);
+            }
+        }
+        element::tensor(&all, &[k as i64, b as i64, width as i64, d as i64])
+    }
+
+    /// Lets every thread compute its share, and gives what they have found, share by share.
+    fn spread<R: Send + 'static>(
+        &self,
+        task: &Arc<Task>,
+        shares: Vec<Vec<Item>>,
+        compute: Compute<R>,
+    ) -> Result<Vec<Vec<R>>, TchError> {
         let (results, answers) = mpsc::channel();
         let count = shares.len();
         for (number, (worker, items)) in self.workers.iter().zip(shares).enumerate() {
-            let (weights, task) = (Arc::clone(&self.weights), Arc::clone(&task));
-            let (half, results) = (self.half, results.clone());
+            let (weights, task) = (Arc::clone(&self.weights), Arc::clone(task));
+            let results = results.clone();
             let job: Job = Box::new(move |pool| {
-                let result = if half {
-                    work::<Bf16>(&weights, &task, &items, pool)
-                } else {
-                    work::<f32>(&weights, &task, &items, pool)
-                };
+                let found = compute(&weights, &task, &items, pool);
+                pool.passed();
                 // Nobody waits for it after another thread's failure.
-                let _ = results.send((number, result));
+                let _ = results.send((number, found));
             });
             if worker.jobs.as_ref().is_none_or(|jobs| jobs.send(job).is_err()) {
                 return Err(ended());
             }
         }
         drop(results);
-        let mut parts: Vec<(usize, Vec<Part>)> = Vec::with_capacity(count);
+        let mut found: Vec<(usize, Vec<R>)> = Vec::with_capacity(count);
         for (number, result) in answers {
-            parts.push((number, result?));
+            found.push((number, result?));
         }
-        if parts.len() < count {
+        if found.len() < count {
             return Err(ended());
         }
-        // Added up in the same order every time.
-        parts.sort_by_key(|(number, _)| *number);
-        for part in parts.into_iter().flat_map(|(_, parts)| parts) {
-            if let Some(Some(outcome)) = outcomes.get_mut(part.trial) {
-                outcome.add(part);
-            }
-        }
-        Ok(outcomes)
+        found.sort_by_key(|(number, _)| *number);
+        Ok(found.into_iter().map(|(_, found)| found).collect())
     }
 }
 
@@ -293,7 +359,7 @@ mod tests {
     #[test]
     fn whole_trials_go_to_threads_where_their_number_allows_it() {
         let mut even = task(4, &[9, 1, 5, 5]);
-        let shares = even.share_out(2);
+        let shares = even.share_out(2, usize::MAX);
         assert_eq!(even.chunks, [vec![0, 1, 2, 3]]);
         let trials = |share: &[Item]| share.iter().map(|item| item.trial).collect::<Vec<_>>();
         assert_eq!(shares.iter().map(|s| trials(s)).collect::<Vec<_>>(), [[0, 1], [2, 3]]);
@@ -301,13 +367,16 @@ mod tests {
         let mut odd = task(3, &[9, 1, 5, 5]);
         odd.trials[1] = None;
         odd.trials.push(Some(Trial::default()));
-        let shares = odd.share_out(2);
+        let shares = odd.share_out(2, usize::MAX);
         assert_eq!(odd.chunks, [vec![0, 1], vec![2, 3]]);
         assert_eq!(shares.iter().map(|s| trials(s)).collect::<Vec<_>>(), [[0, 2, 3], [0, 2, 3]]);
         assert!(shares[0].iter().all(|item| item.chunk == 0));
 
         let mut short = task(1, &[4]);
-        assert_eq!(short.share_out(8).len(), 1);
-        assert!(task(0, &[4]).share_out(2).is_empty());
+        assert_eq!(short.share_out(8, usize::MAX).len(), 1);
+        let mut long = task(1, &[9, 8, 7, 6]);
+        long.share_out(1, 16);
+        assert_eq!(long.chunks, [vec![0, 3], vec![1, 2]]);
+        assert!(task(0, &[4]).share_out(2, usize::MAX).is_empty());
     }
 }

@@ -11,7 +11,7 @@ use super::element::Element;
 use super::encoder::{Encoder, EncoderMasks, SavedEncoder};
 use super::layout::Layout;
 use super::products::{Matrices, each, rows};
-use super::weights::Weights;
+use super::weights::{Sizes, Weights};
 use super::{Row, Task, Trial};
 use crate::dropout::{Axis, Law};
 
@@ -84,7 +84,8 @@ pub(super) fn work<E: Element>(
             let Trial { prompt_length: m, seed, .. } = *task.trial(item.trial)?;
             let Some(lay) = lays.get(&(item.chunk, m)) else { continue };
             let masks = masks.get(&(item.chunk, m, seed));
-            encoders.push(Encoder { weights, layout: &lay.layout, law: &law, masks });
+            let layout = &lay.layout;
+            encoders.push(Encoder { weights, layout, law: &law, masks, keep: true });
         }
         let wave = Wave { weights, task, items, encoders, law: &law };
         parts.extend(wave.run::<E>(pool)?);
@@ -99,21 +100,34 @@ fn wave<E>(
     items: &[Item],
     lays: &HashMap<(usize, usize), Lay>,
 ) -> Result<usize, TchError> {
-    let sizes = weights.sizes;
     let mut bytes = 0;
     for (count, item) in items.iter().enumerate() {
         let Some(lay) = lays.get(&(item.chunk, task.trial(item.trial)?.prompt_length)) else {
             continue;
         };
-        let Layout { padded, pairs, .. } = lay.layout;
-        let width = weights.encoder.first().map_or(0, |(_, feed_forward)| feed_forward.width);
-        let numbers = padded * (2 * sizes.d + 3 * sizes.inner()) + pairs * sizes.heads;
-        bytes += weights.encoder.len() * (numbers * size_of::<E>() + padded * width / 8);
+        let labels = task.rows(item.chunk).map(|row| row.labels.len()).max().unwrap_or(0);
+        bytes += kept_bytes::<E>(weights, &lay.layout, labels);
         if bytes > WAVE && count > 0 {
             return Ok(count);
         }
     }
     Ok(items.len())
+}
+
+/// Bytes that an item keeps for the way back: of the encoder, and of cross-attention (weights and
+/// gradients of scores, gradients of sums and queries).
+fn kept_bytes<E>(weights: &Weights, layout: &Layout, labels: usize) -> usize {
+    let Sizes { d, heads, .. } = weights.sizes;
+    let Layout { padded, pairs, spans, .. } = layout;
+    let attention = padded * (2 * d + 3 * weights.sizes.inner()) + pairs * heads;
+    let encoder = weights.encoder.iter().map(|(_, feed_forward)| {
+        let inner = padded * feed_forward.width;
+        let (numbers, bits) = if feed_forward.gated { (2 * inner, 0) } else { (0, inner / 8) };
+        (attention + numbers) * size_of::<E>() + bits
+    });
+    let queries = 2 * weights.decoder.len() * heads * labels;
+    let crossed = queries * (padded + spans.len() * d) * size_of::<E>();
+    encoder.sum::<usize>() + crossed
 }
 
 struct Wave<'a> {
@@ -133,10 +147,13 @@ impl Wave<'_> {
         let mut firsts = Vec::with_capacity(items.len());
         for (item, encoder) in items.iter().zip(&self.encoders) {
             let trial = task.trial(item.trial)?;
-            let x = self.inputs(trial, item.chunk, encoder.layout, pool)?;
+            let x = inputs(self.weights, task, item, encoder.layout, pool)?;
             let (kept, last) = encoder.forward(x, pool)?;
             saved.push(kept);
-            states.push(last);
+            let mut grouped = pool.take(encoder.layout.padded * self.weights.sizes.d);
+            encoder.layout.split(&last, self.weights.sizes.d, 0, 1, &mut grouped);
+            pool.give(last);
+            states.push(grouped);
             firsts.push(decoder_rows.len());
             decoder_rows.extend(task.rows(item.chunk).map(|row| DecoderRow {
                 seed: trial.seed,
@@ -170,41 +187,6 @@ impl Wave<'_> {
         Ok(parts)
     }
 
-    /// Longest text of a chunk.
-    fn longest(&self, chunk: usize) -> usize {
-        self.task.rows(chunk).map(|row| row.input_ids.len()).max().unwrap_or(0)
-    }
-
-    /// Prompt, then embeddings plus scaling * A B, row after row, [tokens, d].
-    fn inputs(
-        &self,
-        trial: &Trial,
-        chunk: usize,
-        layout: &Layout,
-        pool: &mut Pool,
-    ) -> Result<Buffer<f32>, TchError> {
-        let d = self.weights.sizes.d;
-        let mut offsets: Buffer<f32> = pool.take(self.longest(chunk) * d);
-        if trial.rank > 0 {
-            let length = self.longest(chunk);
-            let a = Matrices::new(&trial.a, 1, length, trial.rank);
-            each(a, Matrices::new(&trial.b, 1, trial.rank, d), &mut offsets)?;
-            offsets.iter_mut().for_each(|x| *x *= trial.scaling);
-        } else {
-            offsets.fill(0.0);
-        }
-        let mut x: Buffer<f32> = pool.zeros(layout.tokens * d);
-        for (row, span) in self.task.rows(chunk).zip(&layout.spans) {
-            let own = &mut x[span.start * d..(span.start + span.length) * d];
-            let (prompt, text) = own.split_at_mut(trial.prompt_length * d);
-            prompt.copy_from_slice(&trial.prompt);
-            rows(&self.weights.embedding, &row.input_ids, text)?;
-            text.iter_mut().zip(offsets.iter()).for_each(|(x, offset)| *x += offset);
-        }
-        pool.give(offsets);
-        Ok(x)
-    }
-
     /// The gradients of a trial's parameters from that of its inputs.
     fn part(
         &self,
@@ -216,7 +198,7 @@ impl Wave<'_> {
         pool: &mut Pool,
     ) -> Result<Part, TchError> {
         let d = self.weights.sizes.d;
-        let length = self.longest(item.chunk);
+        let length = self.task.longest(item.chunk);
         let mut prompt = vec![0f32; trial.prompt_length * d];
         let mut offsets: Buffer<f32> = pool.zeros(length * d);
         for span in &layout.spans {
@@ -237,4 +219,33 @@ impl Wave<'_> {
         pool.give(offsets);
         Ok(Part { trial: item.trial, loss, prompt, a, b })
     }
+}
+
+/// Prompt, then embeddings plus scaling * A B, row after row, [tokens, d].
+pub(super) fn inputs(
+    weights: &Weights,
+    task: &Task,
+    item: &Item,
+    layout: &Layout,
+    pool: &mut Pool,
+) -> Result<Buffer<f32>, TchError> {
+    let (d, trial, length) = (weights.sizes.d, task.trial(item.trial)?, task.longest(item.chunk));
+    let mut offsets: Buffer<f32> = pool.take(length * d);
+    if trial.rank > 0 {
+        let a = Matrices::new(&trial.a, 1, length, trial.rank);
+        each(a, Matrices::new(&trial.b, 1, trial.rank, d), &mut offsets)?;
+        offsets.iter_mut().for_each(|x| *x *= trial.scaling);
+    } else {
+        offsets.fill(0.0);
+    }
+    let mut x: Buffer<f32> = pool.zeros(layout.tokens * d);
+    for (row, span) in task.rows(item.chunk).zip(&layout.spans) {
+        let own = &mut x[span.start * d..(span.start + span.length) * d];
+        let (prompt, text) = own.split_at_mut(trial.prompt_length * d);
+        prompt.copy_from_slice(&trial.prompt);
+        rows(&weights.embedding, &row.input_ids, text)?;
+        text.iter_mut().zip(offsets.iter()).for_each(|(x, offset)| *x += offset);
+    }
+    pool.give(offsets);
+    Ok(x)
 }

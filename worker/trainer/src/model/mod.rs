@@ -87,6 +87,26 @@ pub(crate) enum Progress<'a> {
 }
 
 impl Passed {
+    /// What has passed a T5's encoder elsewhere.
+    pub(crate) fn new(states: Tensor, sequence: Sequence) -> Self {
+        Self { states, sequence, caches: Vec::new() }
+    }
+
+    /// Some of a T5's rows, by their places in [K · B], as rows of one trial.
+    pub(crate) fn some(&self, places: &[i64]) -> Result<Self, TchError> {
+        let (k, rows, ..) = self.states.size4()?;
+        let places = Tensor::f_from_slice(places)?.f_to_device(self.states.device())?;
+        let pick = |of: &Tensor| of.f_flatten(0, 1)?.f_index_select(0, &places)?.f_unsqueeze(0);
+        let Sequence { axis, mask, positions, ends } = &self.sequence;
+        let mask = match mask {
+            Some(mask) => Some(pick(&mask.f_expand([k, rows, 1, 1, -1], false)?)?),
+            None => None,
+        };
+        let (positions, ends) = (positions.shallow_clone(), ends.shallow_clone());
+        let sequence = Sequence { axis: *axis, mask, positions, ends };
+        Ok(Self::new(pick(&self.states)?, sequence))
+    }
+
     fn memory(&self) -> Memory<'_> {
         Memory { states: &self.states, mask: self.sequence.mask.as_ref(), axis: self.sequence.axis }
     }

@@ -9,6 +9,7 @@ use super::{Doing, Error, Pack, numbers};
 use crate::batch::{Batch, Example, Limits};
 use crate::collate::{Collated, Offsets, Part, Rules};
 use crate::dropout::{Axis, Masks};
+use crate::engine::Engine;
 use crate::method::{LOWRANK_A_KEY, LOWRANK_B_KEY, Layout, Lora, Method, PROMPT_KEY};
 use crate::model::layers::lowest;
 use crate::model::{Model, Pass, Passed, Sequence};
@@ -26,10 +27,21 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// Last hidden states [K, B, m + L, d], with the longest prompt of the pack as m. Text
-    /// stands left, padding right of it.
+    /// Last hidden states [K, B, m + L, d], with the longest prompt of the pack as m, in f32 or
+    /// in the number format of the products. Text stands left, padding right of it; what stands at
+    /// the places of padding means nothing.
     pub fn states(&self) -> &Tensor {
         &self.passed.states
+    }
+
+    /// Whether what follows the pass is the same for all trials.
+    pub(crate) fn is_same_for_all_trials(&self) -> bool {
+        self.lora.is_none()
+    }
+
+    /// The label tokens of every row.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &[i64]> {
+        self.examples.iter().map(|example| example.labels.as_slice())
     }
 
     pub(crate) fn pass<'a>(&'a self, masks: Option<&'a Masks<'a>>) -> Pass<'a> {
@@ -51,7 +63,8 @@ impl Pack {
         batch.check(&self.limits(answer))?;
         let examples: Vec<&Example> = batch.examples.iter().collect();
         let model = no_grad(|| self.current())?;
-        no_grad(|| self.forward(model, &examples, Part::Text, None)).doing("encode a batch")
+        let engine = self.engine()?;
+        no_grad(|| self.forward(model, &examples, Part::Text, None, engine)).doing("encode a batch")
     }
 
     /// Logits [K, n, vocabulary] of the n label tokens of a batch, row by row. Those that the
@@ -63,13 +76,14 @@ impl Pack {
         no_grad(|| self.answer_logits(encoded)).doing("compute logits")
     }
 
-    /// Teacher-forced loss of every trial, summed over the label tokens of a batch, without
-    /// dropout. Divide by [`Pack::label_tokens`] for the mean.
+    /// Teacher-forced loss of every trial, summed over the label tokens of a batch, from their
+    /// `logits` as [`Pack::label_logits`] gives them. Divide by [`Pack::label_tokens`] for the
+    /// mean.
     ///
     /// # Errors
     /// [`Error::Tensor`] when libtorch fails.
-    pub fn label_loss(&self, encoded: &Encoded) -> Result<Vec<f64>, Error> {
-        let losses = || self.losses(&self.answer_logits(encoded)?, &encoded.batch);
+    pub fn label_loss(&self, encoded: &Encoded, logits: &Tensor) -> Result<Vec<f64>, Error> {
+        let losses = || self.losses(logits, &encoded.batch);
         numbers(&no_grad(losses).doing("compute the loss")?)
     }
 
@@ -79,7 +93,8 @@ impl Pack {
     /// # Errors
     /// [`Error`] for a batch that the model cannot take, or when libtorch fails.
     pub fn eval_loss(&self, batch: &Batch) -> Result<Vec<f64>, Error> {
-        let sums = self.label_loss(&self.encode(batch)?)?;
+        let encoded = self.encode(batch)?;
+        let sums = self.label_loss(&encoded, &self.label_logits(&encoded)?)?;
         let tokens = self.label_tokens(batch).max(1) as f64;
         Ok(sums.into_iter().map(|sum| sum / tokens).collect())
     }
@@ -112,12 +127,14 @@ impl Pack {
         }
     }
 
+    /// By the engine, where there is one, which knows of no `masks` here.
     fn forward(
         &self,
         model: Rc<Model>,
         examples: &[&Example],
         part: Part,
         masks: Option<&Masks<'_>>,
+        engine: Option<&Engine>,
     ) -> Result<Encoded, TchError> {
         let batch = Collated::new(examples, &self.rules(part), &model)?;
         let (rows, text) = batch.input_ids.size2()?;
@@ -128,7 +145,10 @@ impl Pack {
         let keep = part == Part::Text;
         let lora = self.lora()?;
         let pass = Pass { masks, lora: lora.as_ref() };
-        let passed = model.pass(&self.inputs(&model, &batch)?, sequence, keep, pass)?;
+        let passed = match engine {
+            Some(engine) => Passed::new(self.states(engine, examples, axis)?, sequence),
+            None => model.pass(&self.inputs(&model, &batch)?, sequence, keep, pass)?,
+        };
         let examples = examples.iter().map(|&example| example.clone()).collect();
         Ok(Encoded { passed, model, lora, rows, batch, examples })
     }
@@ -258,7 +278,7 @@ impl Pack {
         examples: &[&Example],
         masks: Option<&Masks<'_>>,
     ) -> Result<Tensor, TchError> {
-        let encoded = self.forward(model, examples, Part::Whole, masks)?;
+        let encoded = self.forward(model, examples, Part::Whole, masks, None)?;
         self.losses(&self.logits(&encoded, masks)?, &encoded.batch)
     }
 
@@ -268,7 +288,7 @@ impl Pack {
         if self.model.is_decoder() && self.settings.recipe == Recipe::Reference {
             let examples: Vec<&Example> = encoded.examples.iter().collect();
             let model = Rc::clone(&encoded.model);
-            return self.logits(&self.forward(model, &examples, Part::Whole, None)?, None);
+            return self.logits(&self.forward(model, &examples, Part::Whole, None, None)?, None);
         }
         self.logits(encoded, None)
     }

@@ -3,7 +3,8 @@
 use tch::{Kind, TchError, Tensor, no_grad};
 
 use super::{Backward, Doing, Error, Gradients, Member, Pack};
-use crate::batch::Batch;
+use crate::batch::{Batch, Example};
+use crate::dropout::Axis;
 use crate::engine::{Engine, Outcome, Row, Task, Trial};
 use crate::method::{Adapter, Method, scaling};
 
@@ -34,6 +35,19 @@ impl Pack {
         no_grad(|| self.by_engine(engine, micro_batches)).doing("compute losses and gradients")
     }
 
+    /// The states of rows without dropout, as [`crate::model::Model::pass`] gives them for `axis`.
+    pub(super) fn states(
+        &self,
+        engine: &Engine,
+        examples: &[&Example],
+        axis: Axis,
+    ) -> Result<Tensor, TchError> {
+        let trials = (0..self.members.len()).map(|k| self.trial_of(k).map(Some));
+        let rows = rows(examples.iter().copied(), 0);
+        let task = Task::new(trials.collect::<Result<_, _>>()?, rows);
+        engine.encode(task, axis.prompt, axis.text)
+    }
+
     /// Trials that stand still are not computed: their loss is NaN and their gradient 0.
     fn by_engine(&self, engine: &Engine, micro_batches: &[Batch]) -> Result<Gradients, TchError> {
         let alive = Vec::<bool>::try_from(self.alive.f_flatten(0, -1)?)?;
@@ -44,12 +58,7 @@ impl Pack {
         for batch in micro_batches {
             let trials = alive.iter().enumerate();
             let trials = trials.map(|(k, &alive)| alive.then(|| self.trial_of(k)).transpose());
-            let row = |(number, example): (usize, &crate::Example)| Row {
-                number: (first_row + number) as u32,
-                input_ids: example.input_ids.clone(),
-                labels: example.labels.clone(),
-            };
-            let rows = batch.examples.iter().enumerate().map(row).collect();
+            let rows = rows(batch.examples.iter(), first_row);
             let tokens = self.label_tokens(batch).max(1) * micro_batches.len();
             let mut task = Task::new(trials.collect::<Result<_, _>>()?, rows);
             task.step = self.step + 1;
@@ -108,4 +117,14 @@ impl Pack {
         }
         Ok(())
     }
+}
+
+/// The rows of a micro-batch, after `first` rows of the effective batch.
+fn rows<'a>(examples: impl Iterator<Item = &'a Example>, first: usize) -> Vec<Row> {
+    let row = |(number, example): (usize, &Example)| Row {
+        number: (first + number) as u32,
+        input_ids: example.input_ids.clone(),
+        labels: example.labels.clone(),
+    };
+    examples.enumerate().map(row).collect()
 }
