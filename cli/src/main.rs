@@ -13,6 +13,7 @@ mod follow;
 mod hub;
 mod local;
 mod logging;
+mod measure;
 mod model_dir;
 mod output;
 mod paths;

@@ -1,7 +1,7 @@
-//! The trainer program as a child of the command line: `deptune-trainer answer`.
+//! The trainer program as a child of the command line: `deptune-trainer answer` and `measure`.
 //!
-//! The protocol is [`deptune_sweep::answer`]: one request on its standard input, one reply per line
-//! on its standard output. The command line links no libtorch, and a trainer that dies takes
+//! The protocols are [`deptune_sweep::answer`] and [`deptune_sweep::measure`]: one request on its
+//! standard input, one reply per line on its standard output. The command line links no libtorch, and a trainer that dies takes
 //! nothing with it.
 
 use std::path::{Path, PathBuf};
@@ -11,6 +11,9 @@ use clap::Args;
 use deptune_sweep::answer::{Question, Reply, Request};
 use deptune_sweep::child::{Device, MAX_LINE, PROTOCOL};
 use deptune_sweep::hub::ModelName;
+use deptune_sweep::measure::{self, Measured};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -114,16 +117,52 @@ pub(crate) async fn ask(
         threads: options.threads.unwrap_or_else(|| u32::try_from(cpus).unwrap_or(1)),
         question,
     };
-    let failed = |source| Error::Trainer { program: program.clone(), source };
-    let mut child = Command::new(&program)
-        .arg("answer")
+    converse(&program, "answer", &request, verbose, |reply| match reply {
+        Reply::Failed { message } => Err(Error::TrainerFailed { message, input: true }),
+        reply => each(reply),
+    })
+    .await
+}
+
+/// What a pack takes on this machine.
+///
+/// # Errors
+/// The trainer's own words when it cannot say, or that it cannot be run.
+pub(crate) async fn measure(
+    program: &Path,
+    request: &measure::Request,
+    verbose: bool,
+) -> Result<Measured, Error> {
+    let mut found = None;
+    converse(program, "measure", request, verbose, |reply| match reply {
+        measure::Reply::Failed { message } => Err(Error::TrainerFailed { message, input: true }),
+        measure::Reply::Measured { measured } => {
+            found = Some(measured);
+            Ok(())
+        }
+    })
+    .await?;
+    found.ok_or_else(|| broken("it said nothing"))
+}
+
+/// Runs the program with a command and one request; `each` is given every reply.
+async fn converse<Reply: DeserializeOwned>(
+    program: &Path,
+    command: &str,
+    request: &impl Serialize,
+    verbose: bool,
+    mut each: impl FnMut(Reply) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let failed = |source| Error::Trainer { program: program.to_owned(), source };
+    let mut child = Command::new(program)
+        .arg(command)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(if verbose { Stdio::inherit() } else { Stdio::piped() })
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
-    let mut line = serde_json::to_vec(&request)
+    let mut line = serde_json::to_vec(request)
         .map_err(|source| Error::Task { task: "writing the request", source: source.into() })?;
     line.push(b'\n');
     let input = child.stdin.take();
@@ -144,9 +183,6 @@ pub(crate) async fn ask(
                 return Err(broken("a line of its answer is too long"));
             }
             match serde_json::from_str(&line) {
-                Ok(Reply::Failed { message }) => {
-                    return Err(Error::TrainerFailed { message, input: true });
-                }
                 Ok(reply) => each(reply)?,
                 Err(error) => {
                     tracing::debug!(%error, line, "no reply");

@@ -1,8 +1,16 @@
 //! What training takes: trained numbers and bytes of memory, from the shapes alone.
 
-use crate::model::ModelConfig;
+use crate::model::{FeedForward, ModelConfig};
+use crate::record::{SlotKind, SlotRecord};
 use crate::space::trainable_parameters;
-use crate::spec::{Method, Settings};
+use crate::spec::{Method, Precision, Settings};
+
+/// Bytes of a trainer that has no model yet: libtorch's code and tables.
+const TRAINER: u64 = 200 << 20;
+
+/// Bytes of activations that a thread of the written backward keeps at a time, unless those of one
+/// trial are more.
+const WAVE: u64 = 1 << 30;
 
 impl Settings {
     /// Numbers that a trial of these settings trains. Saturates.
@@ -20,19 +28,46 @@ impl Settings {
         }
     }
 
-    /// Bytes that a pack needs whatever its size, roughly: the weights in fp32.
-    #[must_use]
-    pub fn shared_bytes(&self, model: &ModelConfig) -> u64 {
-        model.weight_count().saturating_mul(4)
+    /// Bytes that a pack needs whatever its size, roughly: the weights in fp32, and the trainer
+    /// itself.
+    fn shared_bytes(model: &ModelConfig) -> u64 {
+        model.weight_count().saturating_mul(4).saturating_add(TRAINER)
     }
 
-    /// Bytes that each trial of a pack needs besides, roughly: per layer that the text passes and
-    /// input position (m + s of them in each row) the saved activations of attention (queries,
-    /// keys, values, output, residual) and feed-forward, and two score matrices per head; the
-    /// trial's numbers, gradients and moments. A T5's decoder, with a few tokens per row, is left
-    /// out.
+    /// Bytes of memory that a pack of so many trials of these settings needs on a slot, roughly.
     #[must_use]
-    pub fn trial_bytes(&self, model: &ModelConfig) -> u64 {
+    pub fn pack_bytes(&self, model: &ModelConfig, slot: &SlotRecord, members: u32) -> u64 {
+        let members = u64::from(members);
+        let (each, most) = self.activation_bytes(model, slot);
+        let activations = members.saturating_mul(each).min(most);
+        let trained = members.saturating_mul(self.trained_bytes(model));
+        Self::shared_bytes(model).saturating_add(activations).saturating_add(trained)
+    }
+
+    /// Most trials of these settings that fit into a slot's `memory` bytes together, at least 1:
+    /// whether one fits is found out by trying.
+    #[must_use]
+    pub fn members_within(&self, model: &ModelConfig, slot: &SlotRecord, memory: u64) -> u32 {
+        let left = memory.saturating_sub(Self::shared_bytes(model));
+        let (each, most) = self.activation_bytes(model, slot);
+        let trained = self.trained_bytes(model);
+        // Where the activations' bound fits, only what is trained adds up.
+        let bounded = left.saturating_sub(most) / trained.max(1);
+        let added_up = left / each.saturating_add(trained).max(1);
+        u32::try_from(bounded.max(added_up)).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Bytes of a trial's numbers, gradients and moments.
+    fn trained_bytes(&self, model: &ModelConfig) -> u64 {
+        // The trained weights of full fine-tuning are the model's own.
+        let each = if self.method == Method::Full { 12 } else { 16 };
+        self.trainable_parameters(model).saturating_mul(each)
+    }
+
+    /// Bytes of the activations that each trial of a pack keeps for the way back, and at most for
+    /// all of them: with m + s tokens in every row, of the layers that the text passes. A T5's
+    /// decoder, with a few tokens per row, is left out.
+    fn activation_bytes(&self, model: &ModelConfig, slot: &SlotRecord) -> (u64, u64) {
         let [d, ff, heads, size, layers] = [
             model.hidden_size(),
             model.inner_size(),
@@ -42,23 +77,84 @@ impl Settings {
         ]
         .map(u64::from);
         let positions = u64::from(self.prompt_length) + u64::from(self.train.max_length);
-        let rows = u64::from(self.train.batch_size);
-        let per_position = 4 * heads * size + 3 * d + 2 * ff;
-        let scores = 2 * heads * positions;
-        let saved = layers.saturating_mul(rows).saturating_mul(positions);
-        let activations = saved.saturating_mul(per_position.saturating_add(scores));
-        // The trained weights of full fine-tuning are the model's own.
-        let each = if self.method == Method::Full { 12 } else { 16 };
-        let trained = self.trainable_parameters(model).saturating_mul(each);
-        activations.saturating_mul(4).saturating_add(trained)
+        let tokens = u64::from(self.train.batch_size).saturating_mul(positions);
+        let prompts = matches!(self.method, Method::Dept | Method::Pt);
+        if let (SlotKind::Cpu, ModelConfig::T5(config), true) = (slot.kind, model, prompts) {
+            // The written backward keeps two normed inputs, query, key and value, one matrix of
+            // attention weights per head, and of the feed-forward layer a bit per number, or gate
+            // and value.
+            let number = match self.train.precision {
+                Precision::Fp32 => 4,
+                Precision::Bf16 => 2,
+            };
+            let inner = match config.feed_forward {
+                FeedForward::Relu => ff / 8,
+                FeedForward::GatedGelu => 2 * ff * number,
+            };
+            let each = (2 * d + 3 * heads * size + heads * positions) * number + inner;
+            let each = layers.saturating_mul(tokens).saturating_mul(each);
+            return (each, u64::from(slot.threads).saturating_mul(each.max(WAVE)));
+        }
+        // libtorch keeps queries, keys, values, output and residual, and two score matrices per
+        // head, in fp32.
+        let each = 4 * heads * size + 3 * d + 2 * ff + 2 * heads * positions;
+        let each = layers.saturating_mul(tokens).saturating_mul(each).saturating_mul(4);
+        (each, u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Format, Spec};
+
+    /// A T5-small, m = 40, s = 256, 8 rows.
+    fn settings(precision: &str) -> (Settings, ModelConfig) {
+        let model = r#"{"model_type":"t5","d_model":512,"d_kv":64,"d_ff":2048,"num_layers":6,
+            "num_heads":8,"vocab_size":32128}"#;
+        let model = ModelConfig::parse("config.json", model).unwrap();
+        let spec = format!(
+            "name = \"x\"\n[model]\npath = \"m\"\n[task]\nname = \"rte\"\ntrain = \"train.tsv\"\n[method]\nkind = \"dept\"\n\
+             [space]\nprompt_lr = [0.3]\nlowrank_lr = [1e-3]\nprompt_length = [40]\nrank = [40]\n\
+             seeds = [42]\n[train]\nsteps = 10\nbatch_size = 8\nmax_length = 256\n\
+             precision = \"{precision}\"\n"
+        );
+        let spec = Spec::parse(&spec, Format::Toml, Some(&model)).unwrap();
+        (spec.settings(0).unwrap(), model)
     }
 
-    /// Most trials of these settings that fit into `memory` bytes together, at least 1: whether
-    /// one fits is found out by trying.
-    #[must_use]
-    pub fn members_within(&self, model: &ModelConfig, memory: u64) -> u32 {
-        let left = memory.saturating_sub(self.shared_bytes(model));
-        let members = left / self.trial_bytes(model).max(1);
-        u32::try_from(members).unwrap_or(u32::MAX).max(1)
+    fn slot(kind: SlotKind, threads: u32) -> SlotRecord {
+        let device = String::new();
+        SlotRecord { slot: 0, kind, threads, device, max_pack: 8, memory: None }
+    }
+
+    #[test]
+    fn on_processors_the_activations_of_a_pack_are_bounded() {
+        let (settings, model) = settings("bf16");
+        let cpu = slot(SlotKind::Cpu, 1);
+        let bytes = |members| settings.pack_bytes(&model, &cpu, members);
+        let shared = 60_506_624 * 4 + TRAINER;
+        // 6 layers, 8 rows of 296 tokens: 2 · 512, 3 · 512 and 8 · 296 numbers of 2 bytes, 256 of
+        // bits.
+        let trial = 6 * 8 * 296 * ((1024 + 1536 + 2368) * 2 + 256);
+        let trained = 16 * (40 * 512 + 40 * (256 + 512));
+        assert_eq!(bytes(1), shared + trial + trained);
+        assert_eq!(bytes(7), shared + 7 * (trial + trained));
+        assert_eq!(bytes(100), shared + (1 << 30) + 100 * trained);
+        for members in [1, 3, 7, 8, 9, 100] {
+            assert_eq!(settings.members_within(&model, &cpu, bytes(members)), members);
+        }
+        assert_eq!(settings.members_within(&model, &cpu, 0), 1);
+    }
+
+    #[test]
+    fn more_than_that_is_kept_by_libtorch() {
+        let (settings, model) = settings("fp32");
+        let [cpu, gpu] = [SlotKind::Cpu, SlotKind::Cuda].map(|kind| slot(kind, 1));
+        let bytes = |slot: &SlotRecord, members| settings.pack_bytes(&model, slot, members);
+        assert!(bytes(&gpu, 8) > 3 * bytes(&cpu, 8));
+        for members in [1, 8, 33] {
+            assert_eq!(settings.members_within(&model, &gpu, bytes(&gpu, members)), members);
+        }
     }
 }

@@ -12,6 +12,7 @@ pub mod crash;
 pub mod footprint;
 pub mod hub;
 pub mod id;
+pub mod measure;
 pub mod metric;
 pub mod model;
 pub mod mutation;

@@ -47,6 +47,42 @@ fn essence(mut evaluation: Value) -> Value {
 }
 
 #[test]
+fn a_plan_measures_what_packs_take() {
+    let Some(trainer) = trainer() else { return };
+    let trainer = trainer.display().to_string();
+    let world = World::new();
+    for (method, space) in SPACES {
+        let space = space.replace("[0.3]", "[0.1, 0.2, 0.3]");
+        let spec = project(&world, method, &space).spec();
+        let asked = ["plan", &spec, "--measure", "--trainer", &trainer];
+        let plan = world.run_within(PATIENCE, &[&asked[..], &["--json"]].concat()).code(0).json();
+        let measured = plan["measured"].as_array().unwrap();
+        let members: Vec<u64> =
+            measured.iter().map(|one| one["members"].as_u64().unwrap()).collect();
+        let expected: &[u64] = if space.contains("prompt_lr") { &[1, 2, 3] } else { &[1] };
+        assert_eq!(members, expected, "{method}");
+        let mut most = 0.0;
+        for one in measured {
+            let number = |key: &str| one[key].as_f64().unwrap();
+            assert!(number("update_seconds") > 0.0 && number("validation_seconds") > 0.0, "{one}");
+            assert!((1e7..1e11).contains(&number("peak_bytes")), "{one}");
+            most = number("load_seconds") + number("validation_seconds");
+        }
+        assert!(plan["seconds"].as_f64().unwrap() > most, "{plan}");
+    }
+    let spec = project_in(&world, "one", "dept", SPACES[0].1).spec();
+    let ran = world.run_within(PATIENCE, &["plan", &spec, "--measure", "--trainer", &trainer]);
+    let ran = ran.code(0);
+    assert!(ran.stdout.contains("evaluations included"), "{ran}");
+    assert!(ran.stdout.contains("trial-updates/s"), "{ran}");
+
+    // What cannot be trained is said in the trainer's words, or before it is asked.
+    let nowhere = world.path("nowhere").display().to_string();
+    world.run(&["plan", &spec, "--measure", "--trainer", &nowhere]).code(4).says(&["trainer"]);
+    world.run(&["plan", &spec, "--threads", "1"]).code(2).says(&["--measure"]);
+}
+
+#[test]
 fn each_method_gives_rows_of_a_sweep() {
     let Some(trainer) = trainer() else { return };
     let world = World::new();

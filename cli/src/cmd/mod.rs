@@ -88,7 +88,7 @@ async fn carry_out(globals: &Globals, command: Command) -> Result<Exit, Error> {
         Command::Serve(args) => serve::run(globals, args).await,
         Command::Worker(args) => worker::run(globals, args).await,
         Command::Check(args) => check::run(globals, &args),
-        Command::Plan(args) => plan::run(globals, &args),
+        Command::Plan(args) => plan::run(globals, &args).await,
         Command::Submit(args) => submit::run(globals, &args).await,
         Command::Watch(args) => watch::run(globals, &args).await,
         Command::List(args) => list::run(globals, &args).await,

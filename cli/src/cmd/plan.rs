@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use deptune_sweep::measure::Measured;
 use deptune_sweep::record::{LARGEST_STATE, SlotKind, SlotRecord, Submission};
 use deptune_sweep::scheduler::{Forecast, forecast};
 use deptune_sweep::spec::{Method, Settings};
 use serde_json::{Value, json};
 
-use super::METHOD_COLUMNS;
+use super::{METHOD_COLUMNS, submit};
 use crate::args::Globals;
 use crate::hub::Freshness;
+use crate::measure;
 use crate::output::error::{Error, Exit};
 use crate::output::table::{Left, Right, Table, pairs};
 use crate::output::{self, number};
@@ -18,11 +20,12 @@ use crate::spec_file::{Draft, SpecFile};
 
 /// Says what a sweep would cost, without running it
 ///
-/// Trials, steps, trained parameters and memory; the time too, if the seconds of a step are
-/// known (the log of an earlier sweep says them).
+/// Trials, packs, steps, trained parameters and memory. The time too with --measure, which trains a
+/// few packs here for some seconds, or if the seconds of a step are known.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   deptune plan sweep.toml
+  deptune plan sweep.toml --measure --slots 2
   deptune plan sweep.toml --seconds-per-step 0.2 --slots 8")]
 pub(crate) struct Args {
     /// The spec, TOML or JSON
@@ -42,6 +45,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = deptune_worker::CPU_PACK,
         value_parser = clap::value_parser!(u32).range(1..=256))]
     max_pack: u32,
+    #[command(flatten)]
+    measuring: measure::Options,
     /// At most this many configurations in the table
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
@@ -71,30 +76,29 @@ struct Totals {
     parameters: (u64, u64),
     /// Bytes of one trial's numbers with both Adam moments.
     state: u64,
-    /// Bytes of the weights, and of each trial's activations and numbers: rough bounds.
-    memory: (u64, u64),
-}
-
-impl Totals {
-    /// Bytes of a pack of so many trials.
-    fn pack_bytes(&self, members: u32) -> u64 {
-        self.memory.0.saturating_add(self.memory.1.saturating_mul(u64::from(members)))
-    }
+    /// Bytes of a pack's memory: a rough bound.
+    memory: u64,
 }
 
 /// Plans.
-pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
-    let spec =
-        Draft::read(&args.spec, args.model_config.as_deref(), Freshness::Cached)?.finish()?;
-    let totals = totals(&spec);
+pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
+    let config = args.model_config.as_deref();
+    let spec = if args.measuring.measure {
+        submit::read(&args.spec, config)?
+    } else {
+        Draft::read(&args.spec, config, Freshness::Cached)?.finish()?
+    };
     let packs = packs(&spec, args)?;
-    // An estimate for people.
-    #[allow(clippy::cast_precision_loss)]
-    let seconds = args
-        .seconds_per_step
-        .map(|each| each * totals.steps as f64 / f64::from(args.slots).min(totals.trials as f64));
+    let totals = totals(&spec, packs.map_or(1, |packs| packs.largest));
+    let largest = packs.map_or(1, |packs| packs.largest);
+    let measured = if args.measuring.measure {
+        measure::packs(&spec, args.slots, largest, &args.measuring, globals.verbose > 0).await?
+    } else {
+        Vec::new()
+    };
+    let seconds = seconds(&spec, args, &totals, packs, &measured);
     if globals.json {
-        output::json_line(&as_json(&spec, &totals, packs, seconds))?;
+        output::json_line(&as_json(&spec, &totals, packs, &measured, seconds))?;
         return Ok(Exit::Done);
     }
     let mut rows = vec![
@@ -115,32 +119,78 @@ pub(super) fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
         ("steps", format!("{} in all", number::whole(totals.steps))),
         ("parameters", range(totals.parameters)),
         ("state", state(totals.state)),
-        (
-            "memory",
-            format!(
-                "about {} per pack",
-                number::bytes(totals.pack_bytes(packs.map_or(1, |packs| packs.largest)))
-            ),
-        ),
+        ("memory", format!("about {} per pack", number::bytes(totals.memory))),
     ];
-    rows.push((
-        "time",
-        match seconds {
-            Some(seconds) => format!(
-                "about {} on {} (evaluations not counted)",
-                number::span(seconds),
-                number::count(u64::from(args.slots), "slot")
-            ),
-            None => "unknown; give --seconds-per-step for an estimate".to_owned(),
-        },
-    ));
+    rows.push(("time", time(args, seconds)));
     output::data(&pairs(&rows))?;
+    if !measured.is_empty() {
+        output::data(&format!("\n{}", measurements(&measured)))?;
+    }
     output::data(&format!("\n{}", table(&spec, args.top)))?;
     let left = totals.configurations.saturating_sub(args.top as u64);
     if left > 0 {
         output::say(&format!("{} more; --top N shows more", number::whole(left)));
     }
     Ok(Exit::Done)
+}
+
+/// How long the sweep takes, as far as one can say.
+#[allow(clippy::cast_precision_loss, reason = "an estimate for people")]
+fn seconds(
+    spec: &SpecFile,
+    args: &Args,
+    totals: &Totals,
+    packs: Option<Forecast>,
+    measured: &[Measured],
+) -> Option<f64> {
+    if let (Some(measured), Some(settings)) = (measured.last(), spec.spec.settings(0)) {
+        let members = u64::from(measured.members.max(1));
+        let alone = totals.trials.div_ceil(members).div_ceil(u64::from(args.slots));
+        let rounds = packs.map_or(alone, |packs| packs.rounds);
+        // Where the grid varies the number of steps, a pack has them on average.
+        let steps = totals.steps / totals.trials.max(1);
+        return Some(rounds as f64 * measured.pack_seconds(steps, settings.train.eval_every));
+    }
+    args.seconds_per_step
+        .map(|each| each * totals.steps as f64 / f64::from(args.slots).min(totals.trials as f64))
+}
+
+fn time(args: &Args, seconds: Option<f64>) -> String {
+    let Some(seconds) = seconds else {
+        return "unknown; --measure trains packs for some seconds and estimates it".to_owned();
+    };
+    let (span, slots) = (number::span(seconds), number::count(u64::from(args.slots), "slot"));
+    if args.measuring.measure {
+        let others = if args.slots > 1 { ", measured with the other slots idle" } else { "" };
+        format!("about {span} on {slots}, evaluations included{others}")
+    } else {
+        format!("about {span} on {slots} (evaluations not counted)")
+    }
+}
+
+/// What packs took here.
+fn measurements(measured: &[Measured]) -> String {
+    let mut table = Table::new([
+        ("trials in a pack", Right),
+        ("s per update", Right),
+        ("trial-updates/s", Right),
+        ("s per validation", Right),
+        ("s for test", Right),
+        ("s to load", Right),
+        ("memory", Right),
+    ]);
+    for one in measured {
+        table.row([
+            one.members.to_string(),
+            format!("{:.3}", one.update_seconds),
+            format!("{:.1}", f64::from(one.members) / one.update_seconds.max(1e-9)),
+            format!("{:.1}", one.validation_seconds),
+            format!("{:.1}", one.test_seconds),
+            format!("{:.1}", one.load_seconds),
+            number::bytes(one.peak_bytes),
+        ]);
+    }
+    table.render()
 }
 
 /// Most trials whose packs are worked out: that takes about a second.
@@ -161,19 +211,17 @@ fn packs(spec: &SpecFile, args: &Args) -> Result<Option<Forecast>, Error> {
         model_hub: None,
         data: Vec::new(),
     };
-    let slot = SlotRecord {
-        slot: 0,
-        kind: SlotKind::Cpu,
-        threads: 1,
-        device: String::new(),
-        max_pack: args.max_pack,
-        memory: None,
-    };
-    let forecast = forecast(submission, spec.spec.clone(), &slot, args.slots);
+    let forecast = forecast(submission, spec.spec.clone(), &slot(args.max_pack), args.slots);
     forecast.map(Some).map_err(|refusal| Error::Usage {
         what: refusal.to_string(),
         hint: "look at the sweep with `deptune check`".to_owned(),
     })
+}
+
+/// A slot of one thread and unknown memory.
+fn slot(max_pack: u32) -> SlotRecord {
+    let (kind, device) = (SlotKind::Cpu, String::new());
+    SlotRecord { slot: 0, kind, threads: 1, device, max_pack, memory: None }
 }
 
 fn in_words(packs: Forecast, slots: u32) -> String {
@@ -217,17 +265,17 @@ fn rows(spec: &SpecFile) -> impl Iterator<Item = Row> {
     })
 }
 
-fn totals(spec: &SpecFile) -> Totals {
+/// `largest`: trials of the largest pack.
+fn totals(spec: &SpecFile, largest: u32) -> Totals {
+    let slot = slot(largest);
     let seeds = spec.spec.space.seeds.len() as u64;
     let mut steps: u64 = 0;
     let mut parameters = (u64::MAX, 0);
-    let mut memory = (0, 0);
+    let mut memory = 0;
     for row in rows(spec) {
         steps = steps.saturating_add(row.settings.train.steps.saturating_mul(seeds));
         parameters = (parameters.0.min(row.parameters), parameters.1.max(row.parameters));
-        let each = row.settings.trial_bytes(&spec.model);
-        memory.0 = memory.0.max(row.settings.shared_bytes(&spec.model));
-        memory.1 = memory.1.max(each);
+        memory = memory.max(row.settings.pack_bytes(&spec.model, &slot, largest));
     }
     Totals {
         trials: spec.spec.total(),
@@ -291,6 +339,7 @@ fn as_json(
     spec: &SpecFile,
     totals: &Totals,
     packs: Option<Forecast>,
+    measured: &[Measured],
     seconds: Option<f64>,
 ) -> Value {
     json!({
@@ -304,7 +353,8 @@ fn as_json(
         "parameters_least": totals.parameters.0,
         "parameters_most": totals.parameters.1,
         "state_bytes": totals.state,
-        "memory_bytes": totals.pack_bytes(packs.map_or(1, |packs| packs.largest)),
+        "memory_bytes": totals.memory,
+        "measured": measured,
         "seconds": seconds,
     })
 }

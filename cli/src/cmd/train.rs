@@ -170,7 +170,7 @@ fn flat(settings: &Settings) -> serde_json::Map<String, Value> {
 }
 
 /// The model's directory, fetched if it is on the hub.
-pub(super) fn model(spec: &SpecFile) -> Result<PathBuf, Error> {
+pub(crate) fn model(spec: &SpecFile) -> Result<PathBuf, Error> {
     let found = match (&spec.model_dir, &spec.model_hub) {
         (Some(dir), _) => dir.clone(),
         (None, Some(model)) => spec
@@ -230,7 +230,7 @@ fn job(
 }
 
 /// The data files for the trainer.
-pub(super) fn data(spec: &SpecFile) -> Result<Vec<DataFile>, Error> {
+pub(crate) fn data(spec: &SpecFile) -> Result<Vec<DataFile>, Error> {
     let file = |file: &spec_file::DataFile| {
         let path = absolute(&file.path)?;
         Ok(DataFile { split: file.split.to_string(), name: file.name.clone(), path })
@@ -238,7 +238,7 @@ pub(super) fn data(spec: &SpecFile) -> Result<Vec<DataFile>, Error> {
     spec.data.iter().map(file).collect()
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Error> {
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Error> {
     path.canonicalize().map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 

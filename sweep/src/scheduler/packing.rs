@@ -59,7 +59,7 @@ impl Scheduler {
         }
         if let (Some(memory), Some(model)) = (slot.memory, &sweep.model) {
             let Some(settings) = sweep.settings(index) else { return 1 };
-            most = most.min(settings.members_within(model, memory));
+            most = most.min(settings.members_within(model, slot, memory));
         }
         if !self.pack_limits.0.is_empty() {
             let key = (sweep.shape(index), slot.device.clone());

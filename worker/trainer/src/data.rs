@@ -104,6 +104,20 @@ impl Rows {
         let examples = rows.iter().filter_map(|&row| self.examples.get(row as usize)).cloned();
         Batch { examples: examples.collect() }
     }
+
+    /// Every `stride`-th row from row `first` on.
+    #[must_use]
+    pub fn every(&self, stride: usize, first: usize) -> Rows {
+        fn some<T: Clone>(of: &[T], stride: usize, first: usize) -> Vec<T> {
+            of.iter().skip(first).step_by(stride.max(1)).cloned().collect()
+        }
+        Rows {
+            examples: some(&self.examples, stride, first),
+            sources: some(&self.sources, stride, first),
+            targets: some(&self.targets, stride, first),
+            golds: some(&self.golds, stride, first),
+        }
+    }
 }
 
 /// Reads, splits and tokenises the files of a task, as a trial of that seed sees them.

@@ -44,7 +44,8 @@ impl Pack {
     pub fn generate(&self, batch: &Batch, max_new_tokens: usize) -> Result<Generated, Error> {
         let encoded = self.encode_for(batch, max_new_tokens)?;
         no_grad(|| {
-            let texts = greedy(&encoded.model, &encoded.passed, encoded.pass(None), max_new_tokens)?;
+            let texts =
+                greedy(&encoded.model, &encoded.passed, encoded.pass(None), max_new_tokens)?;
             Ok(by_trial(texts, encoded.rows))
         })
         .doing("generate")

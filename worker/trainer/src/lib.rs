@@ -82,6 +82,7 @@ pub mod dropout;
 mod engine;
 pub mod evaluate;
 pub mod generate;
+pub mod measure;
 pub mod method;
 pub mod model;
 pub mod optim;

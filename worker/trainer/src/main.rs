@@ -10,8 +10,8 @@ use clap::Parser;
 use deptune_sweep::child::{MAX_LINE, Order};
 #[cfg(debug_assertions)]
 use deptune_sweep::crash;
-use deptune_trainer::answer;
 use deptune_trainer::run::{self, Orders, emit::Emitter};
+use deptune_trainer::{answer, measure};
 use serde::de::DeserializeOwned;
 
 /// Trains and applies DePT adapters for deptune's agents and command line
@@ -25,6 +25,9 @@ enum Command {
     /// Apply an adapter: reads a request (one JSON line) from standard input, answers in JSON
     /// lines
     Answer,
+    /// Say what a pack takes here: reads a request (one JSON line) from standard input, answers
+    /// with one JSON line
+    Measure,
 }
 
 fn main() -> ExitCode {
@@ -88,6 +91,11 @@ fn execute(command: &Command) -> anyhow::Result<ExitCode> {
             let request = input().context("cannot read the request from standard input")?;
             let answered = answer::answer(&request, &mut std::io::stdout())?;
             Ok(if answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Measure => {
+            let request = input().context("cannot read the request from standard input")?;
+            let measured = measure::measure(&request, &mut std::io::stdout())?;
+            Ok(if measured { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
 }

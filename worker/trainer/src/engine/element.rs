@@ -65,9 +65,8 @@ impl Element for Bf16 {
 pub(super) fn tensor<E: Element>(numbers: &[E], sizes: &[i64]) -> Result<Tensor, TchError> {
     #[expect(unsafe_code, reason = "numbers as the bytes that libtorch copies")]
     // SAFETY: an Element has no padding, and every byte may be read as u8.
-    let bytes = unsafe {
-        std::slice::from_raw_parts(numbers.as_ptr().cast::<u8>(), size_of_val(numbers))
-    };
+    let bytes =
+        unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast::<u8>(), size_of_val(numbers)) };
     Tensor::f_from_data_size(bytes, sizes, E::KIND)
 }
 

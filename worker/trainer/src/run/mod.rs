@@ -19,7 +19,7 @@ use deptune_sweep::child::{Evaluation, Job, Member, Message};
 use deptune_sweep::id::TrialId;
 use deptune_sweep::metric::Number;
 use deptune_sweep::outcome::FailureClass;
-use deptune_sweep::task::{Recipe, Split};
+use deptune_sweep::task::Split;
 
 use crate::batch::Batch;
 use crate::evaluate::{Judge, Judged};
@@ -155,13 +155,7 @@ impl<'a, W: Write> Run<'a, W> {
         out: &'a mut Emitter<W>,
     ) -> Result<Run<'a, W>, Failure> {
         let trials = resume::restore(job, &mut prepared)?;
-        let train = &prepared.settings.train;
-        let order = Order::new(
-            prepared.settings.seed,
-            prepared.data.train.examples.len(),
-            train.batch_size as usize,
-            train.gradient_accumulation as usize,
-        );
+        let order = prepared.order();
         let now = Instant::now();
         let told = (now, prepared.pack.steps_done());
         let scratch = job.scratch.clone();
@@ -267,17 +261,7 @@ impl<'a, W: Write> Run<'a, W> {
     }
 
     fn judge(&self, split: Split) -> Judge<'_> {
-        let Prepared { data, def, tokenizer, settings, answer_tokens, .. } = &self.prepared;
-        Judge {
-            def,
-            tokenizer,
-            split,
-            rows: data.split(split),
-            batch_size: settings.train.eval_batch_size as usize,
-            answer_tokens: *answer_tokens,
-            unended_counts: settings.recipe == Recipe::Reference,
-            decoding: settings.train.decoding,
-        }
+        self.prepared.judge(split, self.prepared.data.split(split))
     }
 
     fn validate(&mut self, step: u64) -> Result<(), Interrupt> {

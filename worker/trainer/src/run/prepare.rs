@@ -7,15 +7,17 @@ use std::rc::Rc;
 use deptune_sweep::child::{Device as JobDevice, FileHash, Job, PROTOCOL};
 use deptune_sweep::model::ModelConfig;
 use deptune_sweep::spec::{self, Decoding, Precision};
-use deptune_sweep::task::{Recipe, TaskDef};
+use deptune_sweep::task::{Recipe, Split, TaskDef};
 use tch::{Device, Kind};
 
 use super::failure::Failure;
 use super::warm;
 use crate::Padding;
-use crate::data::{self, Data};
+use crate::data::{self, Data, Rows};
+use crate::evaluate::Judge;
 use crate::method::Method;
 use crate::model::Model;
+use crate::order::Order;
 use crate::pack::{self, Pack};
 use crate::tokenize::{INIT_TEXT, Tokenizer};
 use crate::weights::Weights;
@@ -98,6 +100,33 @@ pub(crate) struct Prepared {
     /// What all members agree on is read from the first one.
     pub(crate) settings: spec::Settings,
     pub(crate) answer_tokens: usize,
+}
+
+impl Prepared {
+    /// The order in which the trials see their rows.
+    pub(crate) fn order(&self) -> Order {
+        let train = &self.settings.train;
+        Order::new(
+            self.settings.seed,
+            self.data.train.examples.len(),
+            train.batch_size as usize,
+            train.gradient_accumulation as usize,
+        )
+    }
+
+    /// What judges the trials on `rows` of a split.
+    pub(crate) fn judge<'a>(&'a self, split: Split, rows: &'a Rows) -> Judge<'a> {
+        Judge {
+            def: &self.def,
+            tokenizer: &self.tokenizer,
+            split,
+            rows,
+            batch_size: self.settings.train.eval_batch_size as usize,
+            answer_tokens: self.answer_tokens,
+            unended_counts: self.settings.recipe == Recipe::Reference,
+            decoding: self.settings.train.decoding,
+        }
+    }
 }
 
 pub(crate) fn prepare(job: &Job) -> Result<Prepared, Failure> {
