@@ -1,8 +1,9 @@
 """What the arms of the training benchmark share: batches, DePT, and how an arm talks to run.py.
 
-An arm is a process. It prints one line when it is ready, then reads lines "STEPS" from standard
-input, makes that many updates and answers with one JSON line: seconds, real tokens (prompts
-included) and peak bytes beyond what it held before its first update.
+An arm is a process. It prints one line when it is ready, then reads lines "STEPS" or "inference
+BATCHES" from standard input, makes that many updates, or losses without gradient, and answers with
+one JSON line: seconds, real tokens (prompts included) and peak bytes beyond what it held before its
+first update.
 """
 import json
 import resource
@@ -43,17 +44,20 @@ def peak():
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
 
 
-def serve(update, name):
-    """Answers run.py: `update(step)` makes one update and gives its real tokens."""
+def serve(update, name, inference=None):
+    """Answers run.py: `update(step)` makes one update, `inference(step)` computes the loss of a batch
+    without gradient; both give the batch's real tokens."""
     step, before = 0, resident()
     reset_peak()
     print(json.dumps({"ready": name}), flush=True)
     for line in sys.stdin:
-        count, tokens = int(line), 0
+        words = line.split()
+        count, tokens = int(words[-1]), 0
+        work = inference if words[0] == "inference" else update
         started = time.perf_counter()
         cpu = resource.getrusage(resource.RUSAGE_SELF)
         for _ in range(count):
-            tokens += update(step)
+            tokens += work(step)
             step += 1
         seconds = time.perf_counter() - started
         now = resource.getrusage(resource.RUSAGE_SELF)

@@ -10,6 +10,7 @@ import sys
 class Arm:
     def __init__(self, name, command, threads, clock, seconds):
         self.name, self.clock, self.runs, self.peak = name, clock, [], 0
+        self.inferred = []
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, env=environment)
@@ -18,6 +19,13 @@ class Arm:
         self.ask(1)
         answer = self.ask(1)
         self.count = max(1, round(seconds / max(answer[clock], 1e-3)))
+        self.inferences = 0
+
+    def infer_too(self, seconds):
+        """Times inference in every round as well."""
+        self.ask("inference 1")
+        answer = self.ask("inference 1")
+        self.inferences = max(1, round(seconds / max(answer[self.clock], 1e-3)))
 
     def line(self):
         line = self.process.stdout.readline()
@@ -36,10 +44,19 @@ class Arm:
         answer = self.ask(self.count)
         seconds = answer[self.clock]
         self.runs.append((answer["steps"] / seconds, answer["tokens"] / seconds))
+        if self.inferences:
+            peak = self.peak
+            answer = self.ask(f"inference {self.inferences}")
+            self.peak = peak
+            self.inferred.append(answer["steps"] / answer[self.clock])
 
     def close(self):
         self.process.stdin.close()
         self.process.wait()
+
+    def inference(self):
+        """Batches per second without gradient."""
+        return statistics.median(self.inferred)
 
     def median(self, what):
         """Trial-steps (0) or tokens (1) per second."""

@@ -87,7 +87,8 @@ schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, st
 lengths = arms.lengths(args.lengths)
 
 
-def update(step):
+def loss_of(step):
+    """The loss of a batch, and its real tokens."""
     rows = arms.batch(lengths, step, args.batch, s)
     longest = max(len(ids) for ids, _ in rows)
     width = -(-longest // 8) * 8 if cut else s
@@ -106,13 +107,27 @@ def update(step):
     inputs = torch.cat([prompt.to(kind).expand(len(rows), m, d), inputs], 1)
     mask = torch.cat([torch.ones(len(rows), m, device=device), mask], 1)
     loss = model(inputs_embeds=inputs, attention_mask=mask, labels=labels).loss
+    return loss, sum(len(tokens) + m for tokens, _ in rows)
+
+
+def update(step):
+    loss, tokens = loss_of(step)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(trained, 1.0)
     optimizer.step()
     schedule.step()
     optimizer.zero_grad()
     loss.item()
-    return sum(len(tokens) + m for tokens, _ in rows)
+    return tokens
 
 
-arms.serve(update, args.recipe)
+def inference(step):
+    model.eval()
+    with torch.no_grad():
+        loss, tokens = loss_of(step)
+    loss.item()
+    model.train()
+    return tokens
+
+
+arms.serve(update, args.recipe, inference)

@@ -31,6 +31,9 @@ parser.add_argument("--only", help="a regular expression: arms whose whole names
 parser.add_argument("--cpu-time", action="store_true",
                     help="count processor seconds: for machines that others use too; with one thread")
 parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+parser.add_argument("--peak-tflops", type=float,
+                    help="the device's dense bf16 peak from its data sheet (H100 and H200 SXM: 989), for "
+                         "the utilisation of bf16 arms")
 args = parser.parse_args()
 
 all_lengths = arms.lengths(args.lengths)
@@ -114,8 +117,9 @@ if len(ceilings) == 2:
     print(f"rho = {ceilings['bf16'] / ceilings['fp32']:.1f}")
 reference = median(found["reference"], 0) if "reference" in found else None
 print()
-print("| arm | trial-steps/s | lowest .. highest | over the reference | real tokens/s | of the ceiling | peak MB per trial |")
-print("|---|---|---|---|---|---|---|")
+print("| arm | trial-steps/s | lowest .. highest | over the reference | real tokens/s | of the ceiling "
+      "| of the peak | peak MB per trial |")
+print("|---|---|---|---|---|---|---|---|")
 for name, _ in order:
     if name.startswith("ceiling"):
         continue
@@ -123,11 +127,12 @@ for name, _ in order:
     rate = median(arm, 0)
     kind = "bf16" if "bf16" in name or "strong" in name else "fp32"
     share = f"{rate * flops_of_step() / ceilings[kind]:.0%}" if kind in ceilings else ""
+    used = f"{rate * flops_of_step() / args.peak_tflops / 1e12:.1%}" if args.peak_tflops and kind == "bf16" else ""
     trials = int(name.split("K=")[1].split(",")[0]) if "K=" in name else 1
     times = f"{rate / reference:.2f}" if reference else ""
     low, high = min(run[0] for run in arm.runs), max(run[0] for run in arm.runs)
     print(f"| {name} | {rate:.3f} | {low:.3f} .. {high:.3f} | {times} | {median(arm, 1):.0f} | {share} "
-          f"| {arm.peak / trials / 1e6:.0f} |")
+          f"| {used} | {arm.peak / trials / 1e6:.0f} |")
 for arm, still in (("reference", "reference, no dropout"), ("strong, eager", "strong, no dropout"),
                    (f"ours bf16 K={packs[-1]}", f"ours bf16 K={packs[-1]}, no dropout")):
     if arm in found and still in found:

@@ -254,4 +254,8 @@ pub struct TrialResult {
     pub trainable_parameters: u64,
     /// Seconds spent in training steps and evaluations, over all attempts.
     pub train_seconds: f64,
+    /// Most bytes of memory that the trainer of its last attempt took until then, for all members
+    /// of the pack together; unknown where it is a device's memory that counts.
+    #[serde(default)]
+    pub peak_memory_bytes: Option<u64>,
 }

@@ -93,11 +93,14 @@ fn each_method_gives_rows_of_a_sweep() {
         world.run_within(PATIENCE, &["submit", &spec, "--wait"]).code(0);
     }
     let rows = coordinator.database().rows(
-        "select method, count(*), sum(outcome = 'succeeded'), min(trainable_parameters) > 0
+        "select method, count(*), sum(outcome = 'succeeded'), min(trainable_parameters) > 0,
+             min(peak_memory_bytes) between 20000000 and 9000000000
          from trial_results group by method order by min(sweep)",
     );
-    let expected =
-        SPACES.map(|(method, _)| vec![method.to_owned(), "2".into(), "2".into(), "1".into()]);
+    let expected = SPACES.map(|(method, _)| {
+        let texts = [method, "2", "2", "1", "1"];
+        texts.map(str::to_owned).to_vec()
+    });
     assert_eq!(rows, expected);
 }
 

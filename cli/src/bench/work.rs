@@ -182,6 +182,7 @@ pub(crate) fn finished(lease: &v1::Lease) -> v1::Report {
         steps: 10,
         trainable_parameters: 640,
         train_seconds: 0.0,
+        peak_memory_bytes: None,
         stopped_early: false,
         predictions: Vec::new(),
     };

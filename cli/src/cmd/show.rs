@@ -291,6 +291,9 @@ fn trial_summary(id: TrialId, trial: &v1::Trial) -> String {
         rows.push(("steps", format!("{}{early}", number::whole(result.steps))));
         rows.push(("parameters", number::whole(result.trainable_parameters)));
         rows.push(("training time", number::span(result.train_seconds)));
+        if let Some(bytes) = result.peak_memory_bytes {
+            rows.push(("memory", format!("{} at most, for its pack", number::bytes(bytes))));
+        }
     }
     if !trial.adapter_hash.is_empty() {
         rows.push(("adapter", trial.adapter_hash.clone()));

@@ -156,6 +156,7 @@ fn result(result: Option<&v1::TrialResult>) -> Value {
             })).collect::<Vec<_>>(),
             "trainable_parameters": result.trainable_parameters,
             "train_seconds": real(result.train_seconds),
+            "peak_memory_bytes": result.peak_memory_bytes,
         })
     })
 }

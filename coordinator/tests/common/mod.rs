@@ -254,6 +254,7 @@ pub fn succeeded(lease: &v1::Lease, metric: f64, adapter: &[u8]) -> v1::Report {
         steps: 10,
         trainable_parameters: 640,
         train_seconds: 1.5,
+        peak_memory_bytes: Some(300 << 20),
         stopped_early: false,
         predictions: Vec::new(),
     };

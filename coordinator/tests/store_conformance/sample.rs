@@ -205,6 +205,7 @@ pub(crate) fn result(metric: f64) -> TrialResult {
         steps: 100,
         trainable_parameters: 544,
         train_seconds: 12.5,
+        peak_memory_bytes: Some(300 << 20),
         stopped_early: false,
         predictions: vec![Predictions {
             split: "test".to_owned(),

@@ -99,6 +99,7 @@ impl From<TrialResult> for v1::TrialResult {
             stopped_early: result.stopped_early,
             trainable_parameters: result.trainable_parameters,
             train_seconds: result.train_seconds,
+            peak_memory_bytes: result.peak_memory_bytes,
             predictions: result.predictions.into_iter().map(Into::into).collect(),
         }
     }
@@ -136,6 +137,10 @@ impl TryFrom<v1::TrialResult> for TrialResult {
             stopped_early: wire.stopped_early,
             trainable_parameters: field::count(wire.trainable_parameters, "trainable_parameters")?,
             train_seconds: field::amount(wire.train_seconds, "train_seconds")?,
+            peak_memory_bytes: wire
+                .peak_memory_bytes
+                .map(|bytes| field::count(bytes, "peak_memory_bytes"))
+                .transpose()?,
             predictions: field::list(wire.predictions, "predictions", MAX_PREDICTIONS)?,
         })
     }

@@ -85,6 +85,7 @@ mod tests {
             steps: 100,
             trainable_parameters: 640,
             train_seconds: 1.5,
+            peak_memory_bytes: Some(300 << 20),
             stopped_early: false,
             predictions: Vec::new(),
         };

@@ -418,6 +418,7 @@ impl Trial<'_> {
             steps: self.state.step,
             trainable_parameters: u64::from(settings.prompt_length) * 192,
             train_seconds: self.state.seconds,
+            peak_memory_bytes: None,
             stopped_early: false,
             predictions: Vec::new(),
         };

@@ -330,5 +330,6 @@ pub(crate) fn result(trial: TrialId, epoch: u32) -> TrialResult {
         predictions: Vec::new(),
         trainable_parameters: 544,
         train_seconds: f64::from(epoch),
+        peak_memory_bytes: None,
     }
 }

@@ -137,6 +137,7 @@ fn report(lease: &v1::Lease, metric: f64) -> v1::Report {
         steps: 10,
         trainable_parameters: 640,
         train_seconds: 1.0,
+        peak_memory_bytes: None,
         ..v1::TrialResult::default()
     };
     v1::Report {

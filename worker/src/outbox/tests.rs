@@ -40,6 +40,7 @@ fn succeeded(index: u64, adapter: Kept) -> Report {
         steps: 10,
         trainable_parameters: 3,
         train_seconds: 1.5,
+        peak_memory_bytes: Some(300 << 20),
         stopped_early: false,
         predictions: Vec::new(),
     };

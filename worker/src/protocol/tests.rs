@@ -71,6 +71,7 @@ fn result() -> TrialResult {
         steps: 100,
         trainable_parameters: 7,
         train_seconds: 1.0,
+        peak_memory_bytes: None,
         stopped_early: false,
         predictions: Vec::new(),
     }

@@ -1,6 +1,6 @@
 //! An arm of the training benchmark (`benches/training`): trains a pack on made-up rows whose
-//! lengths come from a file, as many updates at a time as standard input asks for, and answers
-//! with the seconds that they took. The protocol is described in `benches/training/arms.py`.
+//! lengths come from a file, as many updates (or batches of inference) at a time as standard input
+//! asks for, and answers with the seconds that they took. The protocol is described in `benches/training/arms.py`.
 
 #![allow(clippy::print_stdout, reason = "speaks to the benchmark through it")]
 
@@ -53,9 +53,6 @@ struct Args {
     /// Let libtorch record the way back.
     #[arg(long)]
     recorded: bool,
-    /// Evaluate the batches (loss, and answers of at most this many tokens) instead.
-    #[arg(long, value_name = "TOKENS")]
-    evaluate: Option<usize>,
 }
 
 /// "Classify this text is postive or not:" in T5's tokens.
@@ -95,16 +92,19 @@ fn main() -> anyhow::Result<()> {
     println!("{}", serde_json::json!({ "ready": "deptune" }));
     let mut steps = 0;
     for line in std::io::stdin().lock().lines() {
-        let count: usize = line?.trim().parse()?;
+        let line = line?;
+        let inference = line.strip_prefix("inference ");
+        let count: usize = inference.unwrap_or(&line).trim().parse()?;
         let (started, cpu, mut tokens) = (Instant::now(), cpu_seconds()?, 0);
         for _ in 0..count {
             let batch = batch(&lengths, steps, &args);
             steps += 1;
             let rows = batch.examples.iter();
             tokens += rows.map(|e| e.input_ids.len() + args.prompt_length).sum::<usize>();
-            match args.evaluate {
-                Some(tokens) => drop(pack.evaluate(&batch, tokens)?),
-                None => drop(pack.step(&[batch])?),
+            if inference.is_some() {
+                pack.eval_loss(&batch)?;
+            } else {
+                pack.step(&[batch])?;
             }
         }
         let seconds = started.elapsed().as_secs_f64();

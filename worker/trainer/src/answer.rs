@@ -199,7 +199,7 @@ impl Answerer {
             unended_counts: reference,
             decoding: self.decoding,
         };
-        let judged = judge.evaluate(&self.pack, 0)?.into_iter();
+        let judged = judge.evaluate(&self.pack, &[0], 0)?.into_iter();
         Ok(judged.map(|one| Reply::Evaluation { evaluation: one.evaluation }).collect())
     }
 }

@@ -75,13 +75,13 @@ pub struct Judged {
 }
 
 impl Judge<'_> {
-    /// Evaluates every trial of the pack.
+    /// Evaluates some trials of the pack, by their numbers, in that order.
     ///
     /// # Errors
     /// [`Error`].
-    pub fn evaluate(&self, pack: &Pack, step: u64) -> Result<Vec<Judged>, Error> {
+    pub fn evaluate(&self, pack: &Pack, trials: &[usize], step: u64) -> Result<Vec<Judged>, Error> {
         let started = Instant::now();
-        let members = pack.members().len();
+        let members = trials.len();
         let labels = self.labels()?;
         let mut answers = vec![vec![String::new(); self.rows.examples.len()]; members];
         let mut losses = vec![0.0; members];
@@ -94,8 +94,8 @@ impl Judge<'_> {
         order.sort_by_key(|&row| (length(row), row));
         for rows in order.chunks(self.batch_size.max(1)) {
             let (sums, counted, batch) = match self.decoding {
-                Decoding::Greedy => self.generated(pack, rows)?,
-                Decoding::Labels => self.scored(pack, rows, &labels)?,
+                Decoding::Greedy => self.generated(pack, trials, rows)?,
+                Decoding::Labels => self.scored(pack, trials, rows, &labels)?,
             };
             tokens += counted;
             losses.iter_mut().zip(sums).for_each(|(sum, batch)| *sum += batch);
@@ -108,7 +108,7 @@ impl Judge<'_> {
             }
         }
         let losses = losses.into_iter().map(|sum| sum / tokens.max(1) as f64);
-        let seconds = started.elapsed().as_secs_f64() / members as f64;
+        let seconds = started.elapsed().as_secs_f64() / members.max(1) as f64;
         let constant = named(self.def.constant_answer(&self.rows.golds));
         let judge = |(answers, loss)| {
             let mut judged = self.judge(answers, loss, step)?;
@@ -134,11 +134,12 @@ impl Judge<'_> {
     fn generated(
         &self,
         pack: &Pack,
+        trials: &[usize],
         rows: &[u32],
     ) -> Result<(Vec<f64>, usize, Vec<Vec<String>>), Error> {
         let split = self.split;
         let result = pack
-            .evaluate(&self.rows.batch(rows), self.answer_tokens)
+            .evaluate_some(&self.rows.batch(rows), self.answer_tokens, trials)
             .map_err(|source| Error::Pack { split, source })?;
         let text = |ids: &Vec<i64>| {
             let ended = ids.last() == Some(&pack.model().end_token());
@@ -157,12 +158,13 @@ impl Judge<'_> {
     fn scored(
         &self,
         pack: &Pack,
+        trials: &[usize],
         rows: &[u32],
         labels: &[Vec<i64>],
     ) -> Result<(Vec<f64>, usize, Vec<Vec<String>>), Error> {
         let split = self.split;
         let result = pack
-            .score(&self.rows.batch(rows), labels)
+            .score_some(&self.rows.batch(rows), labels, trials)
             .map_err(|source| Error::Pack { split, source })?;
         let text = |scores: &Vec<f64>| {
             self.def.classes().get(score::best(scores)).cloned().unwrap_or_default()

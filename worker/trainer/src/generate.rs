@@ -26,13 +26,29 @@ impl Pack {
     /// # Errors
     /// [`Error`] for a batch that the model cannot take, or when libtorch fails.
     pub fn evaluate(&self, batch: &Batch, max_new_tokens: usize) -> Result<Evaluation, Error> {
-        let encoded = self.encode_for(batch, max_new_tokens)?;
+        self.evaluate_some(batch, max_new_tokens, &self.all())
+    }
+
+    /// [`Pack::evaluate`] for some of the trials, in their order.
+    ///
+    /// # Errors
+    /// [`Error`] for a batch that the model cannot take, a trial that there is not, or when
+    /// libtorch fails.
+    pub fn evaluate_some(
+        &self,
+        batch: &Batch,
+        max_new_tokens: usize,
+        trials: &[usize],
+    ) -> Result<Evaluation, Error> {
+        self.check_trials(trials)?;
+        let encoded = self.encode_for(batch, max_new_tokens, trials)?;
         let logits = self.label_logits(&encoded)?;
+        let generated =
+            no_grad(|| self.answers(&encoded, &logits, max_new_tokens)).doing("generate")?;
         Ok(Evaluation {
-            loss_sums: self.label_loss(&encoded, &logits)?,
+            loss_sums: of_trials(self.label_loss(&encoded, &logits)?, trials),
             label_tokens: self.label_tokens(batch),
-            generated: no_grad(|| self.answers(&encoded, &logits, max_new_tokens))
-                .doing("generate")?,
+            generated: of_trials(generated, trials),
         })
     }
 
@@ -42,7 +58,7 @@ impl Pack {
     /// # Errors
     /// [`Error`] for a batch that the model cannot take, or when libtorch fails.
     pub fn generate(&self, batch: &Batch, max_new_tokens: usize) -> Result<Generated, Error> {
-        let encoded = self.encode_for(batch, max_new_tokens)?;
+        let encoded = self.encode_for(batch, max_new_tokens, &self.all())?;
         no_grad(|| {
             let texts =
                 greedy(&encoded.model, &encoded.passed, encoded.pass(None), max_new_tokens)?;
@@ -68,7 +84,7 @@ impl Pack {
         let mut likeliest = likeliest.as_slice();
         let mut texts = Vec::new();
         let mut others = Vec::new();
-        for _ in 0..self.trials() {
+        for _ in 0..encoded.trials()? {
             for label in encoded.labels() {
                 let (own, after) = likeliest.split_at_checked(label.len()).unwrap_or_default();
                 likeliest = after;
@@ -93,6 +109,14 @@ impl Pack {
         }
         Ok(by_trial(texts, *rows))
     }
+}
+
+/// What belongs to some trials, where all have been computed.
+pub(crate) fn of_trials<T: Clone>(all: Vec<T>, trials: &[usize]) -> Vec<T> {
+    if all.len() == trials.len() {
+        return all;
+    }
+    trials.iter().filter_map(|&k| all.get(k).cloned()).collect()
 }
 
 /// Texts [K · B] as [K, B].

@@ -83,6 +83,7 @@ mod engine;
 pub mod evaluate;
 pub mod generate;
 pub mod measure;
+mod memory;
 pub mod method;
 pub mod model;
 pub mod optim;

@@ -7,6 +7,7 @@ use deptune_sweep::measure::{Measured, Reply, Request};
 use deptune_sweep::task::Split;
 
 use crate::data::Rows;
+use crate::memory;
 use crate::order::Order;
 use crate::run::failure::Failure;
 use crate::run::prepare::{Prepared, prepare};
@@ -44,7 +45,7 @@ fn measured(request: &Request) -> Result<Measured, Failure> {
         update_seconds,
         validation_seconds,
         test_seconds,
-        peak_bytes: peak_bytes().unwrap_or(0),
+        peak_bytes: memory::peak_bytes().unwrap_or(0),
     })
 }
 
@@ -80,10 +81,11 @@ fn evaluation_seconds(prepared: &Prepared, split: Split, time: Duration) -> Resu
         return Ok(0.0);
     }
     let batch = (prepared.settings.train.eval_batch_size as usize).max(1);
+    let trials: Vec<usize> = (0..prepared.pack.members().len()).collect();
     let (mut judged, mut seconds) = (0, 0.0);
     for (n, rows) in spread(all, batch, BATCHES).into_iter().enumerate() {
         let started = Instant::now();
-        prepared.judge(split, &rows).evaluate(&prepared.pack, 0)?;
+        prepared.judge(split, &rows).evaluate(&prepared.pack, &trials, 0)?;
         // The first one warms up, where there are more.
         if n > 0 || count <= batch {
             judged += rows.examples.len();
@@ -100,12 +102,4 @@ fn evaluation_seconds(prepared: &Prepared, split: Split, time: Duration) -> Resu
 fn spread(all: &Rows, batch: usize, most: usize) -> Vec<Rows> {
     let batches = all.examples.len().div_ceil(batch);
     (0..batches.min(most)).map(|first| all.every(batches, first)).collect()
-}
-
-/// Most memory that this process had.
-fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    kib.checked_mul(1024)
 }

@@ -3,6 +3,7 @@
 use tch::{Kind, TchError, Tensor, no_grad};
 
 use crate::batch::Batch;
+use crate::generate::of_trials;
 use crate::pack::{Doing, Encoded, Error, Pack};
 
 /// Loss and chosen labels of one batch.
@@ -24,6 +25,21 @@ impl Pack {
     /// # Errors
     /// [`Error`] for a batch or label that the model cannot take, or when libtorch fails.
     pub fn score(&self, batch: &Batch, labels: &[Vec<i64>]) -> Result<Scored, Error> {
+        self.score_some(batch, labels, &self.all())
+    }
+
+    /// [`Pack::score`] for some of the trials, in their order.
+    ///
+    /// # Errors
+    /// [`Error`] for a batch or label that the model cannot take, a trial that there is not, or
+    /// when libtorch fails.
+    pub fn score_some(
+        &self,
+        batch: &Batch,
+        labels: &[Vec<i64>],
+        trials: &[usize],
+    ) -> Result<Scored, Error> {
+        self.check_trials(trials)?;
         let vocabulary = self.model().vocab_size() as i64;
         let bad =
             |ids: &Vec<i64>| ids.is_empty() || ids.iter().any(|id| !(0..vocabulary).contains(id));
@@ -32,8 +48,8 @@ impl Pack {
             return Err(Error::Setting { field: "labels", value: format!("{ids:?}"), expected });
         }
         let longest = labels.iter().map(Vec::len).max().unwrap_or(0);
-        let encoded = self.encode_for(batch, longest)?;
-        let (k, b) = (self.members().len(), batch.examples.len());
+        let encoded = self.encode_for(batch, longest, trials)?;
+        let (k, b) = (encoded.trials().doing("score labels")?, batch.examples.len());
         let mut scores = vec![vec![Vec::with_capacity(labels.len()); b]; k];
         for label in labels {
             let sums = no_grad(|| label_score(&encoded, label)).doing("score a label")?;
@@ -45,7 +61,11 @@ impl Pack {
             Some(sums) => sums,
             None => self.label_loss(&encoded, &self.label_logits(&encoded)?)?,
         };
-        Ok(Scored { loss_sums, label_tokens: self.label_tokens(batch), scores })
+        Ok(Scored {
+            loss_sums: of_trials(loss_sums, trials),
+            label_tokens: self.label_tokens(batch),
+            scores: of_trials(scores, trials),
+        })
     }
 }
 

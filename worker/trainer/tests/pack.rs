@@ -370,6 +370,13 @@ fn evaluations_are_those_of_libtorchs_pass() {
                 let pack = started(&model, mixed(), Settings { backward, ..settings() }, 1);
                 let evaluated = pack.evaluate(&batch(0), 5).unwrap();
                 let scored = pack.score(&batch(0), &labels).unwrap();
+                // Some of them alone: the same but for rounding.
+                let some = pack.evaluate_some(&batch(0), 5, &[3, 1]).unwrap();
+                let losses = [3, 1].map(|k: usize| evaluated.loss_sums[k]).to_vec();
+                assert_close(&[losses], &[some.loss_sums], tolerance);
+                let few = pack.score_some(&batch(0), &labels, &[4]).unwrap();
+                assert_close(&scored.scores[4], &few.scores[0], tolerance);
+                assert!(pack.evaluate_some(&batch(0), 5, &[5]).is_err());
                 tch::set_num_threads(1);
                 (evaluated, scored)
             };

@@ -129,6 +129,7 @@ fn essence(messages: &[Message]) -> (Vec<String>, String, Vec<u8>) {
             Message::Done { result, adapter, .. } => {
                 let mut result = result.clone();
                 result.train_seconds = 0.0;
+                result.peak_memory_bytes = None;
                 if let Some(test) = &mut result.test {
                     test.seconds = 0.0;
                 }

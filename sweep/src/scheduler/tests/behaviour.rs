@@ -147,6 +147,7 @@ pub(super) fn success(lease: LeaseKey) -> Report {
         steps: 100,
         trainable_parameters: 544,
         train_seconds: 1.0,
+        peak_memory_bytes: None,
         stopped_early: false,
         predictions: Vec::new(),
     };

@@ -34,6 +34,11 @@ impl Encoded {
         &self.passed.states
     }
 
+    /// K: the trials that have passed.
+    pub(crate) fn trials(&self) -> Result<usize, TchError> {
+        Ok(self.passed.states.size4()?.0 as usize)
+    }
+
     /// Whether what follows the pass is the same for all trials.
     pub(crate) fn is_same_for_all_trials(&self) -> bool {
         self.lora.is_none()
@@ -55,16 +60,22 @@ impl Pack {
     /// # Errors
     /// [`Error`] for a batch that the model cannot take, or when libtorch fails.
     pub fn encode(&self, batch: &Batch) -> Result<Encoded, Error> {
-        self.encode_for(batch, 0)
+        self.encode_for(batch, 0, &self.all())
     }
 
-    /// [`Pack::encode`] with room for an answer of that many tokens.
-    pub(crate) fn encode_for(&self, batch: &Batch, answer: usize) -> Result<Encoded, Error> {
+    /// [`Pack::encode`] with room for an answer of that many tokens. Only the `wanted` trials pass,
+    /// in their order, where the engine makes that possible, else all.
+    pub(crate) fn encode_for(
+        &self,
+        batch: &Batch,
+        answer: usize,
+        wanted: &[usize],
+    ) -> Result<Encoded, Error> {
         batch.check(&self.limits(answer))?;
         let examples: Vec<&Example> = batch.examples.iter().collect();
         let model = no_grad(|| self.current())?;
-        let engine = self.engine()?;
-        no_grad(|| self.forward(model, &examples, Part::Text, None, engine)).doing("encode a batch")
+        let by = self.engine()?.map(|engine| (engine, wanted));
+        no_grad(|| self.forward(model, &examples, Part::Text, None, by)).doing("encode a batch")
     }
 
     /// Logits [K, n, vocabulary] of the n label tokens of a batch, row by row. Those that the
@@ -127,26 +138,34 @@ impl Pack {
         }
     }
 
-    /// By the engine, where there is one, which knows of no `masks` here.
+    /// By the engine, where there is one, for some of the trials; it knows of no `masks` here.
     fn forward(
         &self,
         model: Rc<Model>,
         examples: &[&Example],
         part: Part,
         masks: Option<&Masks<'_>>,
-        engine: Option<&Engine>,
+        engine: Option<(&Engine, &[usize])>,
     ) -> Result<Encoded, TchError> {
         let batch = Collated::new(examples, &self.rules(part), &model)?;
         let (rows, text) = batch.input_ids.size2()?;
         let axis = Axis { prompt: self.layout.prompt_length as usize, text: text as usize };
-        let mask = self.key_mask(batch.mask.as_ref(), rows, text)?;
+        let mut mask = self.key_mask(batch.mask.as_ref(), rows, text)?;
+        if let Some((_, wanted)) = engine
+            && let Some(all) = mask.as_ref().filter(|mask| mask.size().first() > Some(&1))
+        {
+            let wanted: Vec<i64> = wanted.iter().map(|&k| k as i64).collect();
+            mask = Some(all.f_index_select(0, &Tensor::f_from_slice(&wanted)?)?);
+        }
         let (positions, ends) = self.places(&batch, axis)?;
         let sequence = Sequence { axis, mask, positions, ends };
         let keep = part == Part::Text;
         let lora = self.lora()?;
         let pass = Pass { masks, lora: lora.as_ref() };
         let passed = match engine {
-            Some(engine) => Passed::new(self.states(engine, examples, axis)?, sequence),
+            Some((engine, wanted)) => {
+                Passed::new(self.states(engine, examples, wanted, axis)?, sequence)
+            }
             None => model.pass(&self.inputs(&model, &batch)?, sequence, keep, pass)?,
         };
         let examples = examples.iter().map(|&example| example.clone()).collect();
@@ -305,7 +324,7 @@ impl Pack {
 
     /// Cross-entropies [K] of logits [K, n, vocabulary], summed over label tokens.
     fn losses(&self, logits: &Tensor, batch: &Collated) -> Result<Tensor, TchError> {
-        let k = self.trials();
+        let (k, ..) = logits.size3()?;
         let logits = logits.f_flatten(0, 1)?;
         let labels = batch.labels.f_repeat([k].as_slice())?;
         let none = None::<&Tensor>;

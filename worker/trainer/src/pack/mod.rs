@@ -247,6 +247,16 @@ impl Pack {
         self.members.len() as i64
     }
 
+    /// Refuses numbers of trials that there are not.
+    pub(crate) fn check_trials(&self, trials: &[usize]) -> Result<(), Error> {
+        trials.iter().try_for_each(|&k| self.method(k).map(drop))
+    }
+
+    /// The numbers of all trials.
+    pub(crate) fn all(&self) -> Vec<usize> {
+        (0..self.members.len()).collect()
+    }
+
     fn method(&self, k: usize) -> Result<Method, Error> {
         let members = self.members.len();
         let member = self.members.get(k).ok_or(Error::NoTrial { trial: k, members })?;

@@ -35,14 +35,16 @@ impl Pack {
         no_grad(|| self.by_engine(engine, micro_batches)).doing("compute losses and gradients")
     }
 
-    /// The states of rows without dropout, as [`crate::model::Model::pass`] gives them for `axis`.
+    /// The `wanted` trials' states of rows without dropout, as [`crate::model::Model::pass`] gives
+    /// them for `axis`.
     pub(super) fn states(
         &self,
         engine: &Engine,
         examples: &[&Example],
+        wanted: &[usize],
         axis: Axis,
     ) -> Result<Tensor, TchError> {
-        let trials = (0..self.members.len()).map(|k| self.trial_of(k).map(Some));
+        let trials = wanted.iter().map(|&k| self.trial_of(k).map(Some));
         let rows = rows(examples.iter().copied(), 0);
         let task = Task::new(trials.collect::<Result<_, _>>()?, rows);
         engine.encode(task, axis.prompt, axis.text)

@@ -4,10 +4,12 @@ use std::io::Write;
 
 use deptune_sweep::child::{Evaluation, Message, TrialResult};
 use deptune_sweep::task::Split;
+use tch::Device;
 
 use super::failure::Failure;
 use super::{Interrupt, Run, trial, words};
 use crate::evaluate::Judged;
+use crate::memory;
 
 /// The answers could not be written down.
 #[derive(Debug, thiserror::Error)]
@@ -41,22 +43,25 @@ impl<W: Write> Run<'_, W> {
         }
         if self.prepared.settings.train.save_predictions {
             // The best evaluation may have been made by a process that is gone.
-            let judged = self.judge(Split::Validation).evaluate(&self.prepared.pack, steps)?;
+            let judge = self.judge(Split::Validation);
+            let judged = judge.evaluate(&self.prepared.pack, ended, steps)?;
             self.write_answers(ended, Split::Validation, &judged)?;
         }
         let mut tests = Vec::new();
         if !self.prepared.data.test.examples.is_empty() {
-            tests = self.judge(Split::Test).evaluate(&self.prepared.pack, steps)?;
+            tests = self.judge(Split::Test).evaluate(&self.prepared.pack, ended, steps)?;
             if self.prepared.settings.train.save_predictions {
                 self.write_answers(ended, Split::Test, &tests)?;
             }
         }
         let seconds = self.clock.elapsed().as_secs_f64();
-        for &k in ended {
+        let device = self.prepared.pack.model().device();
+        let memory = memory::peak_bytes().filter(|_| device == Device::Cpu);
+        for (place, &k) in ended.iter().enumerate() {
             let Some(trial) = self.trials.get_mut(k) else { continue };
             let Some(best) = &trial.best else { continue };
             let id = trial.member.trial;
-            let test = tests.get(k).map(|judged: &Judged| judged.evaluation.clone());
+            let test = tests.get(place).map(|judged: &Judged| judged.evaluation.clone());
             let test = test.map(|test| Evaluation { step: best.step, ..test });
             if let Some(evaluation) = test.clone() {
                 tracing::info!(trial = %id, "{}", words(&evaluation));
@@ -73,6 +78,7 @@ impl<W: Write> Run<'_, W> {
                 predictions: Vec::new(),
                 trainable_parameters: best.adapter.numel() as u64,
                 train_seconds: trial.progress.train_seconds + seconds,
+                peak_memory_bytes: memory,
             };
             let adapter = trial.export(best, &self.scratch)?;
             self.out.send(&Message::Done { trial: id, result, adapter })?;
@@ -87,8 +93,8 @@ impl<W: Write> Run<'_, W> {
         split: Split,
         judged: &[Judged],
     ) -> Result<(), Interrupt> {
-        for &k in ended {
-            let (Some(trial), Some(judged)) = (self.trials.get(k), judged.get(k)) else { continue };
+        for (&k, judged) in ended.iter().zip(judged) {
+            let Some(trial) = self.trials.get(k) else { continue };
             let lines = self.judge(split).lines(&judged.answers);
             let lines = lines.map_err(|e| Failure::infra(&Unwritable(e)))?;
             let path = trial.write_answers(split, &lines, &self.scratch)?;

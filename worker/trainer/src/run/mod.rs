@@ -203,10 +203,14 @@ impl<'a, W: Write> Run<'a, W> {
             self.checkpoint()?;
             return Ok(Ended::Stopped);
         }
-        let running = |(k, trial): (usize, &Trial)| trial.is_running().then_some(k);
-        let last: Vec<usize> = self.trials.iter().enumerate().filter_map(running).collect();
-        self.finish(&last, false)?;
+        self.finish(&self.running(), false)?;
         Ok(Ended::Finished)
+    }
+
+    /// The numbers of the trials that have not ended.
+    fn running(&self) -> Vec<usize> {
+        let running = |(k, trial): (usize, &Trial)| trial.is_running().then_some(k);
+        self.trials.iter().enumerate().filter_map(running).collect()
     }
 
     /// Lets the trials stand still that are to be trained no further.
@@ -265,9 +269,11 @@ impl<'a, W: Write> Run<'a, W> {
     }
 
     fn validate(&mut self, step: u64) -> Result<(), Interrupt> {
-        let judged = self.judge(Split::Validation).evaluate(&self.prepared.pack, step)?;
-        for (k, Judged { mut evaluation, .. }) in judged.into_iter().enumerate() {
-            let Some(trial) = self.trials.get_mut(k).filter(|t| t.is_running()) else { continue };
+        let running = self.running();
+        let judge = self.judge(Split::Validation);
+        let judged = judge.evaluate(&self.prepared.pack, &running, step)?;
+        for (k, Judged { mut evaluation, .. }) in running.into_iter().zip(judged) {
+            let Some(trial) = self.trials.get_mut(k) else { continue };
             evaluation.train_loss = Some(trial.take_train_loss());
             trial.progress.without_gain += 1;
             if trial.is_better(&evaluation, &self.prepared.settings.objective) {
