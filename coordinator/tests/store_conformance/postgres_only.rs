@@ -399,6 +399,29 @@ async fn a_new_database_finds_rows_by_their_keys() {
 }
 
 #[tokio::test]
+async fn a_sweep_that_grows_is_not_read_to_find_one_of_its_trials() {
+    let Some(bench) = Bench::postgres() else { return };
+    let Bench::Postgres(database) = &bench else { unreachable!("it is one") };
+    let store = bench.open().await;
+    let total = Write::SweepTotal { sweep: SweepId(1), total: 1200 };
+    store.commit(&[worker(1), sweep(1), total]).await.unwrap();
+    for chunk in (0..1200).map(|n| trial_id(1, n)).collect::<Vec<_>>().chunks(4) {
+        let leases: Vec<Write> = chunk.iter().flat_map(|&id| first_lease(id)).collect();
+        store.commit(&leases).await.unwrap();
+        let ends: Vec<Write> = chunk.iter().flat_map(|&id| end(success(id, 1, 70.0))).collect();
+        store.commit(&ends).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    store.commit(&[worker(2)]).await.unwrap();
+    let read = database.psql(
+        "select coalesce(sum(idx_tup_read), 0) from pg_stat_user_indexes
+         where indexrelname in ('trials_by_state', 'trials_by_configuration', 'outcomes_by_metric')",
+    );
+    // Read whole for every trial, the sweep would give several times 1200 · 600 rows.
+    assert!(read.parse::<i64>().unwrap() < 50_000, "{read} rows were read in passing");
+}
+
+#[tokio::test]
 async fn writes_that_cannot_be_made_together_are_made_one_by_one() {
     let Some(bench) = Bench::postgres() else { return };
     let store = bench.open().await;

@@ -158,9 +158,11 @@ pub(crate) fn leased(id: TrialId, epoch: u32) -> TrialRecord {
 
 pub(crate) fn new_trial(record: TrialRecord) -> Write {
     let spec = spec();
+    // Trials beyond the grid have its settings again.
+    let index = record.id.index % TOTAL;
     Write::NewTrial {
-        configuration: spec.configuration(record.id.index),
-        settings: Box::new(spec.settings(record.id.index).unwrap()),
+        configuration: spec.configuration(index),
+        settings: Box::new(spec.settings(index).unwrap()),
         record,
     }
 }

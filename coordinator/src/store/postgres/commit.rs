@@ -1,7 +1,10 @@
 //! The one place that writes, and the load that waits for what it wrote.
 
+use std::sync::atomic::Ordering;
+
 use deptune_sweep::crash::{Point, point};
 use deptune_sweep::scheduler::{Snapshot, Write};
+use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
 use super::PostgresStore;
@@ -15,12 +18,34 @@ use crate::store::{CommitError, LoadError};
 /// update is that an earlier transaction of ours, whose connection was lost, is over before.
 const GENERATION: &str = "select generation from coordinator where id = 1 for update";
 
+/// The same at the beginning of a transaction, in one trip over the network. Read committed: the
+/// row is read as it is once its lock is ours.
+const BEGIN: &str = "
+    begin isolation level read committed, read write;
+    select generation from coordinator where id = 1 for update";
+
+/// Commits before which the tables' statistics are brought up to date. Sessions keep the plans of
+/// their statements, and those of a table that was empty read all trials of a sweep to find one,
+/// until the database counts its rows itself, which may take minutes.
+const COUNTED: [u64; 6] = [4, 16, 64, 256, 1024, 4096];
+
+/// Plans that use them are made anew. A table that is being cleaned up is passed over.
+const STATISTICS: &str =
+    "analyze (skip_locked) trials, attempts, outcomes, evaluations, evaluation_metrics";
+
 pub(super) async fn commit(store: &PostgresStore, writes: &[Write]) -> Result<(), CommitError> {
     let mut writer = store.writer.lock().await;
     // If this future is dropped from here on, the connection goes with it and what it has begun
     // is rolled back.
     let mut connection =
         connected(&mut writer, &store.writing).await.map_err(refused("to the database"))?;
+    let commits = store.commits.fetch_add(1, Ordering::Relaxed) + 1;
+    if COUNTED.contains(&commits)
+        && let Err(error) = sqlx::query(STATISTICS).execute(&mut connection).await
+    {
+        // Nothing depends on it but speed; a lost connection is noticed next.
+        tracing::warn!(%error, "the statistics of the tables cannot be brought up to date");
+    }
     let mut result = transact(&mut connection, store.generation, writes, Manner::Together).await;
     let mut reusable = is_reusable(&mut connection, &result).await;
     if let (Err(Failure::Untold(why)), true) = (&result, reusable) {
@@ -80,16 +105,12 @@ async fn transact(
     manner: Manner,
 ) -> Result<(), Failure> {
     point(Point::BeforeBegin);
-    // Read committed: the row is read as it is once its lock is ours.
-    sqlx::query("begin isolation level read committed, read write")
-        .execute(&mut *connection)
-        .await
-        .map_err(refused("a transaction"))?;
-    point(Point::AfterBegin);
-    let current: i64 = sqlx::query_scalar(GENERATION)
+    let row = sqlx::raw_sql(BEGIN)
         .fetch_one(&mut *connection)
         .await
-        .map_err(refused("after the generation"))?;
+        .map_err(refused("a transaction and the generation"))?;
+    point(Point::AfterBegin);
+    let current: i64 = row.try_get(0).map_err(refused("the generation"))?;
     if current != ours {
         return Err(CommitError::Deposed { ours, current }.into());
     }

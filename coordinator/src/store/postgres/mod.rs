@@ -17,6 +17,7 @@ pub use address::Address;
 pub use lead::{Campaign, Leader};
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use deptune_sweep::id::{ArtifactHash, SweepId, TrialId};
@@ -54,6 +55,8 @@ pub struct PostgresStore {
     /// abandoned half-way or its outcome is unknown, the connection is gone, and the next commit
     /// opens another.
     writer: Mutex<Option<PgConnection>>,
+    /// Commits tried.
+    commits: AtomicU64,
     /// The connection that renews the lease, which must not wait behind a commit: neither for this
     /// connection nor for a row.
     keeper: Mutex<Option<PgConnection>>,

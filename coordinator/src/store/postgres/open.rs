@@ -1,5 +1,6 @@
 //! Opening the database: refuse what is not ours, bring the schema up to date.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
@@ -61,6 +62,7 @@ impl PostgresDatabase {
             lease: self.lease,
             writing: writing(&self.address),
             writer: Mutex::new(None),
+            commits: AtomicU64::new(0),
             keeper: Mutex::new(None),
             reads: Pool::Postgres(reads),
             queries: Queries::new(&self.address),
