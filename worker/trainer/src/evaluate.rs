@@ -80,6 +80,9 @@ impl Judge<'_> {
     /// # Errors
     /// [`Error`].
     pub fn evaluate(&self, pack: &Pack, trials: &[usize], step: u64) -> Result<Vec<Judged>, Error> {
+        if trials.is_empty() {
+            return Ok(Vec::new());
+        }
         let started = Instant::now();
         let members = trials.len();
         let labels = self.labels()?;
@@ -108,7 +111,7 @@ impl Judge<'_> {
             }
         }
         let losses = losses.into_iter().map(|sum| sum / tokens.max(1) as f64);
-        let seconds = started.elapsed().as_secs_f64() / members.max(1) as f64;
+        let seconds = started.elapsed().as_secs_f64() / members as f64;
         let constant = named(self.def.constant_answer(&self.rows.golds));
         let judge = |(answers, loss)| {
             let mut judged = self.judge(answers, loss, step)?;

@@ -49,12 +49,16 @@ fn measured(request: &Request) -> Result<Measured, Failure> {
     })
 }
 
-/// Mean seconds of an update after the first, which also warms up.
+/// Mean seconds of an update after the first, which also warms up, unless it is the only one.
 fn update_seconds(prepared: &mut Prepared, time: Duration) -> Result<f64, Failure> {
     let mut order = prepared.order();
-    update(prepared, &mut order, 1)?;
     let steps = prepared.settings.train.steps;
-    let started = Instant::now();
+    let mut started = Instant::now();
+    update(prepared, &mut order, 1)?;
+    if steps < 2 {
+        return Ok(started.elapsed().as_secs_f64());
+    }
+    started = Instant::now();
     let mut made = 0;
     for step in 2..=steps {
         update(prepared, &mut order, step)?;
@@ -63,7 +67,7 @@ fn update_seconds(prepared: &mut Prepared, time: Duration) -> Result<f64, Failur
             break;
         }
     }
-    Ok(started.elapsed().as_secs_f64() / f64::from(made.max(1)))
+    Ok(started.elapsed().as_secs_f64() / f64::from(made))
 }
 
 fn update(prepared: &mut Prepared, order: &mut Order, step: u64) -> Result<(), Failure> {
