@@ -1,8 +1,8 @@
 //! The trainer program as a child of the command line: `deptune-trainer answer` and `measure`.
 //!
 //! The protocols are [`deptune_sweep::answer`] and [`deptune_sweep::measure`]: one request on its
-//! standard input, one reply per line on its standard output. The command line links no libtorch, and a trainer that dies takes
-//! nothing with it.
+//! standard input, one reply per line on its standard output. The command line links no libtorch,
+//! and a trainer that dies takes nothing with it.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -46,9 +46,9 @@ impl Pack {
         let generated =
             no_grad(|| self.answers(&encoded, &logits, max_new_tokens)).doing("generate")?;
         Ok(Evaluation {
-            loss_sums: of_trials(self.label_loss(&encoded, &logits)?, trials),
+            loss_sums: encoded.wanted(self.label_loss(&encoded, &logits)?, trials),
             label_tokens: self.label_tokens(batch),
-            generated: of_trials(generated, trials),
+            generated: encoded.wanted(generated, trials),
         })
     }
 
@@ -109,14 +109,6 @@ impl Pack {
         }
         Ok(by_trial(texts, *rows))
     }
-}
-
-/// What belongs to some trials, where all have been computed.
-pub(crate) fn of_trials<T: Clone>(all: Vec<T>, trials: &[usize]) -> Vec<T> {
-    if all.len() == trials.len() {
-        return all;
-    }
-    trials.iter().filter_map(|&k| all.get(k).cloned()).collect()
 }
 
 /// Texts [K · B] as [K, B].

@@ -3,7 +3,6 @@
 use tch::{Kind, TchError, Tensor, no_grad};
 
 use crate::batch::Batch;
-use crate::generate::of_trials;
 use crate::pack::{Doing, Encoded, Error, Pack};
 
 /// Loss and chosen labels of one batch.
@@ -62,9 +61,9 @@ impl Pack {
             None => self.label_loss(&encoded, &self.label_logits(&encoded)?)?,
         };
         Ok(Scored {
-            loss_sums: of_trials(loss_sums, trials),
+            loss_sums: encoded.wanted(loss_sums, trials),
             label_tokens: self.label_tokens(batch),
-            scores: of_trials(scores, trials),
+            scores: encoded.wanted(scores, trials),
         })
     }
 }

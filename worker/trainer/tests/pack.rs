@@ -374,6 +374,9 @@ fn evaluations_are_those_of_libtorchs_pass() {
                 let some = pack.evaluate_some(&batch(0), 5, &[3, 1]).unwrap();
                 let losses = [3, 1].map(|k: usize| evaluated.loss_sums[k]).to_vec();
                 assert_close(&[losses], &[some.loss_sums], tolerance);
+                let back = pack.evaluate_some(&batch(0), 5, &[4, 3, 2, 1, 0]).unwrap();
+                let turned = evaluated.loss_sums.iter().rev().copied().collect();
+                assert_close(&[turned], &[back.loss_sums], tolerance);
                 let few = pack.score_some(&batch(0), &labels, &[4]).unwrap();
                 assert_close(&scored.scores[4], &few.scores[0], tolerance);
                 assert!(pack.evaluate_some(&batch(0), 5, &[5]).is_err());

@@ -24,6 +24,8 @@ pub struct Encoded {
     pub(crate) rows: i64,
     batch: Collated,
     examples: Vec<Example>,
+    /// Whether only the trials that were wanted have passed, in their order; else all have.
+    chosen: bool,
 }
 
 impl Encoded {
@@ -37,6 +39,14 @@ impl Encoded {
     /// K: the trials that have passed.
     pub(crate) fn trials(&self) -> Result<usize, TchError> {
         Ok(self.passed.states.size4()?.0 as usize)
+    }
+
+    /// What belongs to the trials that were wanted, of what belongs to those that have passed.
+    pub(crate) fn wanted<T: Clone>(&self, passed: Vec<T>, wanted: &[usize]) -> Vec<T> {
+        if self.chosen {
+            return passed;
+        }
+        wanted.iter().filter_map(|&k| passed.get(k).cloned()).collect()
     }
 
     /// Whether what follows the pass is the same for all trials.
@@ -169,7 +179,8 @@ impl Pack {
             None => model.pass(&self.inputs(&model, &batch)?, sequence, keep, pass)?,
         };
         let examples = examples.iter().map(|&example| example.clone()).collect();
-        Ok(Encoded { passed, model, lora, rows, batch, examples })
+        let chosen = engine.is_some();
+        Ok(Encoded { passed, model, lora, rows, batch, examples, chosen })
     }
 
     /// LoRA's pairs of all trials, if there are any.
