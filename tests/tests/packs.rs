@@ -36,6 +36,8 @@ fn a_pack_that_crashes_blames_nobody_and_its_trials_run_alone() {
     let args = ["--max-pack", "4"];
     let _worker = world.worker_with(&orders, "node", &fake_trainer(), &[&quickstart()], &args);
     world.run_within(PATIENCE, &["submit", &project.spec(), "--wait"]).code(0);
+    let shown = world.run(&["show", "1"]).code(0);
+    assert!(shown.stdout.contains(" of at most 4 trials, "), "{shown}");
     let mut database = coordinator.database();
     database.assert_sound();
     assert_eq!(database.number("select count(*) from trials where failures > 0"), 0);

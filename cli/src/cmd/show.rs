@@ -2,7 +2,7 @@
 
 use deptune_proto::v1;
 use deptune_sweep::id::TrialId;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     METHOD_COLUMNS, configuration_text, connect, get_sweep, get_trial, list_evaluations,
@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::output::error::{Error, Exit};
 use crate::output::table::{Left, Right, Table, pairs};
 use crate::output::{self, json as wire, number};
+use crate::query::{self, Answer};
 
 /// Shows a sweep with its trials, or a trial with its attempts
 #[derive(Debug, clap::Args)]
@@ -45,19 +46,52 @@ async fn show_sweep(globals: &Globals, client: &Client, args: &Args) -> Result<(
         return output::data(&sweep.spec);
     }
     let trials = list_trials(client, &sweep.id.to_string()).await?;
+    let packs = packs(client, sweep.id).await?;
     if globals.json {
         let mut value = wire::sweep(&sweep);
+        value["packs"] = packs;
         value["trial_results"] = trials.iter().map(wire::trial).collect::<Vec<_>>().into();
         return output::json_line(&value);
     }
-    output::data(&summary(&sweep))?;
+    output::data(&summary(&sweep, &packs))?;
     if !trials.is_empty() {
         output::data(&format!("\n{}", trial_table(&trials, &sweep.metric_name)))?;
     }
     Ok(())
 }
 
-fn summary(sweep: &v1::Sweep) -> String {
+/// The packs that a sweep's trials ran in until now: of each, an attempt is one part.
+async fn packs(client: &Client, sweep: u64) -> Result<Value, Error> {
+    let sql = format!(
+        "select count(*) as attempts, cast(round(sum(1.0 / pack_members)) as integer) as packs,
+             max(pack_members) as largest, sum(seconds / pack_members) as slot_seconds,
+             (select max(peak_memory_bytes) from trial_results where sweep = {sweep})
+                 as peak_memory_bytes
+         from attempts_history where sweep = {sweep}"
+    );
+    let mut answer = Answer::of(client, &sql, 1).await?;
+    let mut row = Value::Null;
+    while let Some(rows) = answer.next().await? {
+        row = rows.first().map_or(row, |first| query::object(&answer.columns, first));
+    }
+    Ok(row)
+}
+
+fn packs_in_words(packs: &Value) -> Option<String> {
+    let whole = |key: &str| packs[key].as_u64();
+    let (count, largest) = (whole("packs").filter(|&count| count > 0)?, whole("largest")?);
+    let mut text =
+        format!("{} of at most {}", number::whole(count), number::count(largest, "trial"));
+    if let Some(seconds) = packs["slot_seconds"].as_f64() {
+        text.push_str(&format!(", {} of slots' time", number::span(seconds)));
+    }
+    if let Some(bytes) = whole("peak_memory_bytes") {
+        text.push_str(&format!(", at most {} of memory", number::bytes(bytes)));
+    }
+    Some(text)
+}
+
+fn summary(sweep: &v1::Sweep, packs: &Value) -> String {
     let mut rows = vec![
         ("sweep", format!("{} ({})", sweep.id, sweep.name)),
         ("status", wire::status(sweep.status).to_owned()),
@@ -77,6 +111,9 @@ fn summary(sweep: &v1::Sweep) -> String {
     if let (Some(best), Some(trial)) = (sweep.best, sweep.best_trial) {
         let at = wire::trial_name(trial);
         rows.push(("best", format!("{} {} (trial {at})", sweep.metric_name, number::metric(best))));
+    }
+    if let Some(packs) = packs_in_words(packs) {
+        rows.push(("packs", packs));
     }
     rows.push(("limits", limits(sweep)));
     rows.push(("used", format!("{:.2} GPU-hours", sweep.used_gpu_hours)));
