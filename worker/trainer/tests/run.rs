@@ -335,6 +335,68 @@ fn every_method_survives_a_kill_bit_for_bit() {
     }
 }
 
+/// Four trials of one seed with dropout, of other rates, ranks and prompts.
+fn pack(scratch: &Path, resume: &[Option<PathBuf>]) -> Job {
+    let changes = [
+        ("prompt_lr = 0.3", "prompt_lr = 0.3"),
+        ("prompt_lr = 0.3", "prompt_lr = 0.1"),
+        ("rank = 4", "rank = 2"),
+        ("prompt_length = 8", "prompt_length = 7"),
+    ];
+    let mut pack = job(settings(|spec| spec), scratch, None);
+    pack.trials.clear();
+    for (index, ((from, to), resume)) in (0..).zip(changes.iter().zip(resume)) {
+        let settings = settings(|spec| spec.replace(from, to) + "dropout = 0.1\n");
+        let trial = TrialId { sweep: SweepId(1), index };
+        pack.trials.push(Member { trial, settings, resume: resume.clone() });
+    }
+    pack
+}
+
+/// What is said of a trial.
+fn of(messages: &[Message], index: u64) -> Vec<Message> {
+    let about = |message: &&Message| match message {
+        Message::Eval { trial, .. } | Message::Done { trial, .. } => trial.index == index,
+        _ => false,
+    };
+    messages.iter().filter(about).cloned().collect()
+}
+
+#[test]
+fn a_killed_pack_goes_on_from_where_all_of_it_was_with_the_same_bits() {
+    let straight = tempfile::tempdir().unwrap();
+    let expected = run(&pack(straight.path(), &[None, None, None, None]));
+    // All four have a checkpoint of step 8, or only two of them.
+    for (checkpoints, goes_on) in [(8, 8), (6, 4)] {
+        let scratch = tempfile::tempdir().unwrap();
+        let (mut child, out) = start(&pack(scratch.path(), &[None, None, None, None]));
+        let mut latest = vec![None; 4];
+        let mut seen = 0;
+        for line in out.lines() {
+            let message: Message = serde_json::from_str(&line.unwrap()).unwrap();
+            if let Message::Checkpoint { trial, path, .. } = message {
+                latest[trial.index as usize] = Some(path);
+                seen += 1;
+                if seen == checkpoints {
+                    child.kill().unwrap();
+                    break;
+                }
+            }
+        }
+        child.wait().unwrap();
+        let rest = run(&pack(scratch.path(), &latest));
+        assert!(
+            matches!(&rest[0], Message::Started { first_steps, .. } if *first_steps == [goes_on; 4])
+        );
+        for index in 0..4 {
+            let (evaluations, result, adapter) = essence(&of(&expected, index));
+            let passed = goes_on as usize / 4;
+            let left = (evaluations[passed..].to_vec(), result, adapter);
+            assert_eq!(essence(&of(&rest, index)), left, "trial {index} from step {goes_on}");
+        }
+    }
+}
+
 /// A directory with one of the golden decoders and a tokenizer of a few words.
 fn decoder(name: &str) -> tempfile::TempDir {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(name);
