@@ -24,7 +24,7 @@ done
 python3 - "$work/data/deptune.db" <<'PYTHON'
 import sqlite3, statistics, sys
 rows = sqlite3.connect(sys.argv[1]).execute("""
-    select fp32.seed, 100 * fp32.test_metric, 100 * bf16.test_metric
+    select fp32.seed, fp32.test_metric, bf16.test_metric
     from trial_results fp32 join trial_results bf16 using (seed)
     where fp32.sweep_name = 'sst2-fp32' and bf16.sweep_name = 'sst2-bf16'
     order by seed""").fetchall()

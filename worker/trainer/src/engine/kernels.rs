@@ -401,7 +401,7 @@ pub(super) fn softmax_back<E: Element>(
     }
     let dot = (sums[0] + sums[4]) + (sums[1] + sums[5]) + (sums[2] + sums[6]) + (sums[3] + sums[7]);
     for (grad, weight) in grad.iter_mut().zip(weights) {
-        store(grad, times(load(weight), load(grad).map(|g| g - dot)));
+        store(grad, times(load(weight), load(grad).map(|g| g - dot)).map(isa::flush));
     }
 }
 
@@ -450,4 +450,30 @@ pub(super) fn cross_entropy<E: Element>(
             }
         },
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Processors compute with numbers below the smallest normal one a hundred times slower.
+    #[test]
+    fn no_number_is_too_small_to_be_computed_fast() {
+        let law = Law::new(0.1);
+        let bits = [0b1011_0111u8; 8];
+        let scores: [f32; 64] = std::array::from_fn(|i| -4.0 * i as f32);
+        let (mut scratch, mut weights, mut kept) = ([0f32; 64], [0f32; 64], [0f32; 64]);
+        let mask = Some((&law, &bits[..]));
+        softmax(&scores, None, 60, mask, &mut scratch, &mut weights, &mut kept);
+        assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        let mut grad: [f32; 64] = std::array::from_fn(|i| if i % 2 == 0 { 1e-12 } else { -3e-9 });
+        let mut again = [0f32; 64];
+        softmax_back(&mut grad, &weights, mask, &mut again);
+        assert!(grad[..8].iter().all(|&value| value != 0.0));
+        let mut logits: Vec<f32> = (0..200).map(|i| -(i as f32)).collect();
+        let mut grads = vec![0f32; 200];
+        cross_entropy(&mut logits, &[150], 0.01, &mut Vec::new(), &mut grads);
+        let all = [&weights[..], &kept, &grad, &again, &grads].concat();
+        assert_eq!(all.iter().filter(|value| value.is_subnormal()).count(), 0);
+    }
 }

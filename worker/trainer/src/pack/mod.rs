@@ -157,15 +157,17 @@ impl Pack {
         .doing("update the parameters")?;
         self.step = step;
         self.alive = alive;
-        let losses = numbers(&gradients.losses)?;
-        let alive = numbers(&self.alive)?;
-        let trials = losses
-            .into_iter()
-            .zip(numbers(&norms)?)
-            .zip(alive)
-            .map(|((loss, grad_norm), alive)| TrialStep { loss, grad_norm, diverged: alive == 0.0 })
-            .collect();
-        Ok(StepReport { step, lr_factor, trials })
+        // One wait for the device, not three.
+        let columns = [&gradients.losses, &norms, &self.alive];
+        let columns = columns.map(|column| column.f_flatten(0, -1)?.f_to_kind(Kind::Double));
+        let columns: Vec<Tensor> = columns.into_iter().collect::<Result<_, _>>().doing(FETCH)?;
+        let rows = numbers(&Tensor::f_stack(&columns, 1).doing(FETCH)?)?;
+        let trials = rows.as_chunks().0.iter().map(|&[loss, grad_norm, alive]| TrialStep {
+            loss,
+            grad_norm,
+            diverged: alive == 0.0,
+        });
+        Ok(StepReport { step, lr_factor, trials: trials.collect() })
     }
 
     /// Losses and gradients of the next update, without making it.
@@ -264,10 +266,12 @@ impl Pack {
     }
 }
 
+const FETCH: &str = "fetch results";
+
 /// The values of a small tensor.
 fn numbers(tensor: &Tensor) -> Result<Vec<f64>, Error> {
     tensor
         .f_flatten(0, -1)
         .and_then(|flat| Vec::<f64>::try_from(flat.f_to_kind(Kind::Double)?))
-        .doing("fetch results")
+        .doing(FETCH)
 }
