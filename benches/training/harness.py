@@ -7,14 +7,38 @@ import subprocess
 import sys
 
 
+def start(command, threads):
+    """An arm's process, once it is ready."""
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                               env=environment)
+    answer(process)
+    return process
+
+
+def answer(process):
+    line = process.stdout.readline()
+    if not line:
+        sys.exit(f"error: {' '.join(process.args)} ended")
+    return json.loads(line)
+
+
+def ask(process, count):
+    process.stdin.write(f"{count}\n")
+    process.stdin.flush()
+    return answer(process)
+
+
+def close(process):
+    process.stdin.close()
+    process.wait()
+
+
 class Arm:
     def __init__(self, name, command, threads, clock, seconds):
         self.name, self.clock, self.runs, self.peak = name, clock, [], 0
         self.inferred = []
-        environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env=environment)
-        self.line()
+        self.process = start(command, threads)
         # The first update is slower; the second tells how many fit into a round.
         self.ask(1)
         answer = self.ask(1)
@@ -27,16 +51,8 @@ class Arm:
         answer = self.ask("inference 1")
         self.inferences = max(1, round(seconds / max(answer[self.clock], 1e-3)))
 
-    def line(self):
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"error: the arm '{self.name}' ended")
-        return json.loads(line)
-
     def ask(self, count):
-        self.process.stdin.write(f"{count}\n")
-        self.process.stdin.flush()
-        answer = self.line()
+        answer = ask(self.process, count)
         self.peak = max(self.peak, answer["peak_bytes"])
         return answer
 
@@ -45,14 +61,8 @@ class Arm:
         seconds = answer[self.clock]
         self.runs.append((answer["steps"] / seconds, answer["tokens"] / seconds))
         if self.inferences:
-            peak = self.peak
             answer = self.ask(f"inference {self.inferences}")
-            self.peak = peak
             self.inferred.append(answer["steps"] / answer[self.clock])
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
 
     def inference(self):
         """Batches per second without gradient."""
@@ -72,7 +82,7 @@ def interleave(arms, rounds):
             arm.round()
         loads.append(os.getloadavg()[0])
     for arm in arms:
-        arm.close()
+        close(arm.process)
     return loads
 
 

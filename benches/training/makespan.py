@@ -3,14 +3,12 @@ recipe per trial, each from the start of its first process to the end of its las
 the other on all threads. Of arms with one process per trial a few are run, and the rest projected.
 """
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 
-from harness import machine
+from harness import ask, close, machine, start
 
 here = os.path.dirname(os.path.abspath(__file__))
 parser = argparse.ArgumentParser(description=__doc__)
@@ -38,15 +36,9 @@ strong = [sys.executable, script, "strong", *common, "--device", args.device, "-
 def process(command):
     """Seconds of a process that makes all updates of its trials."""
     started = time.perf_counter()
-    environment = dict(os.environ, OMP_NUM_THREADS=str(args.threads))
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                             env=environment)
-    json.loads(child.stdout.readline())
-    child.stdin.write(f"{args.updates}\n")
-    child.stdin.flush()
-    json.loads(child.stdout.readline())
-    child.stdin.close()
-    child.wait()
+    child = start(command, args.threads)
+    ask(child, args.updates)
+    close(child)
     return time.perf_counter() - started
 
 

@@ -13,7 +13,6 @@ mod follow;
 mod hub;
 mod local;
 mod logging;
-mod measure;
 mod model_dir;
 mod output;
 mod paths;

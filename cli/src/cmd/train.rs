@@ -81,14 +81,14 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let index = index(&spec, args)?;
     let settings = settings(&spec, index)?;
     let model = model(&spec)?;
-    let slot = slot(args, &program)?;
+    let slot = slot(args.threads, args.device, &program)?;
     let dir = TrainDir::open(&args.out, args.resume, index, &settings, &spec.model_config)?;
     if let Some(result) = dir.result()? {
         say(&format!("the trial in {} is done already", dir.path().display()));
         show(globals, &dir, &result)?;
         return Ok(Exit::Done);
     }
-    let job = job(&spec, model, &slot, &dir, index, settings)?;
+    let job = job(&spec, model, &slot, dir.scratch(), vec![member(index, settings)])?;
     let stop = stop::on_signal("stopping: the trial is checkpointed")?;
     let mut run = Run { globals, spec: &spec, dir, slot, program, job, live: Live::new(false) };
     run.go(&stop).await
@@ -170,7 +170,7 @@ fn flat(settings: &Settings) -> serde_json::Map<String, Value> {
 }
 
 /// The model's directory, fetched if it is on the hub.
-pub(crate) fn model(spec: &SpecFile) -> Result<PathBuf, Error> {
+pub(super) fn model(spec: &SpecFile) -> Result<PathBuf, Error> {
     let found = match (&spec.model_dir, &spec.model_hub) {
         (Some(dir), _) => dir.clone(),
         (None, Some(model)) => spec
@@ -187,13 +187,21 @@ pub(crate) fn model(spec: &SpecFile) -> Result<PathBuf, Error> {
     absolute(&found)
 }
 
-fn slot(args: &Args, program: &Path) -> Result<Slot, Error> {
-    let threads = args.threads.or_else(|| {
+/// The slot of this machine that trials are trained on.
+///
+/// # Errors
+/// When there is no such device.
+pub(super) fn slot(
+    threads: Option<u32>,
+    device: worker::Device,
+    program: &Path,
+) -> Result<Slot, Error> {
+    let threads = threads.or_else(|| {
         let cpus = std::thread::available_parallelism().ok()?;
         u32::try_from(cpus.get()).ok()
     });
     let options =
-        SlotOptions { slots: Some(1), threads, max_pack: Some(1), device: args.device.choice() };
+        SlotOptions { slots: Some(1), threads, max_pack: Some(1), device: device.choice() };
     let mut slots = slot::discover(&options, program).map_err(worker::failure)?;
     slots.pop().ok_or_else(|| Error::Usage {
         what: "there is nothing to compute with".to_owned(),
@@ -201,36 +209,42 @@ fn slot(args: &Args, program: &Path) -> Result<Slot, Error> {
     })
 }
 
-fn job(
+/// What the trainer is told, of files of this machine.
+///
+/// # Errors
+/// When a file is not here.
+pub(super) fn job(
     spec: &SpecFile,
     model: PathBuf,
     slot: &Slot,
-    dir: &TrainDir,
-    index: u64,
-    settings: Settings,
+    scratch: PathBuf,
+    trials: Vec<Member>,
 ) -> Result<Job, Error> {
     let data = data(spec)?;
     let mut adapters = Vec::new();
     for source in &spec.sources {
         adapters.push(AdapterFile { name: source.name.clone(), path: absolute(&source.path)? });
     }
-    // Trials of sweeps have numbers from 1.
-    let trial = TrialId { sweep: SweepId(0), index };
     Ok(Job {
         protocol: PROTOCOL,
         model,
         model_files: Vec::new(),
         data,
         adapters,
-        scratch: dir.scratch(),
+        scratch,
         device: slot.device(),
         threads: slot.record.threads,
-        trials: vec![Member { trial, settings, resume: None }],
+        trials,
     })
 }
 
+/// A trial that starts anew. Trials of sweeps have numbers from 1.
+pub(super) fn member(index: u64, settings: Settings) -> Member {
+    Member { trial: TrialId { sweep: SweepId(0), index }, settings, resume: None }
+}
+
 /// The data files for the trainer.
-pub(crate) fn data(spec: &SpecFile) -> Result<Vec<DataFile>, Error> {
+pub(super) fn data(spec: &SpecFile) -> Result<Vec<DataFile>, Error> {
     let file = |file: &spec_file::DataFile| {
         let path = absolute(&file.path)?;
         Ok(DataFile { split: file.split.to_string(), name: file.name.clone(), path })
@@ -238,7 +252,7 @@ pub(crate) fn data(spec: &SpecFile) -> Result<Vec<DataFile>, Error> {
     spec.data.iter().map(file).collect()
 }
 
-pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Error> {
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
     path.canonicalize().map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 

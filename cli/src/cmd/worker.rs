@@ -98,7 +98,7 @@ pub(crate) struct Slots {
 
 /// Kinds of devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Device {
+pub(super) enum Device {
     /// CUDA devices if there are any, else the CPU
     Auto,
     /// The CPU
@@ -117,7 +117,7 @@ impl Slots {
 
 impl Device {
     /// For the agent.
-    pub(crate) fn choice(self) -> DeviceChoice {
+    pub(super) fn choice(self) -> DeviceChoice {
         match self {
             Device::Auto => DeviceChoice::Auto,
             Device::Cpu => DeviceChoice::Cpu,
@@ -176,7 +176,7 @@ pub(super) fn hub() -> Result<deptune_hub::Settings, Error> {
 }
 
 /// The agent's error as the command's.
-pub(crate) fn failure(error: deptune_worker::Error) -> Error {
+pub(super) fn failure(error: deptune_worker::Error) -> Error {
     use deptune_worker::Error as E;
     let (exit, hint) = match &error {
         E::Options(_) => (Exit::Usage, None),

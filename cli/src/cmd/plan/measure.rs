@@ -3,16 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use deptune_sweep::child::{AdapterFile, Job, Member, PROTOCOL};
-use deptune_sweep::id::{SweepId, TrialId};
+use deptune_sweep::child::{Job, Member};
 use deptune_sweep::measure::{Measured, Request};
 use deptune_sweep::spec::{Method, Settings};
-use deptune_worker::SlotOptions;
-use deptune_worker::slot;
 
-use crate::cmd::{train, worker};
+use super::super::{train, worker};
 use crate::output::error::Error;
-use crate::output::say;
+use crate::output::table::{Right, Table};
+use crate::output::{number, say};
 use crate::spec_file::SpecFile;
 use crate::trainer;
 
@@ -21,10 +19,10 @@ const SECONDS: f64 = 2.0;
 
 /// How to measure.
 #[derive(Debug, Args)]
-pub(crate) struct Options {
+pub(super) struct Options {
     /// Trains packs of the sweep here for a few seconds, and says what they take
     #[arg(long, conflicts_with = "seconds_per_step")]
-    pub(crate) measure: bool,
+    pub(super) measure: bool,
     /// Threads to measure with [default: the CPUs divided by the slots]
     #[arg(long, value_name = "N", requires = "measure",
         value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -42,7 +40,7 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// When the model or the data are not here, or the trainer cannot be run or says no.
-pub(crate) async fn packs(
+pub(super) async fn packs(
     spec: &SpecFile,
     slots: u32,
     largest: u32,
@@ -53,33 +51,10 @@ pub(crate) async fn packs(
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let cpus = u32::try_from(cpus).unwrap_or(1);
     let threads = options.threads.unwrap_or_else(|| (cpus / slots.max(1)).max(1));
-    let wanted = SlotOptions {
-        slots: Some(1),
-        threads: Some(threads),
-        max_pack: Some(1),
-        device: options.device.choice(),
-    };
-    let mut found = slot::discover(&wanted, &program).map_err(worker::failure)?;
-    let slot = found.pop().ok_or_else(|| Error::Usage {
-        what: "there is nothing to measure on".to_owned(),
-        hint: "try --device cpu".to_owned(),
-    })?;
-    let mut adapters = Vec::new();
-    for source in &spec.sources {
-        adapters
-            .push(AdapterFile { name: source.name.clone(), path: train::absolute(&source.path)? });
-    }
-    let job = Job {
-        protocol: PROTOCOL,
-        model: train::model(spec)?,
-        model_files: Vec::new(),
-        data: train::data(spec)?,
-        adapters,
-        scratch: std::env::temp_dir(),
-        device: slot.device(),
-        threads: slot.record.threads,
-        trials: members(spec, largest),
-    };
+    let slot = train::slot(Some(threads), options.device, &program)?;
+    // Nothing is written there.
+    let (scratch, trials) = (std::env::temp_dir(), members(spec, largest));
+    let job = train::job(spec, train::model(spec)?, &slot, scratch, trials)?;
     let mut all = Vec::new();
     for members in sizes(job.trials.len()) {
         say(&format!("measuring a pack of {members} …"));
@@ -88,6 +63,31 @@ pub(crate) async fn packs(
         all.push(trainer::measure(&program, &request, verbose).await?);
     }
     Ok(all)
+}
+
+/// What packs took here.
+pub(super) fn table(measured: &[Measured]) -> String {
+    let mut table = Table::new([
+        ("trials in a pack", Right),
+        ("s per update", Right),
+        ("trial-updates/s", Right),
+        ("s per validation", Right),
+        ("s for test", Right),
+        ("s to load", Right),
+        ("memory", Right),
+    ]);
+    for one in measured {
+        table.row([
+            one.members.to_string(),
+            format!("{:.3}", one.update_seconds),
+            format!("{:.1}", f64::from(one.members) / one.update_seconds.max(1e-9)),
+            format!("{:.1}", one.validation_seconds),
+            format!("{:.1}", one.test_seconds),
+            format!("{:.1}", one.load_seconds),
+            number::bytes(one.peak_bytes),
+        ]);
+    }
+    table.render()
 }
 
 /// The first trials of the grid that may train together.
@@ -100,8 +100,7 @@ fn members(spec: &SpecFile, largest: u32) -> Vec<Member> {
         let known = first.get_or_insert_with(|| settings.clone());
         let together =
             settings.train == known.train && (known.method != Method::Full || settings == *known);
-        let trial = TrialId { sweep: SweepId(0), index };
-        together.then_some(Member { trial, settings, resume: None })
+        together.then(|| train::member(index, settings))
     });
     trials.take(largest.max(1) as usize).collect()
 }

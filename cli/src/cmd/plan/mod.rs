@@ -1,5 +1,7 @@
 //! `deptune plan`.
 
+mod measure;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -12,7 +14,6 @@ use serde_json::{Value, json};
 use super::{METHOD_COLUMNS, submit};
 use crate::args::Globals;
 use crate::hub::Freshness;
-use crate::measure;
 use crate::output::error::{Error, Exit};
 use crate::output::table::{Left, Right, Table, pairs};
 use crate::output::{self, number};
@@ -124,7 +125,7 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     rows.push(("time", time(args, seconds)));
     output::data(&pairs(&rows))?;
     if !measured.is_empty() {
-        output::data(&format!("\n{}", measurements(&measured)))?;
+        output::data(&format!("\n{}", measure::table(&measured)))?;
     }
     output::data(&format!("\n{}", table(&spec, args.top)))?;
     let left = totals.configurations.saturating_sub(args.top as u64);
@@ -166,31 +167,6 @@ fn time(args: &Args, seconds: Option<f64>) -> String {
     } else {
         format!("about {span} on {slots} (evaluations not counted)")
     }
-}
-
-/// What packs took here.
-fn measurements(measured: &[Measured]) -> String {
-    let mut table = Table::new([
-        ("trials in a pack", Right),
-        ("s per update", Right),
-        ("trial-updates/s", Right),
-        ("s per validation", Right),
-        ("s for test", Right),
-        ("s to load", Right),
-        ("memory", Right),
-    ]);
-    for one in measured {
-        table.row([
-            one.members.to_string(),
-            format!("{:.3}", one.update_seconds),
-            format!("{:.1}", f64::from(one.members) / one.update_seconds.max(1e-9)),
-            format!("{:.1}", one.validation_seconds),
-            format!("{:.1}", one.test_seconds),
-            format!("{:.1}", one.load_seconds),
-            number::bytes(one.peak_bytes),
-        ]);
-    }
-    table.render()
 }
 
 /// Most trials whose packs are worked out: that takes about a second.
