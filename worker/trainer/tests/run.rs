@@ -268,29 +268,35 @@ fn a_pack_of_two_gives_two_results() {
 
 #[test]
 fn a_member_that_is_dropped_says_nothing_more_and_the_other_finishes() {
-    let scratch = tempfile::tempdir().unwrap();
     let long = |spec: String| spec.replace("\nsteps = 12", "\nsteps = 400");
-    let mut both = job(settings(long), scratch.path(), None);
-    let dropped = TrialId { sweep: SweepId(1), index: 1 };
-    let member = Member { trial: dropped, ..both.trials[0].clone() };
-    both.trials.push(member);
-    let (mut child, mut stdin, out) = start_listening(&both);
-    let mut ended = Vec::new();
-    for line in out.lines() {
-        match serde_json::from_str(&line.unwrap()).unwrap() {
-            Message::Started { .. } => {
-                say(&mut stdin, &Order::Drop { trial: dropped });
+    let [first, second] = [0, 1].map(|index| TrialId { sweep: SweepId(1), index });
+    for (dropped, kept) in [(second, first), (first, second)] {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut both = job(settings(long), scratch.path(), None);
+        both.trials.push(Member { trial: second, ..both.trials[0].clone() });
+        let (mut child, mut stdin, out) = start_listening(&both);
+        let (mut ended, mut evaluations) = (Vec::new(), 0);
+        for line in out.lines() {
+            match serde_json::from_str(&line.unwrap()).unwrap() {
+                Message::Started { .. } => {
+                    say(&mut stdin, &Order::Drop { trial: dropped });
+                }
+                Message::Done { trial, result, .. } => {
+                    assert!(result.test.is_some(), "read once, at its end");
+                    ended.push(trial);
+                }
+                Message::Failed { message, .. } => panic!("{message}"),
+                Message::Eval { trial, evaluation } if trial == dropped => {
+                    assert!(evaluation.step < 400, "it trained to its end");
+                }
+                Message::Eval { .. } => evaluations += 1,
+                _ => {}
             }
-            Message::Done { trial, .. } => ended.push(trial),
-            Message::Failed { message, .. } => panic!("{message}"),
-            Message::Eval { trial, evaluation } if trial == dropped => {
-                assert!(evaluation.step < 400, "it trained to its end");
-            }
-            _ => {}
         }
+        assert!(child.wait().unwrap().success());
+        assert_eq!(ended, [kept]);
+        assert_eq!(evaluations, 400 / 4 + 1, "all validations and the test");
     }
-    assert!(child.wait().unwrap().success());
-    assert_eq!(ended, [TrialId { sweep: SweepId(1), index: 0 }]);
 }
 
 /// The spec of a method instead of DePT.
