@@ -39,7 +39,7 @@ fn avx2<R>(work: impl FnOnce() -> R) -> R {
 
 /// From here on down e^x counts as 0. Beside the 1 of a row's largest number it is below the
 /// rounding, and what is left stays far enough from numbers below the smallest normal one, with
-/// which processors compute a hundred times slower.
+/// which processors compute many times slower.
 const LOWEST: f32 = -64.0;
 
 /// e^x to two units in the last place; 0 below [`LOWEST`].

@@ -456,7 +456,7 @@ pub(super) fn cross_entropy<E: Element>(
 mod tests {
     use super::*;
 
-    /// Processors compute with numbers below the smallest normal one a hundred times slower.
+    /// Processors compute with numbers below the smallest normal one many times slower.
     #[test]
     fn no_number_is_too_small_to_be_computed_fast() {
         let law = Law::new(0.1);
