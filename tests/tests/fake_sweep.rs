@@ -9,11 +9,15 @@ use std::time::{Duration, Instant};
 use deptune_sweep::model::ModelConfig;
 use deptune_sweep::spec::{Format, Spec};
 use deptune_tests::{Project, World, fake_trainer, quickstart, until};
+use nix::sys::signal::Signal;
 
 const TRIALS: u64 = 1000;
 
 /// Far longer than it takes (half a minute on two idle cores).
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// More than a call that was sent takes until it is answered and stored, less than a lease lasts.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// 4 prompt lengths × 5 × 5 rates × 10 seeds.
 fn grid(world: &World) -> (Project, Spec) {
@@ -45,16 +49,23 @@ fn a_thousand_trials_end_once_each_although_a_worker_dies() {
     let start = Instant::now();
     let mut waiting = world.start("submit", &["submit", &project.spec(), "--wait"]);
 
-    // Amid its work: with a trial in hand and some behind it.
+    // Amid its work: with a trial in hand and some behind it. It is frozen before it is looked at:
+    // what a running worker held a moment ago it may have reported by now.
     let mut database = coordinator.database();
+    let held = "select count(*) from trials t join workers w on w.id = t.worker
+                where t.phase = 'leased' and w.name = 'one'";
     until("the first worker is at work", PATIENCE, || {
         assert!(waiting.is_running(), "{}", waiting.stderr());
-        let ended = database.number("select count(*) from outcomes");
-        let held = database.number(
-            "select count(*) from trials t join workers w on w.id = t.worker
-             where t.phase = 'leased' and w.name = 'one'",
-        );
-        (ended >= 100 && held > 0).then_some(())
+        if database.number("select count(*) from outcomes") < 100 || database.number(held) == 0 {
+            return None;
+        }
+        workers[0].signal(Signal::SIGSTOP);
+        std::thread::sleep(ON_ITS_WAY);
+        let holds = database.number(held) > 0;
+        if !holds {
+            workers[0].signal(Signal::SIGCONT);
+        }
+        holds.then_some(())
     });
     workers.remove(0).kill();
 
