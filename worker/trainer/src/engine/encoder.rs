@@ -1,5 +1,7 @@
 //! The encoder, forward and backward, for some rows of one trial.
 
+use std::ops::Range;
+
 use tch::TchError;
 
 use super::buffer::{Buffer, Pool};
@@ -91,6 +93,19 @@ impl<E: Element> SavedEncoder<E> {
     pub(super) fn give(self, pool: &mut Pool) {
         self.norm.give(pool);
     }
+}
+
+/// Head, query, keys and run of masks; none where there is no token.
+type Query = Option<(usize, usize, usize, usize)>;
+
+/// Bytes of scores and of weights after dropout that stay in a processor's own cache.
+const BLOCK: usize = 1 << 19;
+
+/// Matrices [width, width] of attention weights, in blocks that stay in the cache between product
+/// and softmax.
+fn blocks<E>(count: usize, width: usize) -> impl Iterator<Item = Range<usize>> {
+    let size = (BLOCK / (2 * width * width * size_of::<E>()).max(1)).max(1);
+    (0..count).step_by(size).map(move |first| first..count.min(first + size))
 }
 
 /// One pass's constants.
@@ -199,19 +214,24 @@ impl Encoder<'_> {
         let mut context: Buffer<E> = pool.take(layout.padded * inner);
         for group in &layout.groups {
             let (count, width) = (group.rows.len() * heads, group.width);
-            let (first, size) = (group.tokens_at * inner, count * width * d_kv);
-            let of = |x| Matrices::new(x, count, width, d_kv);
-            let (query, key) = (&query[first..first + size], &key[first..first + size]);
-            let mut scores: Buffer<E> = pool.take(count * width * width);
-            each(of(query), of(key).transposed(), &mut scores)?;
-            let mut kept: Buffer<E> = pool.take(scores.len());
-            let weights = &mut weights[group.pairs_at * heads..][..scores.len()];
-            self.softmax(layer, group, bias, &scores, weights, &mut kept);
-            pool.give(scores);
-            let context = &mut context[first..first + size];
-            let kept_of = Matrices::new(&kept, count, width, width);
-            each(kept_of, of(&value[first..first + size]), context)?;
-            pool.give(kept);
+            let first = group.tokens_at * inner;
+            for block in blocks::<E>(count, width) {
+                let (first, size) =
+                    (first + block.start * width * d_kv, block.len() * width * d_kv);
+                let of = |x| Matrices::new(x, block.len(), width, d_kv);
+                let own = first..first + size;
+                let mut scores: Buffer<E> = pool.take(block.len() * width * width);
+                each(of(&query[own.clone()]), of(&key[own.clone()]).transposed(), &mut scores)?;
+                let mut kept: Buffer<E> = pool.take(scores.len());
+                let pairs_at = group.pairs_at * heads + block.start * width * width;
+                let weights = &mut weights[pairs_at..][..scores.len()];
+                let places = self.places(group, block.clone());
+                self.softmax(layer, width, places, bias, &scores, weights, &mut kept);
+                pool.give(scores);
+                let kept_of = Matrices::new(&kept, block.len(), width, width);
+                each(kept_of, of(&value[own.clone()]), &mut context[own])?;
+                pool.give(kept);
+            }
         }
         let mut joined: Buffer<E> = pool.zeros(layout.tokens * inner);
         layout.merge(&context, heads, &mut joined, inner, 0);
@@ -226,20 +246,19 @@ impl Encoder<'_> {
     fn softmax<E: Element>(
         &self,
         layer: usize,
-        group: &super::layout::Group,
+        width: usize,
+        places: impl Iterator<Item = Query>,
         bias: &[Vec<f32>],
         scores: &[E],
         weights: &mut [E],
         kept: &mut [E],
     ) {
-        let width = group.width;
         let mut scratch = vec![0f32; width];
         let reach = self.layout.widest;
         isa::run(
             #[inline(always)]
             || {
                 let outs = weights.chunks_exact_mut(width).zip(kept.chunks_exact_mut(width));
-                let places = self.places(group);
                 let rows = scores.chunks_exact(width).zip(outs).zip(places);
                 for ((scores, (weights, kept)), place) in rows {
                     let Some((head, query, keys, run)) = place else {
@@ -255,21 +274,47 @@ impl Encoder<'_> {
         );
     }
 
-    /// Head, query, keys and run of masks of every query of a group's attention weights; none
-    /// where there is no token.
+    /// The way back through [`Encoder::softmax`].
+    fn softmax_back<E: Element>(
+        &self,
+        layer: usize,
+        width: usize,
+        places: impl Iterator<Item = Query>,
+        scores: &mut [E],
+        weights: &[E],
+        kept: &mut [E],
+    ) {
+        isa::run(
+            #[inline(always)]
+            || {
+                let grads = scores.chunks_exact_mut(width).zip(kept.chunks_exact_mut(width));
+                let rows = grads.zip(weights.chunks_exact(width)).zip(places);
+                for (((scores, kept), weights), place) in rows {
+                    let mask = match (place, self.masks) {
+                        (Some((.., run)), Some(masks)) => {
+                            Some((self.law, masks.layers[layer].weights.run(run)))
+                        }
+                        _ => None,
+                    };
+                    kernels::softmax_back(scores, weights, mask, kept);
+                }
+            },
+        );
+    }
+
+    /// Every query of some of a group's matrices of attention weights.
     fn places<'a>(
         &'a self,
         group: &'a super::layout::Group,
-    ) -> impl Iterator<Item = Option<(usize, usize, usize, usize)>> + 'a {
+        matrices: Range<usize>,
+    ) -> impl Iterator<Item = Query> + 'a {
         let heads = self.weights.sizes.heads;
-        group.rows.iter().flat_map(move |&row| {
-            let span = self.layout.spans[row];
-            (0..heads).flat_map(move |head| {
-                (0..group.width).map(move |query| {
-                    // The runs of the rows before: one per head and token.
-                    let run = heads * span.start + head * span.length + query;
-                    (query < span.length).then_some((head, query, span.length, run))
-                })
+        matrices.flat_map(move |matrix| {
+            let (span, head) = (self.layout.spans[group.rows[matrix / heads]], matrix % heads);
+            (0..group.width).map(move |query| {
+                // The runs of the rows before: one per head and token.
+                let run = heads * span.start + head * span.length + query;
+                (query < span.length).then_some((head, query, span.length, run))
             })
         })
     }
@@ -295,39 +340,27 @@ impl Encoder<'_> {
         let mut grads = [0, 1, 2].map(|_| pool.take::<E>(layout.padded * inner));
         for group in &layout.groups {
             let (count, width) = (group.rows.len() * heads, group.width);
-            let (first, size) = (group.tokens_at * inner, count * width * d_kv);
-            let of = |x| Matrices::new(x, count, width, d_kv);
-            let grad = &grad[first..first + size];
-            let mut scores: Buffer<E> = pool.take(count * width * width);
-            each(of(grad), of(&value[first..first + size]).transposed(), &mut scores)?;
-            let mut kept: Buffer<E> = pool.take(scores.len());
-            let weights = &weights[group.pairs_at * heads..][..scores.len()];
-            isa::run(
-                #[inline(always)]
-                || {
-                    let grads = scores.chunks_exact_mut(width).zip(kept.chunks_exact_mut(width));
-                    let rows = grads.zip(weights.chunks_exact(width)).zip(self.places(group));
-                    for (((scores, kept), weights), place) in rows {
-                        let mask = match (place, self.masks) {
-                            (Some((.., run)), Some(masks)) => {
-                                Some((self.law, masks.layers[layer].weights.run(run)))
-                            }
-                            _ => None,
-                        };
-                        kernels::softmax_back(scores, weights, mask, kept);
-                    }
-                },
-            );
             let [dquery, dkey, dvalue] = &mut grads;
-            let range = first..first + size;
-            let kept_of = Matrices::new(&kept, count, width, width);
-            each(kept_of.transposed(), of(grad), &mut dvalue[range.clone()])?;
-            pool.give(kept);
-            let scores_of = Matrices::new(&scores, count, width, width);
-            each(scores_of, of(&key[range.clone()]), &mut dquery[range.clone()])?;
-            let query = of(&query[range.clone()]);
-            each(scores_of.transposed(), query, &mut dkey[range])?;
-            pool.give(scores);
+            for block in blocks::<E>(count, width) {
+                let first = group.tokens_at * inner + block.start * width * d_kv;
+                let own = first..first + block.len() * width * d_kv;
+                let of = |x| Matrices::new(x, block.len(), width, d_kv);
+                let grad = of(&grad[own.clone()]);
+                let mut scores: Buffer<E> = pool.take(block.len() * width * width);
+                each(grad, of(&value[own.clone()]).transposed(), &mut scores)?;
+                let mut kept: Buffer<E> = pool.take(scores.len());
+                let pairs_at = group.pairs_at * heads + block.start * width * width;
+                let weights = &weights[pairs_at..][..scores.len()];
+                let places = self.places(group, block.clone());
+                self.softmax_back(layer, width, places, &mut scores, weights, &mut kept);
+                let kept_of = Matrices::new(&kept, block.len(), width, width);
+                each(kept_of.transposed(), grad, &mut dvalue[own.clone()])?;
+                pool.give(kept);
+                let scores_of = Matrices::new(&scores, block.len(), width, width);
+                each(scores_of, of(&key[own.clone()]), &mut dquery[own.clone()])?;
+                each(scores_of.transposed(), of(&query[own.clone()]), &mut dkey[own])?;
+                pool.give(scores);
+            }
         }
         [query, key, value, weights, grad].into_iter().for_each(|buffer| pool.give(buffer));
         let mut qkv: Buffer<E> = pool.zeros(layout.tokens * 3 * inner);
