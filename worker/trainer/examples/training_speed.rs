@@ -104,9 +104,10 @@ fn main() -> anyhow::Result<()> {
             if inference.is_some() {
                 pack.eval_loss(&batch)?;
             } else {
-                pack.step(&[batch])?;
+                pack.advance(&[batch])?;
             }
         }
+        pack.reports()?;
         let seconds = started.elapsed().as_secs_f64();
         let answer = serde_json::json!({
             "seconds": seconds, "cpu_seconds": cpu_seconds()? - cpu, "tokens": tokens * args.pack, "steps": count * args.pack,

@@ -9,6 +9,7 @@ use deptune_sweep::task::Split;
 use crate::data::Rows;
 use crate::memory;
 use crate::order::Order;
+use crate::run::UNHEARD;
 use crate::run::failure::Failure;
 use crate::run::prepare::{Prepared, prepare};
 
@@ -55,25 +56,30 @@ fn update_seconds(prepared: &mut Prepared, time: Duration) -> Result<f64, Failur
     let steps = prepared.settings.train.steps;
     let mut started = Instant::now();
     update(prepared, &mut order, 1)?;
+    prepared.pack.reports()?;
     if steps < 2 {
         return Ok(started.elapsed().as_secs_f64());
     }
     started = Instant::now();
-    let mut made = 0;
+    let mut made: u64 = 0;
     for step in 2..=steps {
         update(prepared, &mut order, step)?;
         made += 1;
-        if started.elapsed() >= time {
-            break;
+        // Waits, as training does.
+        if made % UNHEARD == 0 || step == steps || started.elapsed() >= time {
+            prepared.pack.reports()?;
+            if started.elapsed() >= time {
+                break;
+            }
         }
     }
-    Ok(started.elapsed().as_secs_f64() / f64::from(made))
+    Ok(started.elapsed().as_secs_f64() / made as f64)
 }
 
 fn update(prepared: &mut Prepared, order: &mut Order, step: u64) -> Result<(), Failure> {
     let rows = order.micro_batches(step);
     let batches: Vec<_> = rows.iter().map(|rows| prepared.data.train.batch(rows)).collect();
-    prepared.pack.step(&batches)?;
+    prepared.pack.advance(&batches)?;
     Ok(())
 }
 

@@ -234,6 +234,22 @@ fn a_diverging_trial_stands_still_and_harms_no_other() {
 }
 
 #[test]
+fn reports_that_wait_say_what_those_of_every_update_say() {
+    let model = model("t5_v10", Kind::Float);
+    let wild = Member { prompt_lr: 1e38, ..member(DEPT, 42) };
+    let members = vec![wild, member(DEPT, 42)];
+    let pack = || Pack::new(model.clone(), members.clone(), settings(), &INIT).unwrap();
+    let (mut one, mut other) = (pack(), pack());
+    let each: Vec<_> = (1..=6).map(|step| one.step(&[batch(step)]).unwrap()).collect();
+    (1..=6).for_each(|step| other.advance(&[batch(step)]).unwrap());
+    // One that has diverged may have lost its loss to NaN, which equals nothing.
+    assert_eq!(format!("{:?}", other.reports().unwrap()), format!("{each:?}"));
+    assert!(each[5].trials[0].diverged && !each[5].trials[1].diverged);
+    assert!(other.reports().unwrap().is_empty(), "they are read once");
+    assert_eq!(bytes(&one, 1), bytes(&other, 1));
+}
+
+#[test]
 fn what_does_not_fit_is_refused_with_names() {
     let model = model("t5_v10", Kind::Float);
     let mut pack = Pack::new(model, vec![member(DEPT, 42)], settings(), &INIT).unwrap();

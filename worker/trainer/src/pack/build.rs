@@ -132,6 +132,7 @@ impl Pack {
             seeds,
             engine: OnceCell::new(),
             step: 0,
+            unread: Vec::new(),
         })
     }
 

@@ -107,6 +107,16 @@ pub struct Pack {
     /// The written-out way back, where there is one.
     engine: OnceCell<Option<Engine>>,
     step: u64,
+    /// Of the updates that nobody has asked about yet.
+    unread: Vec<Unread>,
+}
+
+/// What an update did, still on the device.
+struct Unread {
+    step: u64,
+    lr_factor: f64,
+    /// Loss, norm and whether it goes on, per trial: [K, 3].
+    numbers: Tensor,
 }
 
 impl Pack {
@@ -139,6 +149,16 @@ impl Pack {
     /// then unchanged. When libtorch fails, most often for want of memory, the pack must be
     /// dropped.
     pub fn step(&mut self, micro_batches: &[Batch]) -> Result<StepReport, Error> {
+        self.advance(micro_batches)?;
+        self.reports()?.pop().ok_or(Error::Finished { steps: self.settings.steps })
+    }
+
+    /// [`Pack::step`] without its report, which waits for [`Pack::reports`]: on a GPU nobody waits
+    /// for the update to be done. A trial that diverges stands still all the same.
+    ///
+    /// # Errors
+    /// Those of [`Pack::step`].
+    pub fn advance(&mut self, micro_batches: &[Batch]) -> Result<(), Error> {
         let Settings { steps, warmup_steps, scheduler, .. } = self.settings;
         if self.step >= steps {
             return Err(Error::Finished { steps });
@@ -157,17 +177,35 @@ impl Pack {
         .doing("update the parameters")?;
         self.step = step;
         self.alive = alive;
-        // One wait for the device, not three.
         let columns = [&gradients.losses, &norms, &self.alive];
         let columns = columns.map(|column| column.f_flatten(0, -1)?.f_to_kind(Kind::Double));
         let columns: Vec<Tensor> = columns.into_iter().collect::<Result<_, _>>().doing(FETCH)?;
-        let rows = numbers(&Tensor::f_stack(&columns, 1).doing(FETCH)?)?;
-        let trials = rows.as_chunks().0.iter().map(|&[loss, grad_norm, alive]| TrialStep {
+        let numbers = Tensor::f_stack(&columns, 1).doing(FETCH)?;
+        self.unread.push(Unread { step, lr_factor, numbers });
+        Ok(())
+    }
+
+    /// What the updates did since the last call, in their order; fetched from the device together.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn reports(&mut self) -> Result<Vec<StepReport>, Error> {
+        let unread = std::mem::take(&mut self.unread);
+        if unread.is_empty() {
+            return Ok(Vec::new());
+        }
+        let all: Vec<&Tensor> = unread.iter().map(|update| &update.numbers).collect();
+        let all = numbers(&Tensor::f_cat(&all, 0).doing(FETCH)?)?;
+        let mut rows = all.as_chunks().0.iter().map(|&[loss, grad_norm, alive]| TrialStep {
             loss,
             grad_norm,
             diverged: alive == 0.0,
         });
-        Ok(StepReport { step, lr_factor, trials: trials.collect() })
+        let report = |&Unread { step, lr_factor, .. }: &Unread| {
+            let trials = rows.by_ref().take(self.members.len()).collect();
+            StepReport { step, lr_factor, trials }
+        };
+        Ok(unread.iter().map(report).collect())
     }
 
     /// Losses and gradients of the next update, without making it.

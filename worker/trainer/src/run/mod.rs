@@ -24,6 +24,7 @@ use deptune_sweep::task::Split;
 use crate::batch::Batch;
 use crate::evaluate::{Judge, Judged};
 use crate::order::Order;
+use crate::pack::StepReport;
 use emit::{Emitter, Gone};
 use failure::Failure;
 use prepare::{Prepared, prepare};
@@ -31,6 +32,9 @@ use trial::Trial;
 
 /// Least time between two progress messages.
 const PROGRESS: Duration = Duration::from_millis(250);
+
+/// Most updates before somebody looks at what they did: to look at it is to wait for the device.
+pub(crate) const UNHEARD: u64 = 16;
 
 /// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +148,8 @@ struct Run<'a, W> {
     order: Order,
     /// When the last progress message was sent, and at which step.
     told: (Instant, u64),
+    /// The last update whose report was looked at.
+    heard: u64,
     /// When the time that counts as training began.
     clock: Instant,
 }
@@ -159,7 +165,8 @@ impl<'a, W: Write> Run<'a, W> {
         let now = Instant::now();
         let told = (now, prepared.pack.steps_done());
         let scratch = job.scratch.clone();
-        Ok(Run { prepared, trials, scratch, out, order, told, clock: now })
+        let heard = told.1;
+        Ok(Run { prepared, trials, scratch, out, order, told, heard, clock: now })
     }
 
     fn train(&mut self, orders: &Orders) -> Result<Ended, Interrupt> {
@@ -231,8 +238,32 @@ impl<'a, W: Write> Run<'a, W> {
         let rows = self.order.micro_batches(step);
         let batches: Vec<Batch> =
             rows.iter().map(|rows| self.prepared.data.train.batch(rows)).collect();
-        let report = self.prepared.pack.step(&batches)?;
+        self.prepared.pack.advance(&batches)?;
+        if self.told.0.elapsed() >= PROGRESS || step - self.heard >= UNHEARD {
+            self.hear()?;
+        }
+        Ok(())
+    }
+
+    /// Looks at what the updates did that were not looked at yet.
+    fn hear(&mut self) -> Result<(), Interrupt> {
         let due = self.told.0.elapsed() >= PROGRESS;
+        let reports = self.prepared.pack.reports()?;
+        let last = reports.last().map(|report| report.step);
+        for report in &reports {
+            self.take(report, due && Some(report.step) == last)?;
+        }
+        if let Some(last) = last {
+            self.heard = last;
+            if due {
+                self.told = (Instant::now(), last);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, report: &StepReport, tell: bool) -> Result<(), Interrupt> {
+        let step = report.step;
         let rate = (step - self.told.1) as f64 / self.told.0.elapsed().as_secs_f64().max(1e-9);
         for (trial, outcome) in self.trials.iter_mut().zip(&report.trials) {
             if !trial.is_running() {
@@ -249,7 +280,7 @@ impl<'a, W: Write> Run<'a, W> {
                 );
                 let failure = Failure { class: FailureClass::Diverged, message };
                 fail(self.out, &trial.member, &failure)?;
-            } else if due {
+            } else if tell {
                 self.out.send(&Message::Progress {
                     trial: trial.member.trial,
                     step,
@@ -257,9 +288,6 @@ impl<'a, W: Write> Run<'a, W> {
                     steps_per_second: rate,
                 })?;
             }
-        }
-        if due {
-            self.told = (Instant::now(), step);
         }
         Ok(())
     }
@@ -269,6 +297,7 @@ impl<'a, W: Write> Run<'a, W> {
     }
 
     fn validate(&mut self, step: u64) -> Result<(), Interrupt> {
+        self.hear()?;
         let running = self.running();
         let judge = self.judge(Split::Validation);
         let judged = judge.evaluate(&self.prepared.pack, &running, step)?;
@@ -292,6 +321,7 @@ impl<'a, W: Write> Run<'a, W> {
     }
 
     fn checkpoint(&mut self) -> Result<(), Interrupt> {
+        self.hear()?;
         let seconds = self.clock.elapsed().as_secs_f64();
         self.clock = Instant::now();
         for (k, trial) in self.trials.iter_mut().enumerate().filter(|(_, t)| t.is_running()) {
