@@ -187,8 +187,15 @@ pub struct Train {
     pub max_grad_norm: f64,
     /// Dropout rate in [0, 1). Default: the model's own.
     pub dropout: Option<f64>,
+    /// Who draws dropout's masks. Default `exact`.
+    #[serde(default)]
+    pub dropout_masks: DropoutMasks,
     /// Arithmetic. Default `fp32`.
     pub precision: Precision,
+    /// Whether activations are computed again on the way back instead of being kept. Default
+    /// false.
+    #[serde(default)]
+    pub activation_checkpointing: bool,
     /// Rule of the updates. Default `adamw`.
     #[serde(default)]
     pub optimizer: Optimizer,
@@ -251,6 +258,20 @@ pub enum Scheduler {
 
 crate::outcome::names!(Scheduler, "scheduler",
     Linear => "linear", Cosine => "cosine", Constant => "constant");
+
+/// Who draws the masks of dropout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DropoutMasks {
+    /// Counters: the same masks for all trials of a seed, on every device, however padded.
+    #[default]
+    Exact,
+    /// On a GPU its kernels, from a generator of theirs: faster, of the same law, but other masks
+    /// for every pack and padding. On processors as `exact`.
+    Kernel,
+}
+
+crate::outcome::names!(DropoutMasks, "dropout masks", Exact => "exact", Kernel => "kernel");
 
 /// How answers are found in evaluations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -277,6 +277,8 @@ fn settle(training: &Training) -> Option<(Train, Follow, Vec<TrainAxis>)> {
         },
         max_grad_norm: training.max_grad_norm?,
         dropout: dropout.first(),
+        dropout_masks: training.dropout_masks?,
+        activation_checkpointing: training.activation_checkpointing?,
         precision: training.precision?,
         optimizer: training.optimizer?,
         scheduler: training.scheduler?,

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use super::document::Node;
 use super::reader::{Placed, Planned, Report, Section, axis, flag, real, small, whole};
-use super::{Decoding, Optimizer, Precision, Scheduler};
+use super::{Decoding, DropoutMasks, Optimizer, Precision, Scheduler};
 
 /// Keys of `[train]`.
 pub(super) const KEYS: &[&str] = &[
@@ -17,6 +17,8 @@ pub(super) const KEYS: &[&str] = &[
     "eval_batch_size",
     "max_grad_norm",
     "dropout",
+    "dropout_masks",
+    "activation_checkpointing",
     "precision",
     "optimizer",
     "scheduler",
@@ -74,6 +76,8 @@ pub(super) struct Training {
     pub(super) warmup_steps: Option<Setting<u64>>,
     /// No values when left out.
     pub(super) dropout: Option<Setting<f64>>,
+    pub(super) dropout_masks: Option<DropoutMasks>,
+    pub(super) activation_checkpointing: Option<bool>,
     /// `None` inside when left out.
     pub(super) eval_every: Option<Option<Placed<u64>>>,
     pub(super) eval_batch_size: Option<Option<u32>>,
@@ -135,6 +139,15 @@ pub(super) fn read(
             report,
         ),
         dropout: both.setting("dropout", &[], |x| x.to_bits(), dropout_of, report),
+        dropout_masks: train.word(
+            "dropout_masks",
+            DropoutMasks::ALL,
+            DropoutMasks::as_str,
+            DropoutMasks::default(),
+            report,
+        ),
+        activation_checkpointing: optional(train, "activation_checkpointing", report, flag)
+            .map(Option::unwrap_or_default),
         eval_every: optional(train, "eval_every", report, |path, node, report| {
             let value = steps_of(path, node, report)?;
             Some(Placed { value, at: node.at })
@@ -185,8 +198,10 @@ fn steps_of(path: &str, node: &Node, report: &mut Report<'_>) -> Option<u64> {
 
 fn dropout_of(path: &str, node: &Node, report: &mut Report<'_>) -> Option<f64> {
     if matches!(&node.value, super::document::Value::Text(word) if word == "kernel") {
-        let message = format!("{path} = 'kernel' is not supported in this version");
-        report.add(path, node.at, message, "give a rate, as in dropout = 0.1".to_owned());
+        let message = format!("{path} is a rate");
+        let hint = "write dropout_masks = \"kernel\"; dropout = 0.1 gives the rate, and without it \
+                    the model's own holds";
+        report.add(path, node.at, message, hint.to_owned());
         return None;
     }
     real(path, node, "a number from 0 to below 1", |x| (0.0..1.0).contains(&x), report)

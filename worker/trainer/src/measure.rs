@@ -66,7 +66,7 @@ fn update_seconds(prepared: &mut Prepared, time: Duration) -> Result<f64, Failur
         update(prepared, &mut order, step)?;
         made += 1;
         // Waits, as training does.
-        if made % UNHEARD == 0 || step == steps || started.elapsed() >= time {
+        if made.is_multiple_of(UNHEARD) || step == steps || started.elapsed() >= time {
             prepared.pack.reports()?;
             if started.elapsed() >= time {
                 break;

@@ -122,8 +122,8 @@ fn what_is_planned_is_refused_by_name() {
     );
     expect(
         &[("steps = 2000", "steps = 2000\ndropout = \"kernel\"")],
-        "s.toml:20:11: train.dropout = 'kernel' is not supported in this version\n  \
-         hint: give a rate, as in dropout = 0.1",
+        "s.toml:20:11: train.dropout is a rate\n  \
+         hint: write dropout_masks = \"kernel\"; dropout = 0.1 gives the rate, and without it the model's own holds",
     );
 }
 

@@ -226,7 +226,7 @@ impl Encoder<'_> {
                 let pairs_at = group.pairs_at * heads + block.start * width * width;
                 let weights = &mut weights[pairs_at..][..scores.len()];
                 let places = self.places(group, block.clone());
-                self.softmax(layer, width, places, bias, &scores, weights, &mut kept);
+                self.softmax(layer, width, places, bias, &scores, [weights, &mut kept]);
                 pool.give(scores);
                 let kept_of = Matrices::new(&kept, block.len(), width, width);
                 each(kept_of, of(&value[own.clone()]), &mut context[own])?;
@@ -250,8 +250,7 @@ impl Encoder<'_> {
         places: impl Iterator<Item = Query>,
         bias: &[Vec<f32>],
         scores: &[E],
-        weights: &mut [E],
-        kept: &mut [E],
+        [weights, kept]: [&mut [E]; 2],
     ) {
         let mut scratch = vec![0f32; width];
         let reach = self.layout.widest;
