@@ -255,7 +255,15 @@ pub struct TrialResult {
     /// Seconds spent in training steps and evaluations, over all attempts.
     pub train_seconds: f64,
     /// Most bytes of memory that the trainer of its last attempt took until then, for all members
-    /// of the pack together; unknown where it is a device's memory that counts.
+    /// of the pack together: of the machine's on the CPU, else of the device's. Where the driver
+    /// does not tell processes apart, all that was in use on the device.
     #[serde(default)]
     pub peak_memory_bytes: Option<u64>,
+    /// Mean fraction of that time, 0 to 1, for which the device was busy, with whatever it was;
+    /// `None` on the CPU and where the driver does not say.
+    #[serde(default)]
+    pub mean_utilization: Option<f64>,
+    /// Mean power of the whole device in that time, in watts; `None` as above.
+    #[serde(default)]
+    pub mean_power_watts: Option<f64>,
 }

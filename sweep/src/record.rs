@@ -396,7 +396,7 @@ pub enum LogEntry {
         /// In words.
         message: String,
         /// The selection metric, for a success.
-        result: Option<TrialResult>,
+        result: Option<Box<TrialResult>>,
     },
     /// The sweep has no trial left without an outcome.
     Finished {

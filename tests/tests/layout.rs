@@ -147,6 +147,8 @@ fn only_the_trainer_reaches_libtorch() {
         let reached = packages.reach(name);
         let reaches = reached.contains("tch") || reached.contains("torch-sys");
         assert_eq!(reaches, name == "deptune-trainer", "{name}");
+        // So with the driver's library: it is about the process that computes.
+        assert_eq!(reached.contains("nvml-wrapper"), name == "deptune-trainer", "{name}");
     }
 }
 

@@ -38,6 +38,7 @@ fn a_pack_that_crashes_blames_nobody_and_its_trials_run_alone() {
     world.run_within(PATIENCE, &["submit", &project.spec(), "--wait"]).code(0);
     let shown = world.run(&["show", "1"]).code(0);
     assert!(shown.stdout.contains(" of at most 4 trials, "), "{shown}");
+    assert!(!shown.stdout.contains("on average"), "no device was watched: {shown}");
     let mut database = coordinator.database();
     database.assert_sound();
     assert_eq!(database.number("select count(*) from trials where failures > 0"), 0);
@@ -52,6 +53,27 @@ fn a_pack_that_crashes_blames_nobody_and_its_trials_run_alone() {
     }
     for index in ["1", "3", "5", "7"] {
         assert_eq!(of(index), [("4", "succeeded")], "trial {index}");
+    }
+}
+
+#[test]
+fn what_a_device_did_comes_home_with_the_results() {
+    let world = World::new();
+    let project = grid(&world);
+    let _coordinator = world.serve();
+    let _worker = world.worker_with("watts=400", "node", &fake_trainer(), &[&quickstart()], &[]);
+    world.run_within(PATIENCE, &["submit", &project.spec(), "--wait"]).code(0);
+    let shown = world.run(&["show", "1"]).code(0);
+    let words = "at most 1.1 GB of memory, devices 75 % busy at 400 W on average";
+    assert!(shown.stdout.contains(words), "{shown}");
+    let trial = world.run(&["show", "1.0"]).code(0);
+    assert!(trial.stdout.contains("75 % busy at 400 W on average"), "{trial}");
+    let sweep = world.run(&["show", "1", "--json"]).code(0).json();
+    let result = &sweep["trial_results"][0]["result"];
+    for of in [&sweep["packs"], result] {
+        assert_eq!(of["peak_memory_bytes"], 1 << 30, "{of}");
+        assert_eq!(of["mean_utilization"], 0.75, "{of}");
+        assert_eq!(of["mean_power_watts"], 400.0, "{of}");
     }
 }
 

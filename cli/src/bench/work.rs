@@ -183,6 +183,8 @@ pub(crate) fn finished(lease: &v1::Lease) -> v1::Report {
         trainable_parameters: 640,
         train_seconds: 0.0,
         peak_memory_bytes: None,
+        mean_utilization: None,
+        mean_power_watts: None,
         stopped_early: false,
         predictions: Vec::new(),
     };

@@ -66,7 +66,11 @@ async fn packs(client: &Client, sweep: u64) -> Result<Value, Error> {
         "select count(*) as attempts, cast(round(sum(1.0 / pack_members)) as integer) as packs,
              max(pack_members) as largest, sum(seconds / pack_members) as slot_seconds,
              (select max(peak_memory_bytes) from trial_results where sweep = {sweep})
-                 as peak_memory_bytes
+                 as peak_memory_bytes,
+             (select avg(mean_utilization) from trial_results where sweep = {sweep})
+                 as mean_utilization,
+             (select avg(mean_power_watts) from trial_results where sweep = {sweep})
+                 as mean_power_watts
          from attempts_history where sweep = {sweep}"
     );
     let mut answer = Answer::of(client, &sql, 1).await?;
@@ -88,7 +92,19 @@ fn packs_in_words(packs: &Value) -> Option<String> {
     if let Some(bytes) = whole("peak_memory_bytes") {
         text.push_str(&format!(", at most {} of memory", number::bytes(bytes)));
     }
+    let mean = |key: &str| packs[key].as_f64();
+    if let Some(busy) = busy(mean("mean_utilization"), mean("mean_power_watts")) {
+        text.push_str(&format!(", devices {busy} on average"));
+    }
     Some(text)
+}
+
+/// How busy a device was and what it drew, of what is known.
+fn busy(utilization: Option<f64>, watts: Option<f64>) -> Option<String> {
+    let utilization = utilization.map(|part| format!("{:.0} % busy", part * 100.0));
+    let watts = watts.map(|watts| format!("at {watts:.0} W"));
+    let known: Vec<String> = utilization.into_iter().chain(watts).collect();
+    (!known.is_empty()).then(|| known.join(" "))
 }
 
 fn summary(sweep: &v1::Sweep, packs: &Value) -> String {
@@ -330,6 +346,9 @@ fn trial_summary(id: TrialId, trial: &v1::Trial) -> String {
         rows.push(("training time", number::span(result.train_seconds)));
         if let Some(bytes) = result.peak_memory_bytes {
             rows.push(("memory", format!("{} at most, for its pack", number::bytes(bytes))));
+        }
+        if let Some(busy) = busy(result.mean_utilization, result.mean_power_watts) {
+            rows.push(("device", format!("{busy} on average")));
         }
     }
     if !trial.adapter_hash.is_empty() {

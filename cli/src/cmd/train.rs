@@ -202,7 +202,8 @@ pub(super) fn slot(
     });
     let options =
         SlotOptions { slots: Some(1), threads, max_pack: Some(1), device: device.choice() };
-    let mut slots = slot::discover(&options, program).map_err(worker::failure)?;
+    let mut slots = slot::discover(&options, program)
+        .map_err(|source| Error::Device { asked: device.name(), source: source.into() })?;
     slots.pop().ok_or_else(|| Error::Usage {
         what: "there is nothing to compute with".to_owned(),
         hint: "try --device cpu".to_owned(),

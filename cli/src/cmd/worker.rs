@@ -116,6 +116,15 @@ impl Slots {
 }
 
 impl Device {
+    /// As in `--device`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Device::Auto => "auto",
+            Device::Cpu => "cpu",
+            Device::Cuda => "cuda",
+        }
+    }
+
     /// For the agent.
     pub(super) fn choice(self) -> DeviceChoice {
         match self {

@@ -177,6 +177,15 @@ pub(crate) enum Error {
         #[source]
         source: Source,
     },
+    /// There is no such device for a command that trains or measures here.
+    #[error("--device {asked} cannot be used here")]
+    Device {
+        /// What was asked for.
+        asked: &'static str,
+        /// Why not.
+        #[source]
+        source: Source,
+    },
     /// The worker gave up looking for its coordinator.
     #[error("found no coordinator at {addresses} within {seconds} s")]
     NeverRegistered {
@@ -253,6 +262,7 @@ impl Error {
             | Error::Unusable { .. }
             | Error::Upkeep { .. }
             | Error::Address { .. }
+            | Error::Device { .. }
             | Error::Nothing { .. }
             | Error::TrainerFailed { input: true, .. } => Exit::Usage,
             Error::NoAddress { .. }
@@ -318,7 +328,11 @@ impl Error {
                 )
             }
             Error::Trainer { .. } => "try it by hand: deptune-trainer --version".to_owned(),
-            Error::TrainerFailed { .. } | Error::Stdout { .. } | Error::Task { .. } => return None,
+            // The reason names the next step.
+            Error::Device { .. }
+            | Error::TrainerFailed { .. }
+            | Error::Stdout { .. }
+            | Error::Task { .. } => return None,
         };
         Some(text)
     }

@@ -157,6 +157,8 @@ fn result(result: Option<&v1::TrialResult>) -> Value {
             "trainable_parameters": result.trainable_parameters,
             "train_seconds": real(result.train_seconds),
             "peak_memory_bytes": result.peak_memory_bytes,
+            "mean_utilization": result.mean_utilization,
+            "mean_power_watts": result.mean_power_watts,
         })
     })
 }

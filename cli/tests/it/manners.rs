@@ -85,3 +85,22 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     assert_eq!(ran.status.code(), Some(0));
     assert_eq!(String::from_utf8(ran.stderr).unwrap(), "");
 }
+
+#[test]
+fn a_device_that_is_not_here_is_named_as_it_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    quickstart(dir.path());
+    let trainer = env!("CARGO_BIN_EXE_deptune");
+    for what in [&["plan", "sweep.toml", "--measure"][..], &["train", "sweep.toml"]] {
+        let mut command = command(dir.path());
+        command.args(what).args(["--device", "cuda", "--trainer", trainer]);
+        // Also where the tests' machine has devices.
+        let ran = run(command.env("CUDA_VISIBLE_DEVICES", ""));
+        assert_eq!(ran.code, Some(2), "{what:?}: {}", ran.stderr);
+        let said = "error: --device cuda cannot be used here\n  caused by: no CUDA device is \
+                    visible to this process; check `nvidia-smi -L` and CUDA_VISIBLE_DEVICES, or \
+                    use --device cpu\n";
+        assert!(ran.stderr.ends_with(said), "{what:?}: {}", ran.stderr);
+        assert_eq!(ran.stdout, "");
+    }
+}

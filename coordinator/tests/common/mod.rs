@@ -255,6 +255,8 @@ pub fn succeeded(lease: &v1::Lease, metric: f64, adapter: &[u8]) -> v1::Report {
         trainable_parameters: 640,
         train_seconds: 1.5,
         peak_memory_bytes: Some(300 << 20),
+        mean_utilization: Some(0.75),
+        mean_power_watts: Some(412.5),
         stopped_early: false,
         predictions: Vec::new(),
     };

@@ -67,5 +67,6 @@ over_each_store!(
     results::progress_counts_every_trial_once,
     results::the_leaderboard_holds_the_right_numbers,
     results::the_leaderboard_can_minimise,
+    results::what_a_trial_took_of_its_device_is_in_its_row,
     methods::the_views_say_what_a_method_has,
 );

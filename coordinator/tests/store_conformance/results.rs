@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use deptune_coordinator::store::LeaderboardRow;
+use deptune_coordinator::store::{LeaderboardRow, SqlValue};
 use deptune_sweep::id::SweepId;
 use deptune_sweep::metric::Number;
 use deptune_sweep::record::TrialRecord;
@@ -150,4 +150,41 @@ pub(crate) async fn the_leaderboard_can_minimise(bench: Bench) {
     assert_eq!((rows[3].ci_low, rows[3].ci_high), (Some(3.0), Some(3.0)));
     let sweep = store.sweep(SweepId(1)).await.unwrap().unwrap();
     assert_eq!((sweep.goal, sweep.best), (Goal::Minimize, Some((trial_id(1, 3), 1.0))));
+}
+
+pub(crate) async fn what_a_trial_took_of_its_device_is_in_its_row(bench: Bench) {
+    if matches!(bench, Bench::Memory(_)) {
+        return;
+    }
+    let store = bench.open().await;
+    let mut writes = vec![worker(1), sweep(1)];
+    let gpu = success(trial_id(1, 0), 1, 70.0);
+    let mut cpu = success(trial_id(1, 1), 1, 70.0);
+    let result = cpu.result.as_mut().unwrap();
+    (result.mean_utilization, result.mean_power_watts) = (None, None);
+    for outcome in [gpu, cpu] {
+        writes.extend(first_lease(outcome.id));
+        writes.extend(end(outcome));
+    }
+    store.commit(&writes).await.unwrap();
+    let sql = "select peak_memory_bytes, mean_utilization, mean_power_watts from trial_results
+               order by trial_index";
+    let memory = SqlValue::Integer(300 << 20);
+    assert_eq!(
+        store.query(sql, 10).await.unwrap().rows,
+        [
+            vec![memory.clone(), SqlValue::Real(0.75), SqlValue::Real(412.5)],
+            vec![memory, SqlValue::Null, SqlValue::Null],
+        ]
+    );
+    // What no device does is stored by nobody.
+    for (utilization, watts) in [(1.5, 400.0), (-0.5, 400.0), (0.5, -1.0), (0.5, 1e7)] {
+        let mut wrong = success(trial_id(1, 2), 1, 70.0);
+        let result = wrong.result.as_mut().unwrap();
+        result.mean_utilization = Some(utilization);
+        result.mean_power_watts = Some(watts);
+        let mut writes = first_lease(wrong.id);
+        writes.extend(end(wrong));
+        assert!(store.commit(&writes).await.is_err(), "{utilization}, {watts}");
+    }
 }

@@ -208,6 +208,8 @@ pub(crate) fn result(metric: f64) -> TrialResult {
         trainable_parameters: 544,
         train_seconds: 12.5,
         peak_memory_bytes: Some(300 << 20),
+        mean_utilization: Some(0.75),
+        mean_power_watts: Some(412.5),
         stopped_early: false,
         predictions: vec![Predictions {
             split: "test".to_owned(),

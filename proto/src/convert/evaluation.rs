@@ -100,6 +100,8 @@ impl From<TrialResult> for v1::TrialResult {
             trainable_parameters: result.trainable_parameters,
             train_seconds: result.train_seconds,
             peak_memory_bytes: result.peak_memory_bytes,
+            mean_utilization: result.mean_utilization,
+            mean_power_watts: result.mean_power_watts,
             predictions: result.predictions.into_iter().map(Into::into).collect(),
         }
     }
@@ -141,6 +143,14 @@ impl TryFrom<v1::TrialResult> for TrialResult {
                 .peak_memory_bytes
                 .map(|bytes| field::count(bytes, "peak_memory_bytes"))
                 .transpose()?,
+            mean_utilization: wire
+                .mean_utilization
+                .map(|mean| field::fraction(mean, "mean_utilization"))
+                .transpose()?,
+            mean_power_watts: wire
+                .mean_power_watts
+                .map(|mean| field::watts(mean, "mean_power_watts"))
+                .transpose()?,
             predictions: field::list(wire.predictions, "predictions", MAX_PREDICTIONS)?,
         })
     }
@@ -171,6 +181,29 @@ mod tests {
         };
         let wire = v1::Evaluation::from(evaluation.clone());
         assert_eq!(Evaluation::try_from(wire), Ok(evaluation));
+    }
+
+    #[test]
+    fn a_device_is_busy_at_most_all_the_time_and_draws_what_a_device_can() {
+        let wire = |utilization, watts| {
+            TrialResult::try_from(v1::TrialResult {
+                metric_name: "accuracy".to_owned(),
+                mean_utilization: utilization,
+                mean_power_watts: watts,
+                ..Default::default()
+            })
+        };
+        for utilization in [-0.1, 1.01, f64::NAN, f64::INFINITY] {
+            let refused = wire(Some(utilization), None).unwrap_err();
+            assert_eq!(refused.field, "mean_utilization", "{utilization}");
+        }
+        for watts in [-1.0, 1e7, f64::NAN, f64::INFINITY] {
+            let refused = wire(None, Some(watts)).unwrap_err();
+            assert_eq!(refused.field, "mean_power_watts", "{watts}");
+        }
+        let taken = wire(Some(1.0), Some(700.0)).unwrap();
+        assert_eq!((taken.mean_utilization, taken.mean_power_watts), (Some(1.0), Some(700.0)));
+        assert_eq!(wire(None, None).unwrap().mean_utilization, None);
     }
 
     #[test]

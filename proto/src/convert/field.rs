@@ -124,6 +124,24 @@ pub(super) fn amount(value: f64, field: &str) -> Result<f64, InvalidField> {
     Err(InvalidField::new(field, Problem::OutOfRange { found: value.to_string(), expected }))
 }
 
+/// A part of a whole.
+pub(super) fn fraction(value: f64, field: &str) -> Result<f64, InvalidField> {
+    if (0.0..=1.0).contains(&value) {
+        return Ok(value);
+    }
+    let expected = "0 to 1";
+    Err(InvalidField::new(field, Problem::OutOfRange { found: value.to_string(), expected }))
+}
+
+/// What a device draws, in watts; SQL can add up many of them.
+pub(super) fn watts(value: f64, field: &str) -> Result<f64, InvalidField> {
+    if (0.0..=1e6).contains(&value) {
+        return Ok(value);
+    }
+    let expected = "0 to 1000000 watts";
+    Err(InvalidField::new(field, Problem::OutOfRange { found: value.to_string(), expected }))
+}
+
 /// A count that fits SQL's signed 64-bit integers.
 pub(super) fn count(value: u64, field: &str) -> Result<u64, InvalidField> {
     if i64::try_from(value).is_ok() {

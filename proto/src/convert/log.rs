@@ -39,7 +39,7 @@ impl From<LogEntry> for What {
                 outcome: v1::Outcome::from(outcome) as i32,
                 failure_class: class_number(class),
                 message,
-                result: result.map(Into::into),
+                result: result.map(|result| (*result).into()),
             }),
             LogEntry::Finished { status } => {
                 What::Finished(Finished { status: v1::SweepStatus::from(status) as i32 })

@@ -86,6 +86,8 @@ mod tests {
             trainable_parameters: 640,
             train_seconds: 1.5,
             peak_memory_bytes: Some(300 << 20),
+            mean_utilization: Some(0.75),
+            mean_power_watts: Some(412.5),
             stopped_early: false,
             predictions: Vec::new(),
         };

@@ -167,7 +167,7 @@ impl Scheduler {
             outcome,
             class: record.class,
             message: record.message.clone(),
-            result: record.result.clone(),
+            result: record.result.clone().map(Box::new),
         };
         step.writes.push(Write::Outcome(Box::new(record)));
         self.log(id.sweep, Some(id), entry, now, step);

@@ -16,6 +16,7 @@
 //! | `pids=PATH` | appends its process id, and a grandchild's |
 //! | `pad=BYTES` | checkpoints are larger by that many bytes |
 //! | `rename=before\|after` | killed before or after a checkpoint of step `at` gets its name; with `once` |
+//! | `watts=N` | results say that a device drew N watts, three quarters busy, with a GiB in use |
 //! | `journal=PATH` | appends `TRIAL STEP PID` for every step made |
 
 use std::fs::{File, OpenOptions};
@@ -210,6 +211,7 @@ struct Orders {
     pids: Option<PathBuf>,
     journal: Option<PathBuf>,
     pad: usize,
+    watts: Option<f64>,
 }
 
 impl Orders {
@@ -246,6 +248,7 @@ impl Orders {
                 "pids" => self.pids = path(),
                 "journal" => self.journal = path(),
                 "pad" => self.pad = value.parse()?,
+                "watts" => self.watts = Some(value.parse()?),
                 _ => bail!("there is no order '{key}'"),
             }
         }
@@ -339,7 +342,7 @@ impl Trial<'_> {
         if self.state.step < steps {
             return Ok(true);
         }
-        self.finish(&job.scratch)?;
+        self.finish(&job.scratch, orders)?;
         Ok(false)
     }
 
@@ -401,7 +404,7 @@ impl Trial<'_> {
         say(&Message::Checkpoint { trial, step, path })
     }
 
-    fn finish(&self, scratch: &Path) -> Result<()> {
+    fn finish(&self, scratch: &Path, orders: &Orders) -> Result<()> {
         let trial = self.member.trial;
         let adapter = scratch.join(format!("adapter-{trial}.safetensors"));
         write_checkpoint(&adapter, &State { seconds: 0.0, ..self.state.clone() }, 0, None)?;
@@ -418,7 +421,9 @@ impl Trial<'_> {
             steps: self.state.step,
             trainable_parameters: u64::from(settings.prompt_length) * 192,
             train_seconds: self.state.seconds,
-            peak_memory_bytes: None,
+            peak_memory_bytes: orders.watts.map(|_| 1 << 30),
+            mean_utilization: orders.watts.map(|_| 0.75),
+            mean_power_watts: orders.watts,
             stopped_early: false,
             predictions: Vec::new(),
         };

@@ -331,5 +331,7 @@ pub(crate) fn result(trial: TrialId, epoch: u32) -> TrialResult {
         trainable_parameters: 544,
         train_seconds: f64::from(epoch),
         peak_memory_bytes: None,
+        mean_utilization: None,
+        mean_power_watts: None,
     }
 }

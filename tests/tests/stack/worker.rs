@@ -138,6 +138,8 @@ fn report(lease: &v1::Lease, metric: f64) -> v1::Report {
         trainable_parameters: 640,
         train_seconds: 1.0,
         peak_memory_bytes: None,
+        mean_utilization: None,
+        mean_power_watts: None,
         ..v1::TrialResult::default()
     };
     v1::Report {

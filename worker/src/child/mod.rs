@@ -6,6 +6,7 @@
 //! through a bounded channel, so a child that talks faster than the agent listens is held up by
 //! its own pipe.
 
+mod allocator;
 mod environment;
 mod exit;
 mod group;

@@ -72,6 +72,8 @@ fn result() -> TrialResult {
         trainable_parameters: 7,
         train_seconds: 1.0,
         peak_memory_bytes: None,
+        mean_utilization: None,
+        mean_power_watts: None,
         stopped_early: false,
         predictions: Vec::new(),
     }

@@ -27,6 +27,8 @@ pub struct Slot {
     pub record: SlotRecord,
     /// The value of `CUDA_VISIBLE_DEVICES` for its children; `None` on the CPU.
     pub cuda: Option<String>,
+    /// Slots of this worker that compute on its device, itself included; 1 on the CPU.
+    pub sharers: u32,
 }
 
 impl Slot {
@@ -102,6 +104,7 @@ fn divide(options: &SlotOptions, cpu: &Cpu, gpus: &[cuda::Gpu]) -> Result<Vec<Sl
                 memory,
             },
             cuda: None,
+            sharers: 1,
         };
         return Ok((0..count).map(cpu_slot).collect());
     }
@@ -109,18 +112,28 @@ fn divide(options: &SlotOptions, cpu: &Cpu, gpus: &[cuda::Gpu]) -> Result<Vec<Sl
     // More slots than devices share them, one after the other.
     let count = options.slots.unwrap_or(most);
     let threads = options.threads.unwrap_or((cpus / count).max(1));
-    let gpu_slot = |(slot, gpu): (u32, &cuda::Gpu)| Slot {
-        record: SlotRecord {
-            slot,
-            kind: SlotKind::Cuda,
-            threads,
-            device: short(&gpu.name),
-            max_pack: options.max_pack.unwrap_or(CUDA_PACK),
-            memory: gpu.memory.map(|bytes| bytes / u64::from(count.div_ceil(most).max(1))),
-        },
-        cuda: Some(gpu.id.clone()),
+    let gpu_slot = |(slot, gpu): (u32, &cuda::Gpu)| {
+        let sharers = sharers(slot, count, most);
+        Slot {
+            record: SlotRecord {
+                slot,
+                kind: SlotKind::Cuda,
+                threads,
+                device: short(&gpu.name),
+                max_pack: options.max_pack.unwrap_or(CUDA_PACK),
+                memory: gpu.memory.map(|bytes| bytes / u64::from(sharers)),
+            },
+            cuda: Some(gpu.id.clone()),
+            sharers,
+        }
     };
     Ok((0..count).zip(gpus.iter().cycle()).map(gpu_slot).collect())
+}
+
+/// Of `count` slots over `gpus` devices, those that have the same device as `slot`.
+fn sharers(slot: u32, count: u32, gpus: u32) -> u32 {
+    let first = slot % gpus;
+    count.saturating_sub(first).div_ceil(gpus).max(1)
 }
 
 fn short(name: &str) -> String {
@@ -149,6 +162,15 @@ mod tests {
             .collect();
         let slots = divide(&options, &cpu(cpus), &gpus).unwrap();
         slots.into_iter().map(|s| (s.record.threads, s.cuda)).collect()
+    }
+
+    #[test]
+    fn slots_know_with_how_many_they_share_a_device() {
+        let of = |count, gpus| (0..count).map(|s| sharers(s, count, gpus)).collect::<Vec<_>>();
+        assert_eq!(of(2, 1), [2, 2]);
+        assert_eq!(of(3, 2), [2, 1, 2]);
+        assert_eq!(of(5, 2), [3, 2, 3, 2, 3]);
+        assert_eq!(of(2, 4), [1, 1]);
     }
 
     #[test]
@@ -183,6 +205,10 @@ mod tests {
         let gpu = |memory| cuda::Gpu { id: "GPU-0".into(), name: "a GPU".into(), memory };
         let shared = SlotOptions { slots: Some(2), max_pack: Some(3), ..auto };
         assert_eq!(told(shared, &[gpu(Some(80))]), vec![(3, Some(40)); 2]);
+        // Of three slots on two devices, one has a device for itself.
+        let three = SlotOptions { slots: Some(3), ..shared };
+        let shares = [40, 80, 40].map(|bytes| (3, Some(bytes)));
+        assert_eq!(told(three, &[gpu(Some(80)), gpu(Some(80))]), shares);
         assert_eq!(told(auto, &[gpu(None)]), vec![(CUDA_PACK, None)]);
     }
 

@@ -82,6 +82,7 @@ pub mod dropout;
 mod engine;
 pub mod evaluate;
 pub mod generate;
+mod gpu;
 pub mod measure;
 mod memory;
 pub mod method;

@@ -130,6 +130,7 @@ fn essence(messages: &[Message]) -> (Vec<String>, String, Vec<u8>) {
                 let mut result = result.clone();
                 result.train_seconds = 0.0;
                 result.peak_memory_bytes = None;
+                (result.mean_utilization, result.mean_power_watts) = (None, None);
                 if let Some(test) = &mut result.test {
                     test.seconds = 0.0;
                 }

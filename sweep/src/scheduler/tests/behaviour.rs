@@ -148,6 +148,8 @@ pub(super) fn success(lease: LeaseKey) -> Report {
         trainable_parameters: 544,
         train_seconds: 1.0,
         peak_memory_bytes: None,
+        mean_utilization: None,
+        mean_power_watts: None,
         stopped_early: false,
         predictions: Vec::new(),
     };

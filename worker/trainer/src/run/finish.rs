@@ -4,11 +4,11 @@ use std::io::Write;
 
 use deptune_sweep::child::{Evaluation, Message, TrialResult};
 use deptune_sweep::task::Split;
-use tch::Device;
 
 use super::failure::Failure;
 use super::{Interrupt, Run, trial, words};
 use crate::evaluate::Judged;
+use crate::gpu::Facts;
 use crate::memory;
 
 /// The answers could not be written down.
@@ -55,8 +55,7 @@ impl<W: Write> Run<'_, W> {
             }
         }
         let seconds = self.clock.elapsed().as_secs_f64();
-        let device = self.prepared.pack.model().device();
-        let memory = memory::peak_bytes().filter(|_| device == Device::Cpu);
+        let took = self.took();
         for (place, &k) in ended.iter().enumerate() {
             let Some(trial) = self.trials.get_mut(k) else { continue };
             let Some(best) = &trial.best else { continue };
@@ -78,13 +77,23 @@ impl<W: Write> Run<'_, W> {
                 predictions: Vec::new(),
                 trainable_parameters: best.adapter.numel() as u64,
                 train_seconds: trial.progress.train_seconds + seconds,
-                peak_memory_bytes: memory,
+                peak_memory_bytes: took.peak_memory_bytes,
+                mean_utilization: took.mean_utilization,
+                mean_power_watts: took.mean_power_watts,
             };
             let adapter = trial.export(best, &self.scratch)?;
             self.out.send(&Message::Done { trial: id, result, adapter })?;
             trial.end();
         }
         Ok(())
+    }
+
+    /// What the job took of where it computes, until now.
+    fn took(&self) -> Facts {
+        match &self.device {
+            Some(watch) => watch.facts(),
+            None => Facts { peak_memory_bytes: memory::peak_bytes(), ..Facts::default() },
+        }
     }
 
     fn write_answers(

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use deptune_sweep::child::{Evaluation, Job, Member, Message};
+use deptune_sweep::child::{Device, Evaluation, Job, Member, Message};
 use deptune_sweep::id::TrialId;
 use deptune_sweep::metric::Number;
 use deptune_sweep::outcome::FailureClass;
@@ -23,6 +23,7 @@ use deptune_sweep::task::Split;
 
 use crate::batch::Batch;
 use crate::evaluate::{Judge, Judged};
+use crate::gpu::{self, Watch};
 use crate::order::Order;
 use crate::pack::StepReport;
 use emit::{Emitter, Gone};
@@ -79,6 +80,10 @@ impl Orders {
 /// # Errors
 /// [`Gone`] when nobody reads the messages; failures of trials are messages, not errors.
 pub fn run<W: Write>(job: &Job, out: &mut Emitter<W>, orders: &Orders) -> Result<Ended, Gone> {
+    let device = match job.device {
+        Device::Cpu => None,
+        Device::Cuda { index } => Some(gpu::watch(index)),
+    };
     let prepared = match prepare(job) {
         Ok(prepared) => prepared,
         Err(failure) => {
@@ -88,7 +93,7 @@ pub fn run<W: Write>(job: &Job, out: &mut Emitter<W>, orders: &Orders) -> Result
             return Ok(Ended::Finished);
         }
     };
-    let mut run = match Run::new(job, prepared, out) {
+    let mut run = match Run::new(job, prepared, device, out) {
         Ok(run) => run,
         Err(failure) => {
             for member in &job.trials {
@@ -152,12 +157,15 @@ struct Run<'a, W> {
     heard: u64,
     /// When the time that counts as training began.
     clock: Instant,
+    /// What is known of the device; `None` on the CPU.
+    device: Option<Watch>,
 }
 
 impl<'a, W: Write> Run<'a, W> {
     fn new(
         job: &Job,
         mut prepared: Prepared,
+        device: Option<Watch>,
         out: &'a mut Emitter<W>,
     ) -> Result<Run<'a, W>, Failure> {
         let trials = resume::restore(job, &mut prepared)?;
@@ -166,7 +174,7 @@ impl<'a, W: Write> Run<'a, W> {
         let told = (now, prepared.pack.steps_done());
         let scratch = job.scratch.clone();
         let heard = told.1;
-        Ok(Run { prepared, trials, scratch, out, order, told, heard, clock: now })
+        Ok(Run { prepared, trials, scratch, out, order, told, heard, clock: now, device })
     }
 
     fn train(&mut self, orders: &Orders) -> Result<Ended, Interrupt> {

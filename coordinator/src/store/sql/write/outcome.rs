@@ -16,11 +16,12 @@ const INSERT: &str = "insert into outcomes (
              sweep, trial_index, epoch, outcome, failure_class, message, worker, at, adapter,
              metric_name, metric, metric_state, best_step, constant_metric, constant_state,
              test_metric, test_metric_state, test_constant, test_constant_state, steps,
-             trainable_parameters, train_seconds, result, peak_memory_bytes
+             trainable_parameters, train_seconds, result, peak_memory_bytes, mean_utilization,
+             mean_power_watts
          )
          select
              sweep, trial_index, epoch, outcome, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
-             $16, $17, $18, $19, $20, $21, $22, $23, $24
+             $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26
          from trials
          where sweep = $1 and trial_index = $2 and epoch = $3 and outcome = $4
          on conflict do nothing";
@@ -31,25 +32,28 @@ pub(super) const INSERT_MANY: &str = "
         sweep, trial_index, epoch, outcome, failure_class, message, worker, at, adapter,
         metric_name, metric, metric_state, best_step, constant_metric, constant_state,
         test_metric, test_metric_state, test_constant, test_constant_state, steps,
-        trainable_parameters, train_seconds, result, peak_memory_bytes
+        trainable_parameters, train_seconds, result, peak_memory_bytes, mean_utilization,
+        mean_power_watts
     )
     select
         t.sweep, t.trial_index, t.epoch, t.outcome,
         n.failure_class, n.message, n.worker, n.at, n.adapter, n.metric_name, n.metric,
         n.metric_state, n.best_step, n.constant_metric, n.constant_state, n.test_metric,
         n.test_metric_state, n.test_constant, n.test_constant_state, n.steps,
-        n.trainable_parameters, n.train_seconds, n.result, n.peak_memory_bytes
+        n.trainable_parameters, n.train_seconds, n.result, n.peak_memory_bytes,
+        n.mean_utilization, n.mean_power_watts
     from unnest(
         $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
         $7::text[], $8::bigint[], $9::text[], $10::text[], $11::float8[], $12::text[],
         $13::bigint[], $14::float8[], $15::text[], $16::float8[], $17::text[], $18::float8[],
         $19::text[], $20::bigint[], $21::bigint[], $22::float8[], $23::text[],
-        $24::bigint[]
+        $24::bigint[], $25::float8[], $26::float8[]
     ) as n (
         sweep, trial_index, epoch, outcome, failure_class, message, worker, at, adapter,
         metric_name, metric, metric_state, best_step, constant_metric, constant_state,
         test_metric, test_metric_state, test_constant, test_constant_state, steps,
-        trainable_parameters, train_seconds, result, peak_memory_bytes
+        trainable_parameters, train_seconds, result, peak_memory_bytes, mean_utilization,
+        mean_power_watts
     )
     join trials t on t.sweep = n.sweep and t.trial_index = n.trial_index and t.epoch = n.epoch
         and t.outcome = n.outcome
@@ -92,6 +96,8 @@ pub(super) fn values(record: &OutcomeRecord) -> Result<Vec<Value<'_>>, CommitErr
         result.map(|r| r.train_seconds).into(),
         text.into(),
         result.and_then(|r| r.peak_memory_bytes).map(int).into(),
+        result.and_then(|r| r.mean_utilization).into(),
+        result.and_then(|r| r.mean_power_watts).into(),
     ])
 }
 
