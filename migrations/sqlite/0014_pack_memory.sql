@@ -21,10 +21,10 @@ select
     m.members as pack_members,
     m.bytes as bytes,
     m.estimated as estimated_bytes,
-    l.members as most_members,
     m.sweep as sweep,
     m.sweep || '.' || m.trial_index as trial_id,
     strftime('%Y-%m-%dT%H:%M:%fZ', m.at / 1000.0, 'unixepoch') as measured,
+    l.members as most_members,
     strftime('%Y-%m-%dT%H:%M:%fZ', l.at / 1000.0, 'unixepoch') as ran_out
 from (
     select shape, device from packs_measured

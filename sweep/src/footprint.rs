@@ -38,7 +38,9 @@ impl Settings {
         model.weight_count().saturating_mul(4).saturating_add(TRAINER)
     }
 
-    /// Bytes of memory that a pack of so many trials of these settings needs on a slot, roughly.
+    /// Bytes of memory that a pack of so many trials of these settings needs on a slot, roughly. The
+    /// store keeps it beside what was measured: with another formula a migration empties
+    /// `packs_measured`.
     #[must_use]
     pub fn pack_bytes(&self, model: &ModelConfig, slot: &SlotRecord, members: u32) -> u64 {
         let members = u64::from(members);
