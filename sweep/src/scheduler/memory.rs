@@ -122,8 +122,7 @@ impl Scheduler {
         self.workers.get(&holder.worker)?.record.slot(holder.slot)
     }
 
-    /// What is known of the memory that packs take, by shape, device and
-    /// number of trials.
+    /// What is known of the memory that packs take, by shape, device and number of trials.
     pub fn pack_memories(&self) -> impl Iterator<Item = &PackMemory> {
         self.learnt.measured.values().flat_map(BTreeMap::values)
     }
