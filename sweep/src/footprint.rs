@@ -1,12 +1,16 @@
 //! What training takes: trained numbers and bytes of memory, from the shapes alone.
 
 use crate::model::{FeedForward, ModelConfig};
-use crate::record::{SlotKind, SlotRecord};
+use crate::record::{PackMemory, SlotKind, SlotRecord};
 use crate::space::trainable_parameters;
 use crate::spec::{Method, Precision, Settings};
 
 /// Bytes of a trainer that has no model yet: libtorch's code and tables.
 const TRAINER: u64 = 200 << 20;
+
+/// How many times more, or less, than estimated a pack is taken to need at most, whatever was
+/// measured.
+const TRUST: u64 = 4;
 
 /// Bytes of activations that a thread of the written backward keeps at a time, unless those of one
 /// trial are more.
@@ -34,7 +38,9 @@ impl Settings {
         model.weight_count().saturating_mul(4).saturating_add(TRAINER)
     }
 
-    /// Bytes of memory that a pack of so many trials of these settings needs on a slot, roughly.
+    /// Bytes of memory that a pack of so many trials of these settings needs on a slot, roughly. The
+    /// store keeps it beside what was measured: with another formula a migration empties
+    /// `packs_measured`.
     #[must_use]
     pub fn pack_bytes(&self, model: &ModelConfig, slot: &SlotRecord, members: u32) -> u64 {
         let members = u64::from(members);
@@ -55,6 +61,42 @@ impl Settings {
         let bounded = left.saturating_sub(most) / trained.max(1);
         let added_up = left / each.saturating_add(trained).max(1);
         u32::try_from(bounded.max(added_up)).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// The same where packs of that shape were measured, of which these are the smallest and the
+    /// largest. A straight line goes through both. Where they are one, or nearly, what was off in
+    /// the estimate may be off everywhere alike, or only in what each trial adds to what a pack needs
+    /// anyway: of those two lines the higher one counts.
+    #[must_use]
+    pub fn members_within_measured(
+        &self,
+        model: &ModelConfig,
+        slot: &SlotRecord,
+        memory: u64,
+        smallest: &PackMemory,
+        largest: &PackMemory,
+    ) -> u32 {
+        let point = |it: &PackMemory| {
+            let most = it.estimated.saturating_mul(TRUST);
+            (it.estimated, it.bytes.clamp(it.estimated / TRUST, most))
+        };
+        let (estimated, bytes) = point(largest);
+        let distance = memory.abs_diff(bytes);
+        // How far the estimate goes along the line from another point while the bytes go so far.
+        let along = |(from, at): (u64, u64)| {
+            let (run, rise) = (estimated.saturating_sub(from), bytes.saturating_sub(at));
+            let way = scaled(distance, run, rise);
+            way.clamp(distance / TRUST, distance.saturating_mul(TRUST))
+        };
+        let apart = smallest.members <= largest.members / 2;
+        let shared = Self::shared_bytes(model);
+        let ways = if apart { [point(smallest); 2] } else { [(0, 0), (shared, shared)] }.map(along);
+        let room = if memory >= bytes {
+            estimated.saturating_add(ways[0].min(ways[1]))
+        } else {
+            estimated.saturating_sub(ways[0].max(ways[1]))
+        };
+        self.members_within(model, slot, room)
     }
 
     /// Bytes of a trial's numbers, gradients and moments.
@@ -103,9 +145,16 @@ impl Settings {
     }
 }
 
+/// `bytes` times `by` over `over`. Saturates.
+fn scaled(bytes: u64, by: u64, over: u64) -> u64 {
+    let product = u128::from(bytes) * u128::from(by);
+    u64::try_from(product / u128::from(over.max(1))).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{ArtifactHash, SweepId, TrialId};
     use crate::spec::{Format, Spec};
 
     /// A T5-small, m = 40, s = 256, 8 rows.
@@ -145,6 +194,94 @@ mod tests {
             assert_eq!(settings.members_within(&model, &cpu, bytes(members)), members);
         }
         assert_eq!(settings.members_within(&model, &cpu, 0), 1);
+    }
+
+    /// What a GPU is estimated to need for so many, and how many fit into `memory` bytes of one where
+    /// packs of some sizes took some bytes.
+    struct Gpu(Settings, ModelConfig, SlotRecord);
+
+    impl Gpu {
+        fn new() -> Gpu {
+            let (settings, model) = settings("fp32");
+            Gpu(settings, model, slot(SlotKind::Cuda, 1))
+        }
+
+        fn bytes(&self, members: u32) -> u64 {
+            self.0.pack_bytes(&self.1, &self.2, members)
+        }
+
+        fn members(&self, memory: u64, taken: &[(u32, u64)]) -> u32 {
+            let memories: Vec<_> = taken
+                .iter()
+                .map(|&(members, bytes)| PackMemory {
+                    shape: ArtifactHash::of(b"shape"),
+                    device: String::new(),
+                    members,
+                    bytes,
+                    estimated: self.bytes(members),
+                    trial: TrialId { sweep: SweepId(1), index: 0 },
+                })
+                .collect();
+            let (smallest, largest) = (&memories[0], &memories[memories.len() - 1]);
+            self.0.members_within_measured(&self.1, &self.2, memory, smallest, largest)
+        }
+    }
+
+    #[test]
+    fn a_measured_pack_bends_the_estimate() {
+        let gpu = Gpu::new();
+        let each = gpu.bytes(5) - gpu.bytes(4);
+        for count in [1, 4, 9] {
+            let as_estimated = gpu.members(gpu.bytes(count), &[(4, gpu.bytes(4))]);
+            assert_eq!(as_estimated, count);
+        }
+        // Each trial adds twice as much as thought, or all is more.
+        let took = gpu.bytes(4) + 4 * each;
+        assert_eq!(gpu.members(took, &[(4, took)]), 4, "the pack that was measured fits");
+        assert_eq!(gpu.members(took - 16, &[(4, took)]), 3);
+        assert_eq!(gpu.members(took + 8 * each, &[(4, took)]), 8);
+        let fewer = gpu.members(took - 4 * each, &[(4, took)]);
+        assert!(fewer < 2, "{fewer}");
+        // Half as much, or all is less.
+        let took = gpu.bytes(4) - 2 * each;
+        assert_eq!(gpu.members(took, &[(4, took)]), 4);
+        assert_eq!(gpu.members(took - 16, &[(4, took)]), 3);
+        let more = gpu.members(took + 4 * each, &[(4, took)]);
+        assert!((8..12).contains(&more), "{more}");
+    }
+
+    #[test]
+    fn two_measured_packs_make_a_line() {
+        let gpu = Gpu::new();
+        let each = gpu.bytes(5) - gpu.bytes(4);
+        // Of all sizes a pack takes 100 MB more, and each trial half as much again.
+        let took = |members: u32| gpu.bytes(0) + (100 << 20) + 3 * each * u64::from(members) / 2;
+        let taken = [(2, took(2)), (8, took(8))];
+        for count in [1, 2, 5, 8, 20] {
+            assert_eq!(gpu.members(took(count) + each / 2, &taken), count);
+        }
+        // Sizes that are close say little about what one more adds.
+        let close = [(7, took(8) - 1), (8, took(8))];
+        let memory = took(16);
+        assert_eq!(gpu.members(memory, &close), gpu.members(memory, &close[1..]));
+    }
+
+    #[test]
+    fn no_measurement_is_believed_beyond_bounds() {
+        let gpu = Gpu::new();
+        let memory = gpu.bytes(16);
+        let four_times = [(4, 4 * gpu.bytes(4))];
+        assert_eq!(gpu.members(memory, &[(4, u64::MAX)]), gpu.members(memory, &four_times));
+        let quarter = [(4, gpu.bytes(4) / 4)];
+        assert_eq!(gpu.members(memory, &[(4, 0)]), gpu.members(memory, &quarter));
+        for taken in [0, 1, 1 << 63, u64::MAX] {
+            assert_eq!(gpu.members(0, &[(4, taken)]), 1);
+            for other in [0, gpu.bytes(8), u64::MAX] {
+                for memory in [0, memory, u64::MAX] {
+                    assert!(gpu.members(memory, &[(4, taken), (8, other)]) > 0);
+                }
+            }
+        }
     }
 
     #[test]

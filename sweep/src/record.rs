@@ -302,6 +302,48 @@ pub struct PackLimit {
     pub members: u32,
 }
 
+/// The memory that packs of some size were seen to take, beside what was expected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackMemory {
+    /// Hash of the model's and the batch's shapes.
+    pub shape: ArtifactHash,
+    /// The slot's device.
+    pub device: String,
+    /// Trials that the pack began with.
+    pub members: u32,
+    /// Most bytes that it took.
+    pub bytes: u64,
+    /// Bytes that such a pack on that slot was estimated to take.
+    pub estimated: u64,
+    /// The trial of it whose report said so.
+    pub trial: TrialId,
+}
+
+impl PackMemory {
+    /// How many times more, or less, than estimated a pack may be said to take. Beyond that it is a
+    /// mistake.
+    const CREDIBLE: u64 = 16;
+
+    /// Whether a pack may have taken that much. All of it comes from outside.
+    #[must_use]
+    pub fn is_credible(&self) -> bool {
+        let least = (self.estimated / Self::CREDIBLE).max(1);
+        let most = self.estimated.saturating_mul(Self::CREDIBLE);
+        self.members > 0
+            && self.estimated <= MOST_BYTES
+            && (least..=most.min(MOST_BYTES)).contains(&self.bytes)
+    }
+
+    /// Whether this says more than what was known of packs of so many. Small differences say nothing.
+    #[must_use]
+    pub fn outdoes(&self, known: &PackMemory) -> bool {
+        self.bytes > known.bytes.saturating_add(known.bytes / 16)
+    }
+}
+
+/// The largest number that both databases hold.
+const MOST_BYTES: u64 = i64::MAX as u64;
+
 /// What a slot computes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -4,7 +4,8 @@ use deptune_coordinator::store::{CommitError, Store, SweepContents};
 use deptune_sweep::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId};
 use deptune_sweep::outcome::{FailureClass, Outcome, SweepStatus};
 use deptune_sweep::record::{
-    AttemptEnd, CheckpointRef, LogEntry, PackLimit, Phase, SpaceRecord, SpaceText, TrialRecord,
+    AttemptEnd, CheckpointRef, LogEntry, PackLimit, PackMemory, Phase, SpaceRecord, SpaceText,
+    TrialRecord,
 };
 use deptune_sweep::scheduler::{Snapshot, Write};
 use deptune_sweep::spec::Format;
@@ -79,6 +80,17 @@ pub(crate) async fn what_was_written_is_loaded(bench: Bench) {
     // The later word counts.
     writes.push(Write::PackLimit { limit: limit(4), at: 6 });
     writes.push(Write::PackLimit { limit: limit(2), at: 7 });
+    let memory = |members, bytes| PackMemory {
+        shape: shape.clone(),
+        device: "GPU A".to_owned(),
+        members,
+        bytes,
+        estimated: 3 << 30,
+        trial: c,
+    };
+    writes.push(Write::PackMemory { memory: memory(2, 1 << 30), at: 6 });
+    writes.push(Write::PackMemory { memory: memory(4, 4 << 30), at: 6 });
+    writes.push(Write::PackMemory { memory: memory(4, 5 << 30), at: 7 });
     let entry = logged(41, 1, None, LogEntry::Submitted { trials: 12 });
     writes.push(Write::Log(entry));
     store.commit(&writes).await.unwrap();
@@ -102,6 +114,7 @@ pub(crate) async fn what_was_written_is_loaded(bench: Bench) {
         requests: vec![],
         deleted: vec![],
         pack_limits: vec![limit(2)],
+        pack_memories: vec![memory(2, 1 << 30), memory(4, 5 << 30)],
         last_cursor: 41,
     };
     let store = bench.open().await;

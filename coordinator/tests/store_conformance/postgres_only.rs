@@ -8,7 +8,8 @@ use deptune_coordinator::store::{
     Address, Campaign, CommitError, Identity, OpenError, PostgresDatabase, QueryError, SqlValue,
     Store,
 };
-use deptune_sweep::id::SweepId;
+use deptune_sweep::id::{ArtifactHash, SweepId};
+use deptune_sweep::record::{PackLimit, PackMemory};
 use deptune_sweep::scheduler::Write;
 
 use crate::bench::{Bench, identity, lead};
@@ -20,7 +21,7 @@ use crate::sample::{
 };
 
 /// Every view, with an order that is the same in both databases.
-const VIEWS: [(&str, &str); 6] = [
+const VIEWS: [(&str, &str); 7] = [
     ("trial_results", "select * from trial_results order by sweep, trial_index"),
     ("leaderboard", "select * from leaderboard order by sweep, place"),
     (
@@ -33,6 +34,7 @@ const VIEWS: [(&str, &str); 6] = [
         "class_reports",
         "select * from class_reports order by sweep, trial_index, step, split, label",
     ),
+    ("pack_memory", "select * from pack_memory order by shape, device, pack_members"),
 ];
 
 fn same(a: &SqlValue, b: &SqlValue) -> bool {
@@ -63,6 +65,15 @@ async fn the_views_are_those_of_sqlite() {
             _ => writes.extend(end(success(id, 1, 70.0 + 1.1 * index as f64))),
         }
     }
+    let (shape, other) = (ArtifactHash::of(b"shape"), ArtifactHash::of(b"other shape"));
+    let device = "cpu".to_owned();
+    for (shape, members) in [(&shape, 3), (&other, 5)] {
+        let limit = PackLimit { shape: shape.clone(), device: device.clone(), members };
+        writes.push(Write::PackLimit { limit, at: 8 });
+    }
+    let trial = trial_id(2, 1);
+    let memory = PackMemory { shape, device, members: 4, bytes: 5, estimated: 6, trial };
+    writes.push(Write::PackMemory { memory, at: 9 });
     for store in [&store, &sqlite] {
         store.commit(&writes).await.unwrap();
     }

@@ -120,6 +120,9 @@ impl Scheduler {
         if expiries != self.expiries.len() {
             return wrong(format!("{} expiries of {expiries} leases", self.expiries.len()));
         }
+        if let Some(memory) = self.learnt.contradiction() {
+            return wrong(format!("no pack of {} took {} bytes", memory.members, memory.bytes));
+        }
         for (&worker, known) in &self.workers {
             if known.seen > now.monotonic {
                 return wrong(format!("worker {worker} was heard in the future"));

@@ -10,8 +10,8 @@ use crate::metric::Number;
 use crate::outcome::{FailureClass, SweepStatus, Unknown};
 use crate::record::{
     AttemptEnd, AttemptRecord, CheckpointRef, Controls, LogRecord, OutcomeRecord, PackLimit,
-    RequestRecord, SlotRecord, SpaceRecord, SpaceText, Submission, SweepRecord, TrialRecord,
-    WallMillis, WorkerRecord,
+    PackMemory, RequestRecord, SlotRecord, SpaceRecord, SpaceText, Submission, SweepRecord,
+    TrialRecord, WallMillis, WorkerRecord,
 };
 use crate::spec::{Diagnostics, Settings, Spec};
 
@@ -497,6 +497,13 @@ pub enum Write {
     PackLimit {
         /// What was learnt.
         limit: PackLimit,
+        /// When.
+        at: WallMillis,
+    },
+    /// A pack was measured: remember what it took.
+    PackMemory {
+        /// What was learnt.
+        memory: PackMemory,
         /// When.
         at: WallMillis,
     },

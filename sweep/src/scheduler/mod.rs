@@ -23,6 +23,7 @@ mod audit;
 mod event;
 mod explain;
 mod forecast;
+mod memory;
 mod on_added;
 mod on_cancel;
 mod on_control;

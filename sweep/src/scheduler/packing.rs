@@ -2,11 +2,9 @@
 //! seed, training settings and step), as many as a slot holds, and no more than keep all slots
 //! equally busy.
 
-use std::collections::BTreeMap;
-
-use crate::id::{ArtifactHash, TrialId, WorkerId};
-use crate::record::{PackLimit, SlotRecord};
-use crate::scheduler::event::{Now, Step, Write};
+use crate::id::{TrialId, WorkerId};
+use crate::record::SlotRecord;
+use crate::scheduler::event::Now;
 use crate::scheduler::state::{Scheduler, Sweep};
 use crate::spec::{Cohort, Method};
 
@@ -15,16 +13,6 @@ const WINDOW: usize = 1024;
 
 /// Milliseconds for which it is believed how much of the running trials is left.
 const RECOUNT: u64 = 500;
-
-/// Packs that ran out of memory, by shape and device: most trials of one there.
-#[derive(Debug, Default)]
-pub(super) struct PackLimits(BTreeMap<(ArtifactHash, String), u32>);
-
-impl Extend<PackLimit> for PackLimits {
-    fn extend<T: IntoIterator<Item = PackLimit>>(&mut self, limits: T) {
-        self.0.extend(limits.into_iter().map(|it| ((it.shape, it.device), it.members)));
-    }
-}
 
 impl Scheduler {
     /// Trials that join `first`, which is about to be leased to a worker's slot.
@@ -57,32 +45,9 @@ impl Scheduler {
         if most < 2 || alone || sweep.spec().method == Method::Full {
             return 1;
         }
-        if let (Some(memory), Some(model)) = (slot.memory, &sweep.model) {
-            let Some(settings) = sweep.settings(index) else { return 1 };
-            most = most.min(settings.members_within(model, slot, memory));
-        }
-        if !self.pack_limits.0.is_empty() {
-            let key = (sweep.shape(index), slot.device.clone());
-            most = most.min(self.pack_limits.0.get(&key).copied().unwrap_or(u32::MAX));
-        }
+        most = most.min(self.members_that_fit(sweep, index, slot));
         let slots = sweep.slots.map_or(1, |(slots, _)| slots);
         most.min(sweep.even_pack(slots.max(1), most.max(1)))
-    }
-
-    /// A pack of so many ran out of memory: the next ones like it are half as large.
-    pub(super) fn halve_packs(&mut self, id: TrialId, members: u32, now: Now, step: &mut Step) {
-        let Some(holder) = self.holder(id) else { return };
-        let Some(sweep) = self.sweeps.get(&id.sweep) else { return };
-        let known =
-            self.workers.get(&holder.worker).and_then(|known| known.record.slot(holder.slot));
-        let Some(device) = known.map(|slot| slot.device.clone()) else { return };
-        let (shape, members) = (sweep.shape(id.index), (members / 2).max(1));
-        let held = self.pack_limits.0.entry((shape.clone(), device.clone())).or_insert(u32::MAX);
-        if members < *held {
-            *held = members;
-            let limit = PackLimit { shape, device, members };
-            step.writes.push(Write::PackLimit { limit, at: now.wall });
-        }
     }
 }
 
@@ -181,16 +146,5 @@ impl Sweep {
     fn first_step(&self, index: u64) -> u64 {
         let checkpoint = self.active.get(&index).and_then(|trial| trial.checkpoint.as_ref());
         checkpoint.map_or(0, |checkpoint| checkpoint.step)
-    }
-
-    /// A hash of what decides how much memory a trial needs.
-    fn shape(&self, index: u64) -> ArtifactHash {
-        let settings = self.settings(index);
-        let train = settings.as_ref().map(|s| {
-            let t = &s.train;
-            (s.prompt_length, t.batch_size, t.eval_batch_size, t.max_length, t.precision.as_str())
-        });
-        let shape = (&self.record.submission.model_config, self.spec().method.as_str(), train);
-        ArtifactHash::of(format!("{shape:?}").as_bytes())
     }
 }

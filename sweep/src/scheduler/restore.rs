@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use crate::id::{Epoch, SweepId, TrialId, WorkerId};
 use crate::mutation;
 use crate::record::{
-    DeletedRecord, PackLimit, Phase, RequestRecord, SpaceRecord, SweepRecord, TrialRecord,
-    WorkerRecord,
+    DeletedRecord, PackLimit, PackMemory, Phase, RequestRecord, SpaceRecord, SweepRecord,
+    TrialRecord, WorkerRecord,
 };
 use crate::scheduler::event::Now;
+use crate::scheduler::memory::Learnt;
 use crate::scheduler::request::Asked;
 use crate::scheduler::state::{Config, Ended, Live, Scheduler, Sweep, Trial, Worker};
 use crate::spec::Diagnostics;
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub deleted: Vec<DeletedRecord>,
     /// Packs that ran out of memory.
     pub pack_limits: Vec<PackLimit>,
+    /// What packs took.
+    pub pack_memories: Vec<PackMemory>,
     /// Cursor of the last log entry.
     pub last_cursor: u64,
 }
@@ -110,7 +113,7 @@ impl Scheduler {
         let mut scheduler = Scheduler::new(config);
         scheduler.now = now.monotonic;
         scheduler.next_cursor = snapshot.last_cursor.saturating_add(1);
-        scheduler.pack_limits.extend(snapshot.pack_limits);
+        scheduler.learnt = Learnt::restore(snapshot.pack_limits, snapshot.pack_memories);
         for record in snapshot.workers {
             scheduler.workers.insert(record.id, Worker::new(record, now));
         }

@@ -31,6 +31,9 @@ impl Scheduler {
                 if let Some(known) = self.workers.get_mut(&worker) {
                     known.health.succeeded();
                 }
+                if let Some(bytes) = result.peak_memory_bytes {
+                    self.note_memory(id, bytes, now, step);
+                }
                 self.record_outcome(id, step, now, |trial| OutcomeRecord {
                     id,
                     epoch: trial.epoch,

@@ -14,7 +14,7 @@ use crate::record::{
     SweepRecord, TrialRecord, WorkerRecord,
 };
 use crate::scheduler::event::{LeaseKey, Now, Step, Write};
-use crate::scheduler::packing::PackLimits;
+use crate::scheduler::memory::Learnt;
 use crate::scheduler::quarantine::Health;
 use crate::scheduler::request::Asked;
 use crate::scheduler::share::{Place, Share};
@@ -57,8 +57,8 @@ pub struct Scheduler {
     pub(super) workers: BTreeMap<WorkerId, Worker>,
     /// Counts the changes of which slots there are.
     pub(super) fleet: u64,
-    /// Packs that ran out of memory.
-    pub(super) pack_limits: PackLimits,
+    /// What was learnt of the memory that packs take.
+    pub(super) learnt: Learnt,
     /// Expiry of every live lease, soonest first.
     pub(super) expiries: BTreeSet<(u64, TrialId)>,
     pub(super) next_cursor: u64,
@@ -211,7 +211,7 @@ impl Scheduler {
             share: Share::default(),
             workers: BTreeMap::new(),
             fleet: 0,
-            pack_limits: PackLimits::default(),
+            learnt: Learnt::default(),
             expiries: BTreeSet::new(),
             next_cursor: 1,
             now: 0,

@@ -330,8 +330,19 @@ pub(crate) fn result(trial: TrialId, epoch: u32) -> TrialResult {
         predictions: Vec::new(),
         trainable_parameters: 544,
         train_seconds: f64::from(epoch),
-        peak_memory_bytes: None,
+        peak_memory_bytes: peak_memory(trial, epoch),
         mean_utilization: None,
         mean_power_watts: None,
+    }
+}
+
+/// What its pack took, it says: about what is estimated, nothing, or nonsense.
+fn peak_memory(trial: TrialId, epoch: u32) -> Option<u64> {
+    let drawn = mix(trial.sweep.0 << 40 ^ trial.index << 12 ^ u64::from(epoch));
+    match drawn % 8 {
+        0 => None,
+        1 => Some(0),
+        2 => Some(drawn | 1 << 63),
+        _ => Some((190 + drawn / 8 % 40) << 20),
     }
 }

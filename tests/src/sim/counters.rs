@@ -83,6 +83,8 @@ pub(crate) const TRANSITIONS: &[&str] = &[
     "pack: a member is taken away",
     "pack: crashed as a whole",
     "pack: out of memory as a whole",
+    "pack: measured",
+    "pack: measured, larger",
     "sweep: submitted",
     "sweep: finished",
     "sweep: cancelled",

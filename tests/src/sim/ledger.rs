@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use deptune_sweep::id::{ArtifactHash, Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::outcome::{Outcome, SweepStatus};
 use deptune_sweep::record::{
-    AttemptEnd, Controls, Holder, OutcomeRecord, Phase, SweepRecord, TrialRecord, WorkerRecord,
+    AttemptEnd, Controls, Holder, OutcomeRecord, PackMemory, Phase, SweepRecord, TrialRecord,
+    WorkerRecord,
 };
-use deptune_sweep::scheduler::Write;
+use deptune_sweep::scheduler::{Scheduler, Write};
 use deptune_sweep::spec::Requires;
 
 use super::counters::Counters;
@@ -29,6 +30,8 @@ pub(crate) struct Ledger {
     pub(crate) requests: BTreeMap<RequestId, RequestLine>,
     /// Sweeps that were deleted, and the requests that had submitted them.
     pub(crate) deleted: BTreeMap<SweepId, RequestId>,
+    /// What packs took, by shape, device and number of trials.
+    pub(crate) memories: BTreeMap<(ArtifactHash, String, u32), PackMemory>,
     /// Trials whose standing changed with the commit that is being applied.
     pub(crate) touched: Vec<TrialId>,
 }
@@ -102,6 +105,18 @@ impl Ledger {
             let slot = record.slot(holder.slot);
             slot.is_some_and(|slot| sweep.requires.fits(record, slot).is_ok())
         })
+    }
+
+    /// Whether a scheduler believes of the packs' memory what was committed.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(crate) fn check_memories(&self, scheduler: &Scheduler) -> Result<(), String> {
+        if scheduler.pack_memories().eq(self.memories.values()) {
+            return Ok(());
+        }
+        let believed: Vec<_> = scheduler.pack_memories().collect();
+        Err(format!("of packs {believed:?} is believed, the store holds {:?}", self.memories))
     }
 
     /// The sweep that a request submitted.
@@ -226,6 +241,14 @@ impl Ledger {
                 if let Some(held) = self.workers.get_mut(worker) {
                     held.1 = false;
                 }
+            }
+            Write::PackMemory { memory, .. } => {
+                let key = (memory.shape.clone(), memory.device.clone(), memory.members);
+                let known = self.memories.insert(key, memory.clone());
+                counters.count(match known {
+                    None => "pack: measured",
+                    Some(_) => "pack: measured, larger",
+                });
             }
             Write::AttemptProgress { .. }
             | Write::Evaluation { .. }

@@ -61,14 +61,20 @@ struct Outgoing {
 impl Node {
     /// A node whose agent was never started.
     #[must_use]
-    pub(crate) fn new(slots: u64, max_pack: u64, labels: Vec<String>, server: usize) -> Node {
+    pub(crate) fn new(
+        slots: u64,
+        max_pack: u64,
+        memory: Option<u64>,
+        labels: Vec<String>,
+        server: usize,
+    ) -> Node {
         let slot = |slot: u64| SlotRecord {
             slot: u32::try_from(slot).unwrap_or(0),
             kind: SlotKind::Cpu,
             threads: 1,
             device: "simulated".to_owned(),
             max_pack: u32::try_from(max_pack).unwrap_or(1),
-            memory: None,
+            memory,
         };
         Node {
             run: 0,

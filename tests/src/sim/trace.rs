@@ -63,6 +63,7 @@ impl Trace {
                 Write::Worker(record) => (11, record.id.0.as_u64_pair().0, 0),
                 Write::WorkerLeft { worker, .. } => (12, worker.0.as_u64_pair().0, 0),
                 Write::PackLimit { limit, .. } => (20, u64::from(limit.members), 0),
+                Write::PackMemory { memory, .. } => (22, memory.trial.index, memory.bytes),
                 Write::StaleReport { lease, .. } => (13, lease.trial.index, 0),
                 Write::Log(record) => (14, record.cursor, record.sweep.0),
             };

@@ -250,7 +250,10 @@ impl World {
             nodes: (0..profile.nodes)
                 .map(|n| {
                     let labels = if n % 3 == 0 { vec![LABEL.to_owned()] } else { Vec::new() };
-                    Node::new(rng.within(1, profile.slots), rng.within(1, MAX_PACK), labels, n % 2)
+                    let (slots, max_pack) = (rng.within(1, profile.slots), rng.within(1, MAX_PACK));
+                    // Room for one trial or for some, by the estimate.
+                    let memory = rng.per_mille(700).then(|| rng.within(200 << 20, 206 << 20));
+                    Node::new(slots, max_pack, memory, labels, n % 2)
                 })
                 .collect(),
             clients: (0..profile.clients)

@@ -88,6 +88,7 @@ impl Store for MemoryStore {
                     members,
                 })
                 .collect(),
+            pack_memories: state.pack_memories.values().cloned().collect(),
             last_cursor: state.last_cursor(),
         })
     }

@@ -9,8 +9,9 @@ use deptune_sweep::mutation;
 use deptune_sweep::outcome::FailureClass;
 use deptune_sweep::points::Points;
 use deptune_sweep::record::{
-    AttemptEnd, AttemptRecord, Controls, DeletedRecord, LogRecord, OutcomeRecord, Phase,
-    RequestRecord, SpaceRecord, Submission, SweepRecord, TrialRecord, WallMillis, WorkerRecord,
+    AttemptEnd, AttemptRecord, Controls, DeletedRecord, LogRecord, OutcomeRecord, PackMemory,
+    Phase, RequestRecord, SpaceRecord, Submission, SweepRecord, TrialRecord, WallMillis,
+    WorkerRecord,
 };
 use deptune_sweep::scheduler::{LeaseKey, Write};
 use deptune_sweep::spec::{Goal, Settings};
@@ -38,6 +39,8 @@ pub(super) struct State {
     pub(super) deleted: BTreeMap<SweepId, (DeletedRecord, u64)>,
     /// Most trials of a pack, by shape and device.
     pub(super) pack_limits: BTreeMap<(ArtifactHash, String), u32>,
+    /// What packs took, by shape, device and number of trials.
+    pub(super) pack_memories: BTreeMap<(ArtifactHash, String, u32), PackMemory>,
 }
 
 #[derive(Debug, Clone)]
@@ -217,6 +220,11 @@ impl State {
             Write::PackLimit { limit, .. } => {
                 let key = (limit.shape.clone(), limit.device.clone());
                 self.put(|s| &mut s.pack_limits, key, limit.members, undo);
+                Ok(())
+            }
+            Write::PackMemory { memory, .. } => {
+                let key = (memory.shape.clone(), memory.device.clone(), memory.members);
+                self.put(|s| &mut s.pack_memories, key, memory.clone(), undo);
                 Ok(())
             }
             Write::Worker(record) => {

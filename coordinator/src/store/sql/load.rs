@@ -7,7 +7,7 @@ use deptune_sweep::hub::HubModel;
 use deptune_sweep::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
 use deptune_sweep::outcome::{Outcome, SweepStatus};
 use deptune_sweep::record::{
-    Added, CheckpointRef, Controls, DataRef, DeletedRecord, Holder, PackLimit, Phase,
+    Added, CheckpointRef, Controls, DataRef, DeletedRecord, Holder, PackLimit, PackMemory, Phase,
     RequestRecord, SlotRecord, SpaceRecord, SpaceText, Submission, SweepRecord, TrialRecord,
     WorkerRecord,
 };
@@ -35,6 +35,7 @@ pub(in crate::store) async fn load(pool: &Pool) -> Result<Snapshot, LoadError> {
     let requests = requests(connection).await.map_err(failed("requests"))?;
     let deleted = deleted(connection).await.map_err(failed("deleted sweeps"))?;
     let pack_limits = pack_limits(connection).await.map_err(failed("sizes of packs"))?;
+    let pack_memories = pack_memories(connection).await.map_err(failed("memory of packs"))?;
     Ok(Snapshot {
         sweeps,
         spaces,
@@ -44,6 +45,7 @@ pub(in crate::store) async fn load(pool: &Pool) -> Result<Snapshot, LoadError> {
         requests,
         deleted,
         pack_limits,
+        pack_memories,
         last_cursor,
     })
 }
@@ -332,6 +334,28 @@ async fn pack_limits(connection: &mut Connection<'_>) -> Result<Vec<PackLimit>, 
         })
     };
     rows.iter().map(limit).collect()
+}
+
+async fn pack_memories(connection: &mut Connection<'_>) -> Result<Vec<PackMemory>, Error> {
+    let rows = statement(
+        "select shape, device, members, bytes, estimated, sweep, trial_index
+         from packs_measured
+         order by shape, device, members",
+    )
+    .fetch_all(connection)
+    .await?;
+    let memory = |row: &Row| {
+        let (sweep, index) = (SweepId(row.unsigned("sweep")?), row.unsigned("trial_index")?);
+        Ok(PackMemory {
+            shape: row.parsed("shape")?,
+            device: row.try_get("device")?,
+            members: row.small("members")?,
+            bytes: row.unsigned("bytes")?,
+            estimated: row.unsigned("estimated")?,
+            trial: TrialId { sweep, index },
+        })
+    };
+    rows.iter().map(memory).collect()
 }
 
 async fn last_cursor(connection: &mut Connection<'_>) -> Result<u64, Error> {

@@ -22,7 +22,7 @@ import sqlite3, sys, threading
 stop = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
 views = ["trial_results", "leaderboard", "learning_curves", "sweep_progress", "attempts_history",
-         "class_reports"]
+         "class_reports", "pack_memory"]
 rounds = 0
 while True:
     last = stop.is_set()

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod control;
+mod memory;
 mod model;
 mod packing;
 mod placement;

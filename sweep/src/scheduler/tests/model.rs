@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::id::{ArtifactHash, RequestId, SweepId, TrialId, WorkerId};
 use crate::record::{
-    AttemptEnd, DeletedRecord, LogEntry, OutcomeRecord, PackLimit, Phase, RequestRecord,
-    SpaceRecord, Submission, SweepRecord, TrialRecord, WorkerRecord,
+    AttemptEnd, DeletedRecord, LogEntry, OutcomeRecord, PackLimit, PackMemory, Phase,
+    RequestRecord, SpaceRecord, Submission, SweepRecord, TrialRecord, WorkerRecord,
 };
 use crate::scheduler::{LeaseKey, Snapshot, Write};
 
@@ -72,6 +72,9 @@ pub(super) struct Model {
     pub(super) deleted: BTreeMap<SweepId, DeletedRecord>,
     pub(super) spaces: Vec<SpaceRecord>,
     pub(super) pack_limits: BTreeMap<(ArtifactHash, String), u32>,
+    pub(super) pack_memories: BTreeMap<(ArtifactHash, String, u32), PackMemory>,
+    /// How often what packs took was written.
+    pub(super) measured: usize,
     pub(super) stale: usize,
     pub(super) last_cursor: u64,
     pub(super) log: Vec<LogEntry>,
@@ -137,6 +140,12 @@ impl Model {
                 let before = self.pack_limits.insert(key, limit.members);
                 assert!(before.is_none_or(|before| limit.members < before));
             }
+            Write::PackMemory { memory, .. } => {
+                let key = (memory.shape.clone(), memory.device.clone(), memory.members);
+                let before = self.pack_memories.insert(key, memory.clone());
+                assert!(before.is_none_or(|before| memory.outdoes(&before)));
+                self.measured += 1;
+            }
             Write::NewTrial { record, .. } => {
                 assert!(self.trials.insert(record.id, record.clone()).is_none());
             }
@@ -196,6 +205,7 @@ impl Model {
                     members,
                 })
                 .collect(),
+            pack_memories: self.pack_memories.values().cloned().collect(),
             last_cursor: self.last_cursor,
         }
     }

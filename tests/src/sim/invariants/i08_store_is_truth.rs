@@ -31,7 +31,7 @@ impl Invariant for StoreIsTruth {
                         same(commit.scheduler, &line.record)?;
                     }
                 }
-                Ok(())
+                ledger.check_memories(commit.scheduler)
             }
             Seen::Scan(scan) => {
                 // Both by id; that they are equally many is another invariant's.

@@ -38,6 +38,7 @@ impl Invariant for Restore {
                 return Err(format!("whether worker {worker} is here is forgotten"));
             }
         }
+        ledger.check_memories(scheduler)?;
         let running: Vec<_> = ledger
             .sweeps
             .values()

@@ -57,6 +57,7 @@ pub(in crate::store) async fn one(
             evaluation::put(connection, *lease, *at, evaluation).await
         }
         Write::PackLimit { limit, at } => worker::pack_limit(connection, limit, *at).await,
+        Write::PackMemory { memory, at } => worker::pack_memory(connection, memory, *at).await,
         Write::Worker(record) => worker::put(connection, record).await,
         Write::WorkerLeft { worker, at } => worker::left(connection, *worker, *at).await,
         Write::StaleReport { lease, worker, report, at } => {

@@ -136,6 +136,7 @@ fn rows_of(write: &Write) -> (Kind, Option<Row<'_>>, Option<Row<'_>>) {
         | Write::DeleteSweep { .. }
         | Write::Worker(_)
         | Write::PackLimit { .. }
+        | Write::PackMemory { .. }
         | Write::WorkerLeft { .. } => (Kind::Alone, None, None),
     }
 }

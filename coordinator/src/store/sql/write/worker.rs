@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use deptune_sweep::id::WorkerId;
-use deptune_sweep::record::{PackLimit, WallMillis, WorkerRecord};
+use deptune_sweep::record::{PackLimit, PackMemory, WallMillis, WorkerRecord};
 
 use super::refused;
 use crate::store::CommitError;
@@ -104,6 +104,34 @@ pub(super) async fn pack_limit(
     .bind(limit.shape.as_str())
     .bind(&limit.device)
     .bind(limit.members)
+    .bind(at)
+    .execute(connection)
+    .await
+    .map_err(refused(WHAT))?;
+    Ok(())
+}
+
+pub(super) async fn pack_memory(
+    connection: &mut Connection<'_>,
+    memory: &PackMemory,
+    at: WallMillis,
+) -> Result<(), CommitError> {
+    const WHAT: &str = "the memory of packs";
+    statement(
+        "insert into packs_measured
+             (shape, device, members, bytes, estimated, sweep, trial_index, at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)
+         on conflict (shape, device, members) do update set
+             bytes = excluded.bytes, estimated = excluded.estimated,
+             sweep = excluded.sweep, trial_index = excluded.trial_index, at = excluded.at",
+    )
+    .bind(memory.shape.as_str())
+    .bind(&memory.device)
+    .bind(memory.members)
+    .bind(int(memory.bytes))
+    .bind(int(memory.estimated))
+    .bind(int(memory.trial.sweep.0))
+    .bind(int(memory.trial.index))
     .bind(at)
     .execute(connection)
     .await
