@@ -13,7 +13,7 @@ const TRAINER: u64 = 200 << 20;
 const TRUST: u64 = 4;
 
 /// Bytes of activations that a thread of the written backward keeps at a time, unless those of one
-/// trial are more.
+/// row are more.
 const WAVE: u64 = 1 << 30;
 
 impl Settings {
@@ -135,12 +135,18 @@ impl Settings {
             };
             let each = (2 * d + 3 * heads * size + heads * positions) * number + inner;
             let each = layers.saturating_mul(tokens).saturating_mul(each);
-            return (each, u64::from(slot.threads).saturating_mul(each.max(WAVE)));
+            let row = each / u64::from(self.train.batch_size.max(1));
+            return (each, u64::from(slot.threads).saturating_mul(row.max(WAVE)));
         }
         // libtorch keeps queries, keys, values, output and residual, and two score matrices per
         // head, in fp32.
-        let each = 4 * heads * size + 3 * d + 2 * ff + 2 * heads * positions;
-        let each = layers.saturating_mul(tokens).saturating_mul(each).saturating_mul(4);
+        let block = 4 * heads * size + 3 * d + 2 * ff + 2 * heads * positions;
+        let each = if self.train.activation_checkpointing {
+            layers.saturating_mul(d).saturating_add(block)
+        } else {
+            layers.saturating_mul(block)
+        };
+        let each = tokens.saturating_mul(each).saturating_mul(4);
         (each, u64::MAX)
     }
 }
@@ -286,12 +292,16 @@ mod tests {
 
     #[test]
     fn more_than_that_is_kept_by_libtorch() {
-        let (settings, model) = settings("fp32");
+        let (mut settings, model) = settings("fp32");
         let [cpu, gpu] = [SlotKind::Cpu, SlotKind::Cuda].map(|kind| slot(kind, 1));
         let bytes = |slot: &SlotRecord, members| settings.pack_bytes(&model, slot, members);
         assert!(bytes(&gpu, 8) > 3 * bytes(&cpu, 8));
         for members in [1, 8, 33] {
             assert_eq!(settings.members_within(&model, &gpu, bytes(&gpu, members)), members);
         }
+        let kept = bytes(&gpu, 8);
+        settings.train.activation_checkpointing = true;
+        let again = settings.pack_bytes(&model, &gpu, 8);
+        assert!(again < kept / 2, "{again} and {kept}");
     }
 }

@@ -193,7 +193,7 @@ async fn holds_its_rows(store: &dyn Store) {
     assert!(evaluations[0].evaluation.per_class.is_empty());
 
     let sql = "select prompt_lr, optimizer, scheduler, weight_decay, init, warm_start, decoding,
-                   stopped_early
+                   dropout_masks, stopped_early
                from trial_results order by trial_index";
     let answer = store.query(sql, 10).await.unwrap();
     let text = |text: &str| SqlValue::Text(text.to_owned());
@@ -206,6 +206,7 @@ async fn holds_its_rows(store: &dyn Store) {
             text("text"),
             text("all"),
             text("greedy"),
+            text("exact"),
             early,
         ]
     };

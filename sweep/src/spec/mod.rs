@@ -266,8 +266,8 @@ pub enum DropoutMasks {
     /// Counters: the same masks for all trials of a seed, on every device, however padded.
     #[default]
     Exact,
-    /// On a GPU its kernels, from a generator of theirs: faster, of the same law, but other masks
-    /// for every pack and padding. On processors as `exact`.
+    /// libtorch's kernels: faster on a GPU, of the same law, but other masks for every trial, pack
+    /// and padding. What draws its own on processors (DePT and prompt tuning of T5) stays exact.
     Kernel,
 }
 

@@ -3,10 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 
+use deptune_sweep::spec::DropoutMasks;
 use deptune_sweep::task::Recipe;
+use deptune_trainer::weights::Weights;
 use deptune_trainer::{
     Adapter, Backward, Batch, Checkpoint, Example, Identity, LowRank, Member, Method, Model, Pack,
     Padding, Settings,
@@ -19,8 +22,11 @@ const DEPT: Method = Method::Dept { prompt_length: 4, rank: 3 };
 
 fn model(name: &str, kind: Kind) -> Rc<Model> {
     tch::set_num_threads(1);
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(name);
-    Rc::new(Model::load(&dir, kind, Device::Cpu).unwrap())
+    Rc::new(Model::load(&directory(name), kind, Device::Cpu).unwrap())
+}
+
+fn directory(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(name)
 }
 
 fn settings() -> Settings {
@@ -247,6 +253,91 @@ fn reports_that_wait_say_what_those_of_every_update_say() {
     assert!(each[5].trials[0].diverged && !each[5].trials[1].diverged);
     assert!(other.reports().unwrap().is_empty(), "they are read once");
     assert_eq!(bytes(&one, 1), bytes(&other, 1));
+}
+
+/// Held by whoever uses libtorch's own random numbers, which are the process's.
+static GENERATOR: Mutex<()> = Mutex::new(());
+
+/// One update's losses and gradients, recorded.
+fn recorded(
+    name: &str,
+    model: &Rc<Model>,
+    members: &[Member],
+    settings: Settings,
+) -> (Vec<f64>, Vec<Adapter>) {
+    let settings = Settings { backward: Backward::Recorded, grad_clip: 1e9, ..settings };
+    let mut pack = match members {
+        [full] if full.method == Method::Full => {
+            let weights = Weights::open(&directory(name), model.kind(), Device::Cpu).unwrap();
+            let config = model.config().clone();
+            Pack::fine_tuning(config, &weights, full.clone(), settings).unwrap()
+        }
+        _ => Pack::new(model.clone(), members.to_vec(), settings, &INIT).unwrap(),
+    };
+    let batches = [batch(1), batch(2)];
+    let gradients = pack.gradients(&batches).unwrap();
+    let all = (0..members.len()).map(|k| gradients.trial(k).unwrap()).collect();
+    let losses = pack.step(&batches).unwrap().trials.iter().map(|trial| trial.loss).collect();
+    (losses, all)
+}
+
+#[test]
+fn what_is_computed_again_is_what_was_computed_first() {
+    let _guard = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    let lora = Method::Lora { rank: 3, alpha: 4.0 };
+    let plain = Method::PromptTuning { prompt_length: 6 };
+    for (name, methods) in [
+        ("t5_v10", vec![DEPT, plain]),
+        ("t5_v11", vec![lora, DEPT]),
+        ("gpt2", vec![DEPT]),
+        ("gpt2", vec![lora]),
+        ("t5_v10", vec![Method::Full]),
+    ] {
+        let model = model(name, Kind::Double);
+        let members: Vec<Member> = methods.iter().map(|&method| member(method, 42)).collect();
+        for dropout_masks in [DropoutMasks::Exact, DropoutMasks::Kernel] {
+            let kept = Settings { groups: 2, dropout_masks, ..settings() };
+            let again = Settings { activation_checkpointing: true, ..kept };
+            let (losses, gradients) = recorded(name, &model, &members, again);
+            if dropout_masks == DropoutMasks::Exact {
+                let (expected, kept) = recorded(name, &model, &members, kept);
+                assert_eq!(losses, expected, "{name} {methods:?}");
+                for (one, other) in gradients.iter().zip(&kept) {
+                    assert!(difference(one, other) < 1e-12, "{name} {methods:?}");
+                }
+            }
+            // Drawn again alike, too.
+            let (repeated, same) = recorded(name, &model, &members, again);
+            assert_eq!(losses, repeated, "{name} {methods:?}");
+            for (one, other) in gradients.iter().zip(&same) {
+                assert_eq!(difference(one, other), 0.0, "{name} {methods:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_masks_that_a_kernel_draws_are_those_of_its_loss() {
+    let _guard = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    let model = model("t5_v10", Kind::Double);
+    let kernel = Settings { dropout_masks: DropoutMasks::Kernel, ..settings() };
+    for settings in [kernel, Settings { activation_checkpointing: true, ..kernel }] {
+        let settings = Settings { backward: Backward::Recorded, ..settings };
+        let fresh = || Pack::new(model.clone(), vec![member(DEPT, 7)], settings, &INIT).unwrap();
+        let gradient = fresh().gradients(&[batch(1)]).unwrap().trial(0).unwrap();
+        let (_, gradient) = gradient.named().next().unwrap();
+        let loss = |by: f64| {
+            let mut pack = fresh();
+            let moved = pack.parameters(0).unwrap();
+            let (_, first) = moved.named().next().unwrap();
+            let _ = first.get(0).get(0).g_add_scalar_(by);
+            pack.set_parameters(0, &moved).unwrap();
+            pack.step(&[batch(1)]).unwrap().trials[0].loss
+        };
+        let slope = (loss(1e-5) - loss(-1e-5)) / 2e-5;
+        let found = gradient.double_value(&[0, 0]);
+        assert!((slope - found).abs() < 1e-6 * slope.abs().max(1e-3), "{slope} and {found}");
+    }
 }
 
 #[test]

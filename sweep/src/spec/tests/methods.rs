@@ -1,7 +1,9 @@
 //! Methods other than the first two, starts, optimisers: what is accepted and what is refused.
 
 use super::{BASE, expect, parse, problems, with};
-use crate::spec::{Decoding, Method, Optimizer, Precision, PromptInit, Scheduler, WarmStart};
+use crate::spec::{
+    Decoding, DropoutMasks, Method, Optimizer, Precision, PromptInit, Scheduler, WarmStart,
+};
 
 const PROMPT: &str = "prompt_lr = [0.3, 0.4]
 lowrank_lr = [1e-4, 5e-3]
@@ -155,6 +157,7 @@ fn training_choices_are_read() {
             "max_length = 128",
             "max_length = 128\noptimizer = \"adafactor\"\nscheduler = \"cosine\"\n\
              weight_decay = 0.01\npatience = 3\ndecoding = \"labels\"\nsave_predictions = true\n\
+             dropout_masks = \"kernel\"\nactivation_checkpointing = true\n\
              precision = \"bf16\"",
         ),
     ]);
@@ -163,6 +166,7 @@ fn training_choices_are_read() {
     assert_eq!((train.optimizer, train.scheduler), (Optimizer::Adafactor, Scheduler::Cosine));
     assert_eq!((train.weight_decay, train.patience), (0.01, Some(3)));
     assert_eq!((train.decoding, train.save_predictions), (Decoding::Labels, true));
+    assert_eq!((train.dropout_masks, train.activation_checkpointing), (DropoutMasks::Kernel, true));
     assert_eq!(train.precision, Precision::Bf16);
     assert_eq!(settings.init, PromptInit::Text);
     assert_eq!(settings.init_text.as_deref(), Some("yes or no"));

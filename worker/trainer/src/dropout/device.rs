@@ -108,7 +108,8 @@ mod tests {
         let (seeds, rows) = ([3, 1 << 62], [0, 7, 2]);
         for (step, rate, kind) in [(1, 0.1, Kind::Float), (900, 0.57, Kind::Double)] {
             let device = Device::Cpu;
-            let masks = Masks { seeds: &seeds, step, rows: &rows, rate, kind, device };
+            let masks =
+                Masks { seeds: &seeds, step, rows: &rows, rate, kind, device, kernel: false };
             let law = Law::new(rate);
             let of = |site, layer| Place { step, stack: Stack::Encoder, site, layer };
             for (prompt, text) in [(0, 1), (3, 9), (70, 131)] {

@@ -96,6 +96,9 @@ pub struct Masks<'a> {
     pub kind: Kind,
     /// Where they are used.
     pub device: Device,
+    /// Whether the device's own generator draws them instead; then they depend on all that the
+    /// generator was asked for since [`Masks::reseed`].
+    pub kernel: bool,
 }
 
 impl Masks<'_> {
@@ -163,6 +166,17 @@ impl Masks<'_> {
         })
     }
 
+    /// Puts libtorch's generators where they stood before this piece of the pass was first
+    /// computed, if it is they that draw the masks.
+    pub(crate) fn reseed(&self, piece: usize) {
+        if !self.kernel {
+            return;
+        }
+        let seed = self.seeds.iter().fold(DOMAIN, |key, &seed| mix(key, seed));
+        let rows = self.rows.iter().fold(mix(seed, self.step), |key, &row| mix(key, row.into()));
+        tch::manual_seed(mix(rows, piece as u64).cast_signed());
+    }
+
     /// All (seed, row) in the order of a tensor's leading dimensions.
     fn rows_of_seeds(&self) -> impl Iterator<Item = (u64, u32)> {
         self.seeds.iter().flat_map(|&seed| self.rows.iter().map(move |&row| (seed, row)))
@@ -221,7 +235,15 @@ mod tests {
     use super::*;
 
     fn masks<'a>(seeds: &'a [u64], rows: &'a [u32]) -> Masks<'a> {
-        Masks { seeds, step: 7, rows, rate: 0.1, kind: Kind::Float, device: Device::Cpu }
+        Masks {
+            seeds,
+            step: 7,
+            rows,
+            rate: 0.1,
+            kind: Kind::Float,
+            device: Device::Cpu,
+            kernel: false,
+        }
     }
 
     #[test]

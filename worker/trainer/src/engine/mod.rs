@@ -36,7 +36,7 @@ use buffer::Pool;
 use element::{Bf16, Element};
 use states::{States, states};
 use weights::Weights;
-use work::{Item, Part, work};
+use work::{Item, Part, most_tokens, work};
 
 /// A trial's parameters.
 #[derive(Debug, Default)]
@@ -236,7 +236,9 @@ impl Engine {
 
     /// Losses and gradients of every trial; none for those that stand still.
     pub(crate) fn run(&self, mut task: Task) -> Result<Vec<Option<Outcome>>, TchError> {
-        let shares = task.share_out(self.workers.len(), usize::MAX);
+        let longest = (0..task.rows.len()).map(|row| task.tokens(row)).max().unwrap_or(0);
+        let most = if self.half { most_tokens::<Bf16> } else { most_tokens::<f32> };
+        let shares = task.share_out(self.workers.len(), most(&self.weights, longest));
         let mut outcomes: Vec<Option<Outcome>> =
             task.trials.iter().map(|t| t.as_ref().map(|_| Outcome::default())).collect();
         let job = if self.half { work::<Bf16> } else { work::<f32> };

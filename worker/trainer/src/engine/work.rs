@@ -15,7 +15,7 @@ use super::weights::{Sizes, Weights};
 use super::{Row, Task, Trial};
 use crate::dropout::{Axis, Law};
 
-/// Most bytes of activations that are kept for the way back at a time, unless those of one item
+/// Most bytes of activations that are kept for the way back at a time, unless those of one row
 /// are more.
 const WAVE: usize = 1 << 30;
 
@@ -112,6 +112,14 @@ fn wave<E>(
         }
     }
     Ok(items.len())
+}
+
+/// Most tokens of an item, so that what it keeps is no more than a wave, for rows of at most
+/// `longest` tokens.
+pub(super) fn most_tokens<E>(weights: &Weights, longest: usize) -> usize {
+    let layout = Layout::new(&[longest.max(1)]);
+    let bytes = kept_bytes::<E>(weights, &layout, 0);
+    WAVE / (bytes / longest.max(1)).max(1)
 }
 
 /// Bytes that an item keeps for the way back: of the encoder, and of cross-attention (weights and
@@ -248,4 +256,26 @@ pub(super) fn inputs(
     }
     pool.give(offsets);
     Ok(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::model::Model;
+
+    #[test]
+    fn an_item_keeps_no_more_than_a_wave() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/t5_v11");
+        let model = Model::load(&dir, Kind::Float, Device::Cpu).unwrap();
+        let weights = Weights::of(&model).unwrap().unwrap();
+        for longest in [32, 500] {
+            let rows = most_tokens::<f32>(&weights, longest) / longest;
+            let kept = |rows| kept_bytes::<f32>(&weights, &Layout::new(&vec![longest; rows]), 0);
+            assert!(kept(rows) <= WAVE && kept(2 * rows) > WAVE, "{longest}");
+        }
+    }
 }

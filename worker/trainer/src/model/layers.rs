@@ -165,9 +165,17 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// The rate of dropout, where libtorch's kernels draw its masks.
+    pub(crate) fn kernel_rate(&self) -> Option<f64> {
+        self.pass.masks.filter(|masks| masks.kernel).map(|masks| masks.rate)
+    }
+
     /// Drops elements of hidden states [K, B, T, channels].
     pub(crate) fn drop_hidden(&self, x: Tensor, site: Site) -> Result<Tensor, TchError> {
         let Some(masks) = self.pass.masks else { return Ok(x) };
+        if let Some(rate) = self.kernel_rate() {
+            return x.f_dropout(rate, true);
+        }
         let channels = x.size().last().map_or(0, |&size| size as usize);
         x.f_mul(&masks.hidden(self.stack, site, self.layer, self.axis, channels)?)
     }
@@ -181,6 +189,9 @@ impl Place<'_> {
         keys: Axis,
     ) -> Result<Tensor, TchError> {
         let Some(masks) = self.pass.masks else { return Ok(x) };
+        if let Some(rate) = self.kernel_rate() {
+            return x.f_dropout(rate, true);
+        }
         x.f_mul(&masks.weights(self.stack, site, self.layer, heads, self.axis, keys)?)
     }
 }

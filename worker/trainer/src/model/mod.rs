@@ -8,6 +8,7 @@ mod decoder;
 pub(crate) mod layers;
 mod pass;
 pub(crate) mod t5;
+mod trunk;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ use decoder::Decoder;
 use layers::Cache;
 pub(crate) use pass::Pass;
 use t5::{Memory, T5};
+pub(crate) use trunk::Trunk;
 
 /// Why a model directory cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -256,13 +258,18 @@ impl Model {
         pass: Pass<'_>,
     ) -> Result<Passed, TchError> {
         let mut caches = Vec::new();
-        let states = match &self.body {
-            Body::T5(t5) => t5.encode(inputs, sequence.mask.as_ref(), sequence.axis, pass)?,
-            Body::Decoder(decoder) if keep => {
+        let states = match (self.trunk(&sequence, pass)?, &self.body) {
+            (Trunk::Decoder(walk), Body::Decoder(decoder)) if keep => {
                 caches = decoder.caches();
-                decoder.forward(inputs, &sequence, Some(&mut caches), pass)?
+                walk.through(inputs, &mut caches)?
             }
-            Body::Decoder(decoder) => decoder.forward(inputs, &sequence, None, pass)?,
+            (trunk, _) => {
+                let mut hidden = trunk.begin(inputs)?;
+                for layer in 0..self.blocks() {
+                    hidden = trunk.block(layer, &hidden)?;
+                }
+                trunk.end(&hidden)?
+            }
         };
         Ok(Passed { states, sequence, caches })
     }

@@ -20,12 +20,12 @@ pub struct Encoded {
     pub(crate) passed: Passed,
     /// The model that it passed, with the weights of that moment.
     pub(crate) model: Rc<Model>,
-    lora: Option<Lora>,
+    pub(super) lora: Option<Lora>,
     pub(crate) rows: i64,
-    batch: Collated,
-    examples: Vec<Example>,
+    pub(super) batch: Collated,
+    pub(super) examples: Vec<Example>,
     /// Whether only the trials that were wanted have passed, in their order; else all have.
-    chosen: bool,
+    pub(super) chosen: bool,
 }
 
 impl Encoded {
@@ -137,7 +137,7 @@ impl Pack {
         }
     }
 
-    fn rules(&self, part: Part) -> Rules {
+    pub(super) fn rules(&self, part: Part) -> Rules {
         let settings = &self.settings;
         Rules {
             part,
@@ -158,17 +158,15 @@ impl Pack {
         engine: Option<(&Engine, &[usize])>,
     ) -> Result<Encoded, TchError> {
         let batch = Collated::new(examples, &self.rules(part), &model)?;
-        let (rows, text) = batch.input_ids.size2()?;
-        let axis = Axis { prompt: self.layout.prompt_length as usize, text: text as usize };
-        let mut mask = self.key_mask(batch.mask.as_ref(), rows, text)?;
+        let (rows, _) = batch.input_ids.size2()?;
+        let mut sequence = self.sequence(&batch)?;
         if let Some((_, wanted)) = engine
-            && let Some(all) = mask.as_ref().filter(|mask| mask.size().first() > Some(&1))
+            && let Some(all) = sequence.mask.as_ref().filter(|mask| mask.size().first() > Some(&1))
         {
             let wanted: Vec<i64> = wanted.iter().map(|&k| k as i64).collect();
-            mask = Some(all.f_index_select(0, &Tensor::f_from_slice(&wanted)?)?);
+            sequence.mask = Some(all.f_index_select(0, &Tensor::f_from_slice(&wanted)?)?);
         }
-        let (positions, ends) = self.places(&batch, axis)?;
-        let sequence = Sequence { axis, mask, positions, ends };
+        let axis = sequence.axis;
         let keep = part == Part::Text;
         let lora = self.lora()?;
         let pass = Pass { masks, lora: lora.as_ref() };
@@ -183,8 +181,17 @@ impl Pack {
         Ok(Encoded { passed, model, lora, rows, batch, examples, chosen })
     }
 
+    /// How the positions of a batch are told apart.
+    pub(super) fn sequence(&self, batch: &Collated) -> Result<Sequence, TchError> {
+        let (rows, text) = batch.input_ids.size2()?;
+        let axis = Axis { prompt: self.layout.prompt_length as usize, text: text as usize };
+        let mask = self.key_mask(batch.mask.as_ref(), rows, text)?;
+        let (positions, ends) = self.places(batch, axis)?;
+        Ok(Sequence { axis, mask, positions, ends })
+    }
+
     /// LoRA's pairs of all trials, if there are any.
-    fn lora(&self) -> Result<Option<Lora>, TchError> {
+    pub(super) fn lora(&self) -> Result<Option<Lora>, TchError> {
         if self.layout.lora_rank == 0 {
             return Ok(None);
         }
@@ -195,7 +202,7 @@ impl Pack {
 
     /// Model inputs [K, B, m + L, d]: the prompt, then embeddings plus scaling * A B at the
     /// positions of the text.
-    fn inputs(&self, model: &Model, batch: &Collated) -> Result<Tensor, TchError> {
+    pub(super) fn inputs(&self, model: &Model, batch: &Collated) -> Result<Tensor, TchError> {
         let Layout { prompt_length, d_model, .. } = self.layout;
         let (rows, text) = batch.input_ids.size2()?;
         let words = model.embed(&batch.input_ids)?.f_unsqueeze(0)?;
@@ -323,7 +330,11 @@ impl Pack {
         self.logits(encoded, None)
     }
 
-    fn logits(&self, encoded: &Encoded, masks: Option<&Masks<'_>>) -> Result<Tensor, TchError> {
+    pub(super) fn logits(
+        &self,
+        encoded: &Encoded,
+        masks: Option<&Masks<'_>>,
+    ) -> Result<Tensor, TchError> {
         let Encoded { passed, model, batch, .. } = encoded;
         let states = if batch.in_sequence {
             passed.states.shallow_clone()
@@ -334,7 +345,7 @@ impl Pack {
     }
 
     /// Cross-entropies [K] of logits [K, n, vocabulary], summed over label tokens.
-    fn losses(&self, logits: &Tensor, batch: &Collated) -> Result<Tensor, TchError> {
+    pub(super) fn losses(&self, logits: &Tensor, batch: &Collated) -> Result<Tensor, TchError> {
         let (k, ..) = logits.size3()?;
         let logits = logits.f_flatten(0, 1)?;
         let labels = batch.labels.f_repeat([k].as_slice())?;

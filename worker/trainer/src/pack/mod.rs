@@ -7,6 +7,7 @@
 mod build;
 mod error;
 mod forward;
+mod recompute;
 mod settings;
 mod state;
 mod written;
@@ -14,6 +15,7 @@ mod written;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use deptune_sweep::spec::DropoutMasks;
 use tch::{Kind, TchError, Tensor, no_grad};
 
 pub(crate) use error::Doing;
@@ -239,9 +241,23 @@ impl Pack {
                 let rows: Vec<u32> = group.iter().map(|&row| (first_row + row) as u32).collect();
                 let examples: Vec<&Example> =
                     group.iter().filter_map(|&row| batch.examples.get(row)).collect();
-                let model = self.current()?;
-                let (loss, gradients) =
-                    self.backward(model, &examples, &rows, tokens).doing(doing)?;
+                let Settings { dropout: rate, dropout_masks, .. } = self.settings;
+                let masks = Masks {
+                    seeds: &self.seeds,
+                    step: self.step + 1,
+                    rows: &rows,
+                    rate,
+                    kind: self.model.kind(),
+                    device: self.model.device(),
+                    kernel: dropout_masks == DropoutMasks::Kernel,
+                };
+                let masks = (rate > 0.0).then_some(&masks);
+                let (loss, gradients) = if self.settings.activation_checkpointing {
+                    self.backward_in_pieces(&examples, masks, tokens)?
+                } else {
+                    masks.iter().for_each(|masks| masks.reseed(0));
+                    self.backward(self.current()?, &examples, masks, tokens).doing(doing)?
+                };
                 losses = losses.f_add(&loss).doing(doing)?;
                 for (sum, gradient) in sums.iter_mut().zip(gradients) {
                     *sum = match sum.take() {
@@ -264,18 +280,9 @@ impl Pack {
         &self,
         model: Rc<Model>,
         examples: &[&Example],
-        rows: &[u32],
+        masks: Option<&Masks<'_>>,
         tokens: usize,
     ) -> Result<(Tensor, Vec<Tensor>), TchError> {
-        let masks = Masks {
-            seeds: &self.seeds,
-            step: self.step + 1,
-            rows,
-            rate: self.settings.dropout,
-            kind: self.model.kind(),
-            device: self.model.device(),
-        };
-        let masks = (self.settings.dropout > 0.0).then_some(&masks);
         let loss = self.training_losses(model, examples, masks)?.f_div_scalar(tokens as f64)?;
         // The sum's gradient is 1 for every trial: their gradients stay apart.
         let total = loss.f_sum(loss.kind())?;

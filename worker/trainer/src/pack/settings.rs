@@ -1,5 +1,6 @@
 //! What a pack is made from.
 
+use deptune_sweep::spec::DropoutMasks;
 use deptune_sweep::task::Recipe;
 
 use super::Error;
@@ -82,6 +83,11 @@ pub struct Settings {
     pub grad_clip: f64,
     /// Dropout rate of the backbone in training, 0 to below 1.
     pub dropout: f64,
+    /// Who draws the masks. The written way back always draws exact ones.
+    pub dropout_masks: DropoutMasks,
+    /// Whether the recorded way back keeps the inputs of blocks alone and computes the rest again.
+    /// The written way back needs less memory as it is.
+    pub activation_checkpointing: bool,
     /// How far batches are padded.
     pub padding: Padding,
     /// Where it is the reference's, a decoder's rows of A, positions and over-long rows are as
@@ -106,6 +112,8 @@ impl Default for Settings {
             max_length: 256,
             grad_clip: 1.0,
             dropout: 0.1,
+            dropout_masks: DropoutMasks::Exact,
+            activation_checkpointing: false,
             padding: Padding::Longest { multiple: 4 },
             recipe: Recipe::Default,
             groups: 1,

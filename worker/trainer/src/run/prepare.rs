@@ -241,6 +241,8 @@ pub(crate) fn common(settings: &spec::Settings, dropout: f64) -> pack::Settings 
         max_length: train.max_length as usize,
         grad_clip: train.max_grad_norm,
         dropout,
+        dropout_masks: train.dropout_masks,
+        activation_checkpointing: train.activation_checkpointing,
         padding: Padding::Longest { multiple: PAD_MULTIPLE },
         recipe: settings.recipe,
         groups: GROUPS,

@@ -59,11 +59,11 @@ const INSERT: &str = "insert into trials (
              slot, lease_request, outcome, failures, losses, alone, checkpoint_step,
              checkpoint_hash, learning_rate, lora_alpha, init, init_text, source, warm_start,
              optimizer, scheduler, weight_decay, patience, decoding, k_shot, origin,
-             retry_of, pack_members
+             retry_of, pack_members, dropout_masks
          ) values (
              $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
              $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36,
-             $37, $38, $39, $40, $41, $42, $43, $44, $45, $46
+             $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47
          ) on conflict (sweep, trial_index) do nothing";
 
 /// The same for many.
@@ -75,7 +75,7 @@ pub(super) const INSERT_MANY: &str = "
         slot, lease_request, outcome, failures, losses, alone, checkpoint_step,
         checkpoint_hash, learning_rate, lora_alpha, init, init_text, source, warm_start,
         optimizer, scheduler, weight_decay, patience, decoding, k_shot, origin, retry_of,
-        pack_members
+        pack_members, dropout_masks
     )
     select * from unnest(
         $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
@@ -85,7 +85,7 @@ pub(super) const INSERT_MANY: &str = "
         $24::bigint[], $25::text[], $26::text[], $27::bigint[], $28::bigint[], $29::boolean[],
         $30::bigint[], $31::text[], $32::float8[], $33::float8[], $34::text[], $35::text[],
         $36::text[], $37::text[], $38::text[], $39::text[], $40::float8[], $41::bigint[],
-        $42::text[], $43::bigint[], $44::bigint[], $45::bigint[], $46::bigint[]
+        $42::text[], $43::bigint[], $44::bigint[], $45::bigint[], $46::bigint[], $47::text[]
     )
     on conflict (sweep, trial_index) do nothing";
 
@@ -143,6 +143,7 @@ pub(super) fn insert_values<'w>(
         record.added.map(|added| int(added.origin)).into(),
         record.added.and_then(|added| added.retry_of).map(int).into(),
         record.pack_members.into(),
+        train.dropout_masks.as_str().into(),
     ]
 }
 

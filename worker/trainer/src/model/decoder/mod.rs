@@ -7,7 +7,7 @@ mod load;
 mod position;
 
 use deptune_sweep::model::{Gpt2Config, LlamaConfig};
-use tch::{TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::layers::{Cache, Linear, Place, causal};
 use super::{Pass, Sequence};
@@ -90,27 +90,30 @@ impl Decoder {
         (0..config.num_hidden_layers).flat_map(pair).collect()
     }
 
-    /// Caches for [`Decoder::forward`] to fill.
+    /// Blocks.
+    pub(crate) fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Caches for [`Walk::through`] to fill.
     pub(crate) fn caches(&self) -> Vec<Cache> {
         self.blocks.iter().map(|_| Cache::default()).collect()
     }
 
-    /// Last hidden states [K, B, T, d] of embedded inputs [K, B, T, d]; with caches, keys and
-    /// values are kept for what follows.
-    pub(crate) fn forward(
-        &self,
-        inputs: &Tensor,
+    /// The way of a text's embedded inputs [K, B, T, d] through the blocks.
+    pub(crate) fn walk<'a>(
+        &'a self,
         sequence: &Sequence,
-        caches: Option<&mut [Cache]>,
-        pass: Pass<'_>,
-    ) -> Result<Tensor, TchError> {
+        (kind, device): (Kind, Device),
+        pass: Pass<'a>,
+    ) -> Result<Walk<'a>, TchError> {
         let length = sequence.axis.len();
-        let bias = causal(length, length, inputs.kind(), inputs.device())?;
+        let bias = causal(length, length, kind, device)?;
         let bias = match &sequence.mask {
             Some(mask) => bias.f_minimum(mask)?,
             None => bias,
         };
-        self.pass(inputs, &sequence.positions, &bias, caches, sequence.axis, pass)
+        Walk::new(self, &sequence.positions, bias, sequence.axis, pass)
     }
 
     /// A text that goes on behind each row's last token, whose places in the flattened [B * T]
@@ -159,41 +162,88 @@ impl Decoder {
         };
         progress.next = progress.next.f_add_scalar(length)?;
         let axis = Axis::text(length as usize);
-        self.pass(inputs, &positions, &bias, Some(&mut progress.caches), axis, pass.still())
-    }
-
-    fn pass(
-        &self,
-        inputs: &Tensor,
-        positions: &Tensor,
-        bias: &Tensor,
-        caches: Option<&mut [Cache]>,
-        axis: Axis,
-        pass: Pass<'_>,
-    ) -> Result<Tensor, TchError> {
-        let place = |layer| Place { stack: Stack::Decoder, layer, axis, pass };
-        let (mut hidden, rotation) = match &self.positions {
-            Positions::Learned(table) => {
-                let learned = Tensor::f_embedding(table, positions, -1, false, false)?;
-                (inputs.f_add(&learned)?, None)
-            }
-            Positions::Rotary(frequencies) => {
-                (inputs.shallow_clone(), Some(Rotation::new(frequencies, positions)?))
-            }
-        };
-        if self.drops_inputs {
-            hidden = place(0).drop_hidden(hidden, Site::Embedding)?;
-        }
-        let mut caches = caches.map(<[Cache]>::iter_mut);
-        for (layer, block) in self.blocks.iter().enumerate() {
-            let cache = caches.as_mut().and_then(Iterator::next);
-            hidden = block.forward(&hidden, rotation.as_ref(), bias, cache, &place(layer))?;
-        }
-        self.norm.forward(&hidden)
+        let walk = Walk::new(self, &positions, bias, axis, pass.still())?;
+        walk.through(inputs, &mut progress.caches)
     }
 
     /// Logits [..., vocabulary] of last hidden states [..., d].
     pub(crate) fn logits(&self, states: &Tensor) -> Result<Tensor, TchError> {
         self.head.forward(states)
+    }
+}
+
+/// One pass through a decoder, block by block.
+pub(crate) struct Walk<'a> {
+    decoder: &'a Decoder,
+    /// Of learned positions, what is added to the inputs.
+    learned: Option<Tensor>,
+    rotation: Option<Rotation>,
+    bias: Tensor,
+    axis: Axis,
+    pass: Pass<'a>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(
+        decoder: &'a Decoder,
+        positions: &Tensor,
+        bias: Tensor,
+        axis: Axis,
+        pass: Pass<'a>,
+    ) -> Result<Self, TchError> {
+        let (learned, rotation) = match &decoder.positions {
+            Positions::Learned(table) => {
+                (Some(Tensor::f_embedding(table, positions, -1, false, false)?), None)
+            }
+            Positions::Rotary(frequencies) => (None, Some(Rotation::new(frequencies, positions)?)),
+        };
+        Ok(Self { decoder, learned, rotation, bias, axis, pass })
+    }
+
+    fn place(&self, layer: usize) -> Place<'_> {
+        Place { stack: Stack::Decoder, layer, axis: self.axis, pass: self.pass }
+    }
+
+    /// What the first block takes.
+    pub(crate) fn begin(&self, inputs: &Tensor) -> Result<Tensor, TchError> {
+        let hidden = match &self.learned {
+            Some(learned) => inputs.f_add(learned)?,
+            None => inputs.shallow_clone(),
+        };
+        if self.decoder.drops_inputs {
+            return self.place(0).drop_hidden(hidden, Site::Embedding);
+        }
+        Ok(hidden)
+    }
+
+    /// With a cache, keys and values are kept for what follows.
+    pub(crate) fn block(
+        &self,
+        layer: usize,
+        hidden: &Tensor,
+        cache: Option<&mut Cache>,
+    ) -> Result<Tensor, TchError> {
+        let Some(block) = self.decoder.blocks.get(layer) else {
+            return Ok(hidden.shallow_clone());
+        };
+        block.forward(hidden, self.rotation.as_ref(), &self.bias, cache, &self.place(layer))
+    }
+
+    /// Last hidden states, of what the last block gave.
+    pub(crate) fn end(&self, hidden: &Tensor) -> Result<Tensor, TchError> {
+        self.decoder.norm.forward(hidden)
+    }
+
+    /// From inputs to last hidden states.
+    pub(crate) fn through(
+        &self,
+        inputs: &Tensor,
+        caches: &mut [Cache],
+    ) -> Result<Tensor, TchError> {
+        let mut hidden = self.begin(inputs)?;
+        for (layer, cache) in caches.iter_mut().enumerate() {
+            hidden = self.block(layer, &hidden, Some(cache))?;
+        }
+        self.end(&hidden)
     }
 }

@@ -56,10 +56,18 @@ impl SelfAttention {
         let [query, key, value] = parts.as_slice() else {
             return Err(TchError::Shape("query, key and value".to_owned()));
         };
+        let time_is_new = cache.is_none();
         let (key, value) = match cache {
             None => (key.shallow_clone(), value.shallow_clone()),
             Some(cache) => cache.append(key, value)?,
         };
+        if let (Some(rate), true) = (place.kernel_rate(), time_is_new) {
+            let context = attended([query, &key, &value], bias, rate)?;
+            let context =
+                context.f_transpose(2, 3)?.f_reshape([k, b, t, self.heads * self.d_kv])?;
+            let out = place.drop_hidden(self.out.forward(&context)?, Site::SelfOutput)?;
+            return x.f_add(&out);
+        }
         // Bias and softmax stay in full precision where the products are in a half one.
         let scores =
             query.f_matmul(&key.f_transpose(-1, -2)?)?.f_to_kind(x.kind())?.f_add_(bias)?;
@@ -76,6 +84,30 @@ impl SelfAttention {
         let out = place.drop_hidden(self.out.forward(&context)?, Site::SelfOutput)?;
         x.f_add(&out)
     }
+}
+
+/// Attention by libtorch's fused kernel, which draws the masks of weights that it never writes
+/// down: query, key and value [K, B, H, T, d_kv], `bias` [1 or K, 1 or B, H, T, T]. Gives
+/// [K, B, H, T, d_kv].
+fn attended(
+    [query, key, value]: [&Tensor; 3],
+    bias: &Tensor,
+    rate: f64,
+) -> Result<Tensor, TchError> {
+    let (k, b, heads, t, size) = query.size5()?;
+    let bias = bias.f_to_kind(query.kind())?;
+    // The kernels take four dimensions, and a bias that rows and trials share is copied for none.
+    let (batch, heads, bias) = if bias.size5()?.1 == 1 {
+        (k * b, heads, bias.f_view([1, heads, t, t])?)
+    } else {
+        (k, b * heads, bias.f_view([-1, b * heads, t, t])?)
+    };
+    let bias = bias.f_expand([batch, heads, t, t], false)?;
+    let flat = |x: &Tensor| x.f_view([batch, heads, t, size]);
+    let (query, key, value) = (flat(query)?, flat(key)?, flat(value)?);
+    let bias = Some(&bias);
+    Tensor::f_scaled_dot_product_attention(&query, &key, &value, bias, rate, false, 1.0, false)?
+        .f_view([k, b, -1, t, size])
 }
 
 /// Cross-attention sublayer with its norm and residual connection.
@@ -204,5 +236,28 @@ impl CrossAttention {
         // B's columns by head: [K, 1, H, r, d_kv].
         let b = b.f_reshape([k, rank, self.heads, self.d_kv])?.f_transpose(1, 2)?.f_unsqueeze(1)?;
         inner.f_matmul(&b)?.f_transpose(2, 3)?.f_reshape([k, rows, t, self.heads * self.d_kv])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    #[test]
+    fn the_fused_kernel_computes_what_the_written_out_form_does() {
+        let (k, b, heads, t, size) = (2, 3, 2, 5, 4);
+        let random = |sizes: &[i64]| Tensor::randn(sizes, (Kind::Double, Device::Cpu));
+        let parts = [0; 3].map(|_| random(&[k, b, heads, t, size]));
+        let [query, key, value] = parts.each_ref();
+        for (of_trials, of_rows) in [(1, 1), (1, b), (k, b)] {
+            let bias = random(&[of_trials, of_rows, heads, t, t]);
+            let scores = query.matmul(&key.transpose(-1, -2)) + &bias;
+            let expected = scores.softmax(-1, None).matmul(value);
+            let found = attended([query, key, value], &bias, 0.0).unwrap();
+            let error = (found - expected).abs().max().double_value(&[]);
+            assert!(error < 1e-12, "{of_trials} {of_rows}: {error}");
+        }
     }
 }

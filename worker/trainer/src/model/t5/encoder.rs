@@ -43,26 +43,52 @@ impl Encoder {
         })
     }
 
-    /// Last hidden states [K, B, T, d] of embedded inputs [K, B, T, d]. `mask` is additive,
+    /// The way of embedded inputs [K, B, T, d] through the blocks. `mask` is additive,
     /// [K or 1, B, 1, 1, T], or none when no position is padding.
-    pub(crate) fn forward(
-        &self,
-        inputs: &Tensor,
+    pub(crate) fn walk<'a>(
+        &'a self,
         mask: Option<&Tensor>,
         axis: Axis,
-        pass: Pass<'_>,
-    ) -> Result<Tensor, TchError> {
-        let place = |layer| Place { stack: Stack::Encoder, layer, axis, pass };
+        pass: Pass<'a>,
+    ) -> Result<Walk<'a>, TchError> {
         let mut bias = self.buckets.bias(&self.table, 0, axis.len(), axis.len())?;
         if let Some(mask) = mask {
             bias = bias.f_add(mask)?;
         }
-        let mut hidden = place(0).drop_hidden(inputs.shallow_clone(), Site::Embedding)?;
-        for (layer, (attention, feed_forward)) in self.blocks.iter().enumerate() {
-            hidden = attention.forward(&hidden, &bias, None, &place(layer))?;
-            hidden = feed_forward.forward(&hidden, &place(layer))?;
-        }
-        place(0).drop_hidden(self.norm.forward(&hidden)?, Site::Final)
+        Ok(Walk { encoder: self, bias, axis, pass })
+    }
+}
+
+/// One pass through an encoder, block by block.
+pub(crate) struct Walk<'a> {
+    encoder: &'a Encoder,
+    /// [K or 1, B or 1, H, T, T]
+    bias: Tensor,
+    axis: Axis,
+    pass: Pass<'a>,
+}
+
+impl Walk<'_> {
+    fn place(&self, layer: usize) -> Place<'_> {
+        Place { stack: Stack::Encoder, layer, axis: self.axis, pass: self.pass }
+    }
+
+    /// What the first block takes.
+    pub(crate) fn begin(&self, inputs: &Tensor) -> Result<Tensor, TchError> {
+        self.place(0).drop_hidden(inputs.shallow_clone(), Site::Embedding)
+    }
+
+    pub(crate) fn block(&self, layer: usize, hidden: &Tensor) -> Result<Tensor, TchError> {
+        let Some((attention, feed_forward)) = self.encoder.blocks.get(layer) else {
+            return Ok(hidden.shallow_clone());
+        };
+        let hidden = attention.forward(hidden, &self.bias, None, &self.place(layer))?;
+        feed_forward.forward(&hidden, &self.place(layer))
+    }
+
+    /// Last hidden states, of what the last block gave.
+    pub(crate) fn end(&self, hidden: &Tensor) -> Result<Tensor, TchError> {
+        self.place(0).drop_hidden(self.encoder.norm.forward(hidden)?, Site::Final)
     }
 }
 

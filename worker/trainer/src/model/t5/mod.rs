@@ -13,7 +13,6 @@ pub(crate) use attention::Memory;
 pub(crate) use decoder::Progress;
 
 use super::layers::{Linear, RmsNorm};
-use crate::dropout::Axis;
 use crate::method::Module;
 use crate::model::Pass;
 use crate::weights::{Weights, WeightsError};
@@ -66,17 +65,6 @@ impl T5 {
             own.into_iter().chain(pair(format!("{name}.1.EncDecAttention")))
         });
         encoder.chain(decoder).collect()
-    }
-
-    /// Encoder states [K, B, T, d]; see [`encoder::Encoder::forward`].
-    pub(crate) fn encode(
-        &self,
-        inputs: &Tensor,
-        mask: Option<&Tensor>,
-        axis: Axis,
-        pass: Pass<'_>,
-    ) -> Result<Tensor, TchError> {
-        self.encoder.forward(inputs, mask, axis, pass)
     }
 
     /// Decoder states [K, B, T, d] of embedded tokens [1, B, T, d].
