@@ -71,7 +71,12 @@ for k in packs:
     commands[f"ours bf16 K={k}"] = [*ours, "--bf16", "--pack", str(k)]
 commands[f"ours bf16 K={packs[-1]}, no dropout"] = [
     *ours, "--bf16", "--pack", str(packs[-1]), "--dropout", "0"]
-commands["ours bf16 K=1, recorded"] = [*ours, "--bf16", "--recorded"]
+# What libtorch records: on processors it is the way of other models and methods, on GPUs of all.
+k = packs[-1] if cuda else 1
+recorded = [*ours, "--bf16", "--recorded", "--pack", str(k)]
+commands[f"ours bf16 K={k}, recorded"] = recorded
+commands[f"ours bf16 K={k}, recorded, kernel masks"] = [*recorded, "--kernel-masks"]
+commands[f"ours bf16 K={k}, recorded, checkpointing"] = [*recorded, "--checkpointing"]
 if args.only:
     commands = {name: command for name, command in commands.items() if re.fullmatch(args.only, name)}
 

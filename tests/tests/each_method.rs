@@ -104,6 +104,33 @@ fn each_method_gives_rows_of_a_sweep() {
     assert_eq!(rows, expected);
 }
 
+/// With LoRA libtorch records the pass, also on processors: then what is not kept is computed
+/// again, and a kernel draws other masks.
+#[test]
+fn activations_are_computed_again_and_masks_drawn_as_the_spec_says() {
+    let Some(trainer) = trainer() else { return };
+    let world = World::new().with_variable("DEPTUNE_TRAINER", &trainer.display().to_string());
+    let (method, space) = SPACES[2];
+    let losses = |name: &str, settings: &str| -> Vec<f64> {
+        let project = project_in(&world, name, method, space);
+        let spec = project.with("[train]", &format!("[train]\n{settings}")).spec();
+        let out = world.path(&format!("out-{name}")).display().to_string();
+        let trained = world.run_within(PATIENCE, &["train", &spec, "--out", &out, "--json"]);
+        let trained = trained.code(0).json();
+        let evaluations = trained["evaluations"].as_array().unwrap().iter();
+        evaluations.map(|one| one["loss"].as_f64().unwrap()).collect()
+    };
+    let kept = losses("kept", "dropout = 0.1");
+    let again = losses("again", "dropout = 0.1\nactivation_checkpointing = true");
+    for (one, other) in kept.iter().zip(&again) {
+        assert!((one - other).abs() < 1e-4 * one, "{kept:?} and {again:?}");
+    }
+    let kernel = "dropout = 0.1\ndropout_masks = \"kernel\"";
+    let drawn = losses("drawn", kernel);
+    assert_ne!(drawn, kept);
+    assert_eq!(losses("repeated", kernel), drawn);
+}
+
 #[test]
 fn each_method_trains_alone_and_its_adapter_repeats_the_results() {
     let Some(trainer) = trainer() else { return };

@@ -1,6 +1,7 @@
 //! What the store in Postgres must do besides: give the views of SQLite, bound people's SQL, and be
 //! led by one coordinator.
 
+use std::cell::Cell;
 use std::error::Error as _;
 use std::time::{Duration, Instant};
 
@@ -260,22 +261,30 @@ async fn a_commit_longer_than_the_lease_does_not_depose_the_leader() {
     let two = PostgresDatabase::open(address(), lease).await.unwrap();
     let Campaign::Won(leader) = one.campaign(&identity()).await.unwrap() else { panic!("lost") };
     slow_down(&database, 5.0);
-    let commits = async { leader.commit(&[worker(1)]).await };
+    let (started, committing) = (Instant::now(), Cell::new(true));
+    let commits = async {
+        let committed = leader.commit(&[worker(1)]).await;
+        committing.set(false);
+        (committed, started.elapsed())
+    };
     let renews = async {
         // The trigger's sleep is on, and with it the lock of the coordinator's row.
-        for _ in 0..14 {
+        let mut last = Duration::ZERO;
+        while committing.get() {
             tokio::time::sleep(Duration::from_millis(250)).await;
             let renewed = tokio::time::timeout(lease, leader.renew()).await;
             assert!(renewed.expect("it does not wait for the commit").unwrap(), "it leads on");
             let campaign = two.campaign(&other()).await.unwrap();
             assert!(matches!(campaign, Campaign::Lost(_)), "another one has taken over");
+            if committing.get() {
+                last = started.elapsed();
+            }
         }
-        Instant::now()
+        last
     };
-    let commits = async { (commits.await, Instant::now()) };
-    let ((committed, ended), renewed) = tokio::join!(commits, renews);
+    let ((committed, lasted), renewed) = tokio::join!(commits, renews);
     committed.unwrap();
-    assert!(renewed < ended, "the commit lasted through all renewals");
+    assert!(lasted > 2 * lease && renewed > 2 * lease, "{lasted:?}, renewed until {renewed:?}");
     leader.commit(&[]).await.unwrap();
 }
 

@@ -134,7 +134,14 @@ impl Sweep {
         let settings = self.settings(index);
         let train = settings.as_ref().map(|s| {
             let t = &s.train;
-            (s.prompt_length, t.batch_size, t.eval_batch_size, t.max_length, t.precision.as_str())
+            (
+                s.prompt_length,
+                t.batch_size,
+                t.eval_batch_size,
+                t.max_length,
+                t.precision.as_str(),
+                t.activation_checkpointing,
+            )
         });
         let shape = (&self.record.submission.model_config, self.spec().method.as_str(), train);
         ArtifactHash::of(format!("{shape:?}").as_bytes())

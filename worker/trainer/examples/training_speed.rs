@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::Parser;
+use deptune_sweep::spec::DropoutMasks;
 use deptune_trainer::{Backward, Batch, Example, Member, Method, Model, Pack, Padding, Settings};
 use tch::{Device, Kind};
 
@@ -53,6 +54,12 @@ struct Args {
     /// Let libtorch record the way back.
     #[arg(long)]
     recorded: bool,
+    /// Let libtorch's kernels draw the masks of dropout, where it records.
+    #[arg(long)]
+    kernel_masks: bool,
+    /// Compute activations again on the way back, where libtorch records.
+    #[arg(long)]
+    checkpointing: bool,
 }
 
 /// "Classify this text is postive or not:" in T5's tokens.
@@ -80,6 +87,8 @@ fn main() -> anyhow::Result<()> {
         steps: 1_000_000,
         max_length: args.max_length,
         dropout: args.dropout,
+        dropout_masks: if args.kernel_masks { DropoutMasks::Kernel } else { DropoutMasks::Exact },
+        activation_checkpointing: args.checkpointing,
         groups: args.groups,
         padding: if args.padded { Padding::MaxLength } else { Padding::Longest { multiple: 8 } },
         backward: if args.recorded { Backward::Recorded } else { Backward::Written },

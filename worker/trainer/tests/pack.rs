@@ -270,7 +270,7 @@ fn recorded(
         [full] if full.method == Method::Full => {
             let weights = Weights::open(&directory(name), model.kind(), Device::Cpu).unwrap();
             let config = model.config().clone();
-            Pack::fine_tuning(config, &weights, full.clone(), settings).unwrap()
+            Pack::fine_tuning(config, &weights, *full, settings).unwrap()
         }
         _ => Pack::new(model.clone(), members.to_vec(), settings, &INIT).unwrap(),
     };
