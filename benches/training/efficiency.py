@@ -69,6 +69,10 @@ def measure(name, case, path, chosen):
             command = [sys.executable, script, "reference", *command, *(["--cut"] if case == "cut" else [])]
         found[m] = Arm(f"{name} {case} {m}", command, args.threads, clock, args.seconds)
         found[m].infer_too(args.seconds / 2)
+    # As many for each: all see the same batches.
+    for arm in found.values():
+        arm.count = min(other.count for other in found.values())
+        arm.inferences = min(other.inferences for other in found.values())
     loads.extend(interleave(list(found.values()), args.rounds))
     base = found[100]
     for m, arm in found.items():

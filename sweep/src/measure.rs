@@ -48,7 +48,8 @@ pub struct Measured {
     pub validation_seconds: f64,
     /// The same on the test split, read once at a trial's end; 0 where there is none.
     pub test_seconds: f64,
-    /// Most bytes of memory that the process took.
+    /// Most bytes of memory that the process took: of the machine's, or of a CUDA device's, where 0
+    /// means that the driver does not say.
     pub peak_bytes: u64,
 }
 

@@ -7,7 +7,7 @@ use deptune_sweep::measure::{Measured, Reply, Request};
 use deptune_sweep::task::Split;
 
 use crate::data::Rows;
-use crate::memory;
+use crate::gpu;
 use crate::order::Order;
 use crate::run::UNHEARD;
 use crate::run::failure::Failure;
@@ -33,6 +33,7 @@ pub fn measure(request: &Request, out: &mut impl Write) -> std::io::Result<bool>
 }
 
 fn measured(request: &Request) -> Result<Measured, Failure> {
+    let watch = gpu::watch(&request.job.device);
     let started = Instant::now();
     let mut prepared = prepare(&request.job)?;
     let load_seconds = started.elapsed().as_secs_f64();
@@ -46,7 +47,7 @@ fn measured(request: &Request) -> Result<Measured, Failure> {
         update_seconds,
         validation_seconds,
         test_seconds,
-        peak_bytes: memory::peak_bytes().unwrap_or(0),
+        peak_bytes: gpu::took(watch.as_ref()).peak_memory_bytes.unwrap_or(0),
     })
 }
 

@@ -84,7 +84,7 @@ pub(super) fn table(measured: &[Measured]) -> String {
             format!("{:.1}", one.validation_seconds),
             format!("{:.1}", one.test_seconds),
             format!("{:.1}", one.load_seconds),
-            number::bytes(one.peak_bytes),
+            (one.peak_bytes > 0).then(|| number::bytes(one.peak_bytes)).unwrap_or_default(),
         ]);
     }
     table.render()

@@ -7,14 +7,27 @@ mod watch;
 
 use std::time::Duration;
 
+use deptune_sweep::child::Device;
+
+use crate::memory;
+
 pub(crate) use totals::Facts;
 pub(crate) use watch::Watch;
 
 /// Time between two samples.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Watches what this process does on the `index`th of the devices that it can see.
-pub(crate) fn watch(index: u32) -> Watch {
+/// Watches what this process does on a CUDA device; `None` on the CPU.
+pub(crate) fn watch(device: &Device) -> Option<Watch> {
+    let &Device::Cuda { index } = device else { return None };
     let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
-    Watch::start(move || nvml::Device::open(visible.as_deref(), index), PERIOD)
+    Some(Watch::start(move || nvml::Device::open(visible.as_deref(), index), PERIOD))
+}
+
+/// What this process took of where it computes, until now.
+pub(crate) fn took(watch: Option<&Watch>) -> Facts {
+    match watch {
+        Some(watch) => watch.facts(),
+        None => Facts { peak_memory_bytes: memory::peak_bytes(), ..Facts::default() },
+    }
 }

@@ -8,8 +8,7 @@ use deptune_sweep::task::Split;
 use super::failure::Failure;
 use super::{Interrupt, Run, trial, words};
 use crate::evaluate::Judged;
-use crate::gpu::Facts;
-use crate::memory;
+use crate::gpu;
 
 /// The answers could not be written down.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +54,7 @@ impl<W: Write> Run<'_, W> {
             }
         }
         let seconds = self.clock.elapsed().as_secs_f64();
-        let took = self.took();
+        let took = gpu::took(self.device.as_ref());
         for (place, &k) in ended.iter().enumerate() {
             let Some(trial) = self.trials.get_mut(k) else { continue };
             let Some(best) = &trial.best else { continue };
@@ -86,14 +85,6 @@ impl<W: Write> Run<'_, W> {
             trial.end();
         }
         Ok(())
-    }
-
-    /// What the job took of where it computes, until now.
-    fn took(&self) -> Facts {
-        match &self.device {
-            Some(watch) => watch.facts(),
-            None => Facts { peak_memory_bytes: memory::peak_bytes(), ..Facts::default() },
-        }
     }
 
     fn write_answers(

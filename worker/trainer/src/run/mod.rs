@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use deptune_sweep::child::{Device, Evaluation, Job, Member, Message};
+use deptune_sweep::child::{Evaluation, Job, Member, Message};
 use deptune_sweep::id::TrialId;
 use deptune_sweep::metric::Number;
 use deptune_sweep::outcome::FailureClass;
@@ -80,10 +80,7 @@ impl Orders {
 /// # Errors
 /// [`Gone`] when nobody reads the messages; failures of trials are messages, not errors.
 pub fn run<W: Write>(job: &Job, out: &mut Emitter<W>, orders: &Orders) -> Result<Ended, Gone> {
-    let device = match job.device {
-        Device::Cpu => None,
-        Device::Cuda { index } => Some(gpu::watch(index)),
-    };
+    let device = gpu::watch(&job.device);
     let prepared = match prepare(job) {
         Ok(prepared) => prepared,
         Err(failure) => {
