@@ -84,7 +84,7 @@ pub(super) fn table(measured: &[Measured]) -> String {
             format!("{:.1}", one.validation_seconds),
             format!("{:.1}", one.test_seconds),
             format!("{:.1}", one.load_seconds),
-            (one.peak_bytes > 0).then(|| number::bytes(one.peak_bytes)).unwrap_or_default(),
+            if one.peak_bytes > 0 { number::bytes(one.peak_bytes) } else { String::new() },
         ]);
     }
     table.render()
