@@ -179,10 +179,9 @@ impl Answerer {
     fn evaluate_split(&self, files: &[DataFile], split: Split) -> Result<Vec<Reply>, Failure> {
         let data = data::load(&self.def, files, &self.tokenizer, self.settings.seed)
             .map_err(|e| Failure::data(&e))?;
-        let rows = data.split(split);
-        if rows.examples.is_empty() {
+        let Some(rows) = data.split(split).filter(|rows| !rows.examples.is_empty()) else {
             return Err(Failure::data(&data::Error::Content(DataError::EmptySplit { split })));
-        }
+        };
         self.judge(rows, split, data.longest_target)
     }
 

@@ -1,5 +1,7 @@
 //! A task's three splits as token ids.
 
+use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use deptune_sweep::child::DataFile;
@@ -40,12 +42,82 @@ pub enum Error {
     Tokenize(#[source] tokenize::Error),
 }
 
-/// One split.
+/// The split to learn from. A text becomes tokens when its row is first drawn: few updates see few
+/// rows of a large split.
+#[derive(Debug, Default)]
+pub struct Lessons {
+    sources: Vec<String>,
+    examples: Vec<OnceCell<Example>>,
+    /// Token ids of the targets, each once.
+    labels: Vec<Vec<i64>>,
+    /// The place of each row's target among them.
+    targets: Vec<usize>,
+}
+
+impl Lessons {
+    fn new(
+        def: &TaskDef,
+        examples: &[task::Example],
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, tokenize::Error> {
+        let mut lessons = Self::default();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for example in examples {
+            let place = match places.get(example.target.as_str()) {
+                Some(&place) => place,
+                None => {
+                    lessons.labels.push(target(def, &example.target, tokenizer)?);
+                    let place = lessons.labels.len() - 1;
+                    places.insert(&example.target, place);
+                    place
+                }
+            };
+            lessons.targets.push(place);
+            lessons.sources.push(example.source.clone());
+            lessons.examples.push(OnceCell::new());
+        }
+        Ok(lessons)
+    }
+
+    /// Rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
+    /// The given rows as a batch; numbers that do not exist are left out.
+    ///
+    /// # Errors
+    /// [`Error::Tokenize`].
+    pub fn batch(&self, rows: &[u32], tokenizer: &Tokenizer) -> Result<Batch, Error> {
+        let known = rows.iter().map(|&row| row as usize).filter(|&row| row < self.len());
+        let examples: Result<_, tokenize::Error> =
+            known.map(|row| self.example(row, tokenizer)).collect();
+        Ok(Batch { examples: examples.map_err(Error::Tokenize)? })
+    }
+
+    fn example(&self, row: usize, tokenizer: &Tokenizer) -> Result<Example, tokenize::Error> {
+        if let Some(known) = self.examples[row].get() {
+            return Ok(known.clone());
+        }
+        let input_ids = tokenizer.input(&self.sources[row])?;
+        let labels = self.labels[self.targets[row]].clone();
+        Ok(self.examples[row].get_or_init(|| Example { input_ids, labels }).clone())
+    }
+}
+
+/// A split that trials are judged on.
 #[derive(Debug, Default)]
 pub struct Rows {
     /// Token ids, row by row.
     pub examples: Vec<Example>,
-    /// The texts that the model reads, row by row; none of the split to learn from.
+    /// The texts that the model reads, row by row.
     pub sources: Vec<String>,
     /// Target texts, row by row.
     pub targets: Vec<String>,
@@ -76,7 +148,7 @@ impl Gold for Answers {
 #[derive(Debug)]
 pub struct Data {
     /// To learn from.
-    pub train: Rows,
+    pub train: Lessons,
     /// To choose checkpoints on.
     pub validation: Rows,
     /// To read once, at the end; empty when the task has none.
@@ -86,13 +158,13 @@ pub struct Data {
 }
 
 impl Data {
-    /// One of the splits.
+    /// One of the splits that trials are judged on; no other.
     #[must_use]
-    pub fn split(&self, split: Split) -> &Rows {
+    pub fn split(&self, split: Split) -> Option<&Rows> {
         match split {
-            Split::Train => &self.train,
-            Split::Validation => &self.validation,
-            Split::Test => &self.test,
+            Split::Train => None,
+            Split::Validation => Some(&self.validation),
+            Split::Test => Some(&self.test),
         }
     }
 }
@@ -120,7 +192,7 @@ impl Rows {
     }
 }
 
-/// Reads, splits and tokenises the files of a task, as a trial of that seed sees them.
+/// Reads and splits the files of a task, as a trial of that seed sees them.
 ///
 /// # Errors
 /// [`Error`], with file and line where a row is to blame.
@@ -137,11 +209,12 @@ pub fn load(
         .and_then(|dataset| dataset.sample(def, seed))
         .map_err(Error::Content)?;
     let of = |split| rows(def, dataset.split(split), tokenizer).map_err(Error::Tokenize);
-    let (mut train, validation, test) =
-        (of(Split::Train)?, of(Split::Validation)?, of(Split::Test)?);
-    train.sources = Vec::new();
-    let longest = |rows: &Rows| rows.examples.iter().map(|e| e.labels.len()).max().unwrap_or(0);
-    let longest_target = longest(&train).max(longest(&validation)).max(longest(&test));
+    let train = Lessons::new(def, dataset.split(Split::Train), tokenizer);
+    let train = train.map_err(Error::Tokenize)?;
+    let (validation, test) = (of(Split::Validation)?, of(Split::Test)?);
+    let of_rows = [&validation, &test].into_iter().flat_map(|rows| &rows.examples);
+    let targets = of_rows.map(|example| &example.labels).chain(&train.labels);
+    let longest_target = targets.map(Vec::len).max().unwrap_or(0);
     Ok(Data { train, validation, test, longest_target })
 }
 
@@ -171,8 +244,19 @@ fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
     std::fs::read(path)
 }
 
-/// Token ids of a task's rows; targets are cut to as many tokens as the task has at most, the end
-/// token kept.
+/// Token ids of a target, cut to as many as the task has at most, the end token kept.
+fn target(def: &TaskDef, text: &str, tokenizer: &Tokenizer) -> Result<Vec<i64>, tokenize::Error> {
+    let mut labels = tokenizer.target(text)?;
+    if let (Some(most), Some(&end)) = (def.target_tokens(), labels.last())
+        && labels.len() > most
+    {
+        labels.truncate(most.saturating_sub(1));
+        labels.push(end);
+    }
+    Ok(labels)
+}
+
+/// Token ids of a task's rows.
 pub(crate) fn rows(
     def: &TaskDef,
     examples: &[task::Example],
@@ -180,13 +264,7 @@ pub(crate) fn rows(
 ) -> Result<Rows, tokenize::Error> {
     let mut rows = Rows::default();
     for example in examples {
-        let mut labels = tokenizer.target(&example.target)?;
-        if let (Some(most), Some(&end)) = (def.target_tokens(), labels.last())
-            && labels.len() > most
-        {
-            labels.truncate(most.saturating_sub(1));
-            labels.push(end);
-        }
+        let labels = target(def, &example.target, tokenizer)?;
         let input_ids = tokenizer.input(&example.source)?;
         rows.examples.push(Example { input_ids, labels });
         rows.sources.push(example.source.clone());
@@ -194,4 +272,37 @@ pub(crate) fn rows(
         rows.golds.push(Answers { texts: example.answers.clone(), group: example.group });
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use deptune_sweep::model::ModelConfig;
+    use deptune_sweep::spec::{Format, Spec};
+
+    #[test]
+    fn drawn_rows_are_the_tokens_of_their_texts() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart");
+        let text = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
+        let config = ModelConfig::parse("config.json", &text("model/config.json")).unwrap();
+        let spec = Spec::parse(&text("sweep.toml"), Format::Toml, Some(&config)).unwrap();
+        let settings = spec.settings(0).unwrap();
+        let def = settings.task.resolve(settings.recipe).unwrap();
+        let file = dir.join("model/tokenizer.json");
+        let tokenizer = Tokenizer::open(&file, &config, settings.recipe, 16).unwrap();
+        let bytes = text("data/train.jsonl").into_bytes();
+        let source = SourceFile { name: "train.jsonl", bytes: &bytes };
+        let examples = task::parse_rows(&def, Split::Train, &[source]).unwrap();
+        let all = rows(&def, &examples, &tokenizer).unwrap();
+        let lessons = Lessons::new(&def, &examples, &tokenizer).unwrap();
+        assert_eq!(lessons.len(), all.examples.len());
+        assert_eq!(lessons.labels.len(), 2, "as many as there are labels");
+        // A row that does not exist is left out, one that was drawn before stays what it was.
+        let drawn = [7, 3, 1 << 20, 7];
+        for _ in 0..2 {
+            let batch = lessons.batch(&drawn, &tokenizer).unwrap();
+            assert_eq!(batch.examples, all.batch(&drawn).examples);
+        }
+        assert_eq!(lessons.examples.iter().filter(|one| one.get().is_some()).count(), 2);
+    }
 }

@@ -79,14 +79,14 @@ fn update_seconds(prepared: &mut Prepared, time: Duration) -> Result<f64, Failur
 
 fn update(prepared: &mut Prepared, order: &mut Order, step: u64) -> Result<(), Failure> {
     let rows = order.micro_batches(step);
-    let batches: Vec<_> = rows.iter().map(|rows| prepared.data.train.batch(rows)).collect();
+    let batches = prepared.batches(&rows)?;
     prepared.pack.advance(&batches)?;
     Ok(())
 }
 
 /// Seconds of an evaluation of a whole split, projected from rows spread over it.
 fn evaluation_seconds(prepared: &Prepared, split: Split, time: Duration) -> Result<f64, Failure> {
-    let all = prepared.data.split(split);
+    let Some(all) = prepared.data.split(split) else { return Ok(0.0) };
     let count = all.examples.len();
     if count == 0 {
         return Ok(0.0);

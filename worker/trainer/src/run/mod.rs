@@ -21,7 +21,6 @@ use deptune_sweep::metric::Number;
 use deptune_sweep::outcome::FailureClass;
 use deptune_sweep::task::Split;
 
-use crate::batch::Batch;
 use crate::evaluate::{Judge, Judged};
 use crate::gpu::{self, Watch};
 use crate::order::Order;
@@ -241,8 +240,7 @@ impl<'a, W: Write> Run<'a, W> {
 
     fn update(&mut self, step: u64) -> Result<(), Interrupt> {
         let rows = self.order.micro_batches(step);
-        let batches: Vec<Batch> =
-            rows.iter().map(|rows| self.prepared.data.train.batch(rows)).collect();
+        let batches = self.prepared.batches(&rows)?;
         self.prepared.pack.advance(&batches)?;
         if self.told.0.elapsed() >= PROGRESS || step - self.heard >= UNHEARD {
             self.hear()?;
@@ -297,8 +295,11 @@ impl<'a, W: Write> Run<'a, W> {
         Ok(())
     }
 
+    /// What judges trials on the test split, or else the validation split.
     fn judge(&self, split: Split) -> Judge<'_> {
-        self.prepared.judge(split, self.prepared.data.split(split))
+        let data = &self.prepared.data;
+        let rows = if split == Split::Test { &data.test } else { &data.validation };
+        self.prepared.judge(split, rows)
     }
 
     fn validate(&mut self, step: u64) -> Result<(), Interrupt> {

@@ -13,6 +13,7 @@ use tch::{Device, Kind};
 use super::failure::Failure;
 use super::warm;
 use crate::Padding;
+use crate::batch::Batch;
 use crate::data::{self, Data, Rows};
 use crate::evaluate::Judge;
 use crate::method::Method;
@@ -108,10 +109,15 @@ impl Prepared {
         let train = &self.settings.train;
         Order::new(
             self.settings.seed,
-            self.data.train.examples.len(),
+            self.data.train.len(),
             train.batch_size as usize,
             train.gradient_accumulation as usize,
         )
+    }
+
+    /// The micro-batches of some rows.
+    pub(crate) fn batches(&self, rows: &[Vec<u32>]) -> Result<Vec<Batch>, data::Error> {
+        rows.iter().map(|rows| self.data.train.batch(rows, &self.tokenizer)).collect()
     }
 
     /// What judges the trials on `rows` of a split.
