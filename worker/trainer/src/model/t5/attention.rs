@@ -6,7 +6,7 @@ use tch::{TchError, Tensor};
 
 use super::norm;
 use crate::dropout::{Axis, Site};
-use crate::model::layers::{Cache, Linear, Place, RmsNorm};
+use crate::model::layers::{Cache, Linear, Place, RmsNorm, lowest};
 use crate::weights::{Weights, WeightsError};
 
 /// Self-attention sublayer with its norm and residual connection.
@@ -95,7 +95,8 @@ fn attended(
     rate: f64,
 ) -> Result<Tensor, TchError> {
     let (k, b, heads, t, size) = query.size5()?;
-    let bias = bias.f_to_kind(query.kind())?;
+    // A mask of the lowest f32 would become an infinity in bf16.
+    let bias = bias.f_clamp_min(lowest(query.kind()))?.f_to_kind(query.kind())?;
     // The kernels take four dimensions, and a bias that rows and trials share is copied for none.
     let (batch, heads, bias) = if bias.size5()?.1 == 1 {
         (k * b, heads, bias.f_view([1, heads, t, t])?)
