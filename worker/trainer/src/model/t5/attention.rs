@@ -99,9 +99,9 @@ fn attended(
     let bias = bias.f_clamp_min(lowest(query.kind()))?.f_to_kind(query.kind())?;
     // The kernels take four dimensions, and a bias that rows and trials share is copied for none.
     let (batch, heads, bias) = if bias.size5()?.1 == 1 {
-        (k * b, heads, bias.f_view([1, heads, t, t])?)
+        (k * b, heads, bias.f_reshape([1, heads, t, t])?)
     } else {
-        (k, b * heads, bias.f_view([-1, b * heads, t, t])?)
+        (k, b * heads, bias.f_reshape([-1, b * heads, t, t])?)
     };
     let bias = bias.f_expand([batch, heads, t, t], false)?;
     let flat = |x: &Tensor| x.f_view([batch, heads, t, size]);
