@@ -1,8 +1,14 @@
+-- How busy a trial's device was, and what it drew, where the driver says.
+alter table outcomes add column mean_utilization double precision
+    check (mean_utilization between 0 and 1);
+alter table outcomes add column mean_power_watts double precision
+    check (mean_power_watts between 0 and 1000000);
+
 -- Who drew a trial's masks of dropout: counters, or libtorch's kernels.
 alter table trials add column dropout_masks text not null default 'exact'
     check (dropout_masks in ('exact', 'kernel'));
 
--- The same view with one more column at its end.
+-- The same view with three more columns at its end.
 drop view trial_results;
 
 create view trial_results as

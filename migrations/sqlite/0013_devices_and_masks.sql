@@ -4,7 +4,11 @@ alter table outcomes add column mean_utilization real
 alter table outcomes add column mean_power_watts real
     check (mean_power_watts between 0 and 1000000);
 
--- The same view with two more columns at its end.
+-- Who drew a trial's masks of dropout: counters, or libtorch's kernels.
+alter table trials add column dropout_masks text not null default 'exact'
+    check (dropout_masks in ('exact', 'kernel'));
+
+-- The same view with three more columns at its end.
 drop view trial_results;
 
 create view trial_results as
@@ -78,7 +82,8 @@ select
     case when t.retry_of is not null then t.sweep || '.' || t.retry_of end as retry_of,
     o.peak_memory_bytes as peak_memory_bytes,
     o.mean_utilization as mean_utilization,
-    o.mean_power_watts as mean_power_watts
+    o.mean_power_watts as mean_power_watts,
+    t.dropout_masks as dropout_masks
 from trials t
 join sweeps s on s.id = t.sweep
 left join outcomes o on o.sweep = t.sweep and o.trial_index = t.trial_index
