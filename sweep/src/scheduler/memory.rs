@@ -7,6 +7,7 @@ use crate::id::{ArtifactHash, TrialId};
 use crate::record::{PackLimit, PackMemory, SlotRecord};
 use crate::scheduler::event::{Now, Step, Write};
 use crate::scheduler::state::{Scheduler, Sweep};
+use crate::spec::Settings;
 
 /// A shape and a device.
 type Key = (ArtifactHash, String);
@@ -60,14 +61,14 @@ impl Scheduler {
     /// Most trials of the pack of `index` that fit into the memory of a slot, at least 1.
     pub(super) fn members_that_fit(&self, sweep: &Sweep, index: u64, slot: &SlotRecord) -> u32 {
         let Learnt { limits, measured } = &self.learnt;
+        let Some(settings) = sweep.settings(index) else { return 1 };
         let (mut limit, mut known) = (None, None);
         if !limits.is_empty() || !measured.is_empty() {
-            let key = (sweep.shape(index), slot.device.clone());
+            let key = (sweep.shape(&settings), slot.device.clone());
             (limit, known) = (limits.get(&key), measured.get(&key));
         }
         let mut most = limit.copied().unwrap_or(u32::MAX);
         if let (Some(memory), Some(model)) = (slot.memory, &sweep.model) {
-            let Some(settings) = sweep.settings(index) else { return 1 };
             let ends =
                 known.and_then(|sizes| sizes.values().next().zip(sizes.values().next_back()));
             most = most.min(match ends {
@@ -92,7 +93,7 @@ impl Scheduler {
         else {
             return;
         };
-        let (shape, device) = (sweep.shape(id.index), slot.device.clone());
+        let (shape, device) = (sweep.shape(&settings), slot.device.clone());
         let members = trial.pack_members;
         let estimated = settings.pack_bytes(model, slot, members);
         let memory = PackMemory { shape, device, members, bytes, estimated, trial: id };
@@ -106,7 +107,8 @@ impl Scheduler {
         let (Some(slot), Some(sweep)) = (self.slot_of(id), self.sweeps.get(&id.sweep)) else {
             return;
         };
-        let (shape, device) = (sweep.shape(id.index), slot.device.clone());
+        let Some(settings) = sweep.settings(id.index) else { return };
+        let (shape, device) = (sweep.shape(&settings), slot.device.clone());
         let members = (members / 2).max(1);
         let held = self.learnt.limits.entry((shape.clone(), device.clone())).or_insert(u32::MAX);
         if members < *held {
@@ -129,20 +131,17 @@ impl Scheduler {
 }
 
 impl Sweep {
-    /// A hash of what decides how much memory a trial needs.
-    fn shape(&self, index: u64) -> ArtifactHash {
-        let settings = self.settings(index);
-        let train = settings.as_ref().map(|s| {
-            let t = &s.train;
-            (
-                s.prompt_length,
-                t.batch_size,
-                t.eval_batch_size,
-                t.max_length,
-                t.precision.as_str(),
-                t.activation_checkpointing,
-            )
-        });
+    /// A hash of what decides how much memory a trial of these settings needs.
+    fn shape(&self, settings: &Settings) -> ArtifactHash {
+        let t = &settings.train;
+        let train = (
+            settings.prompt_length,
+            t.batch_size,
+            t.eval_batch_size,
+            t.max_length,
+            t.precision.as_str(),
+            t.activation_checkpointing,
+        );
         let shape = (&self.record.submission.model_config, self.spec().method.as_str(), train);
         ArtifactHash::of(format!("{shape:?}").as_bytes())
     }

@@ -45,7 +45,7 @@ pub enum Error {
 /// The split to learn from. A text becomes tokens when its row is first drawn: few updates see few
 /// rows of a large split.
 #[derive(Debug, Default)]
-pub struct Lessons {
+pub struct TrainRows {
     sources: Vec<String>,
     examples: Vec<OnceCell<Example>>,
     /// Token ids of the targets, each once.
@@ -54,29 +54,29 @@ pub struct Lessons {
     targets: Vec<usize>,
 }
 
-impl Lessons {
+impl TrainRows {
     fn new(
         def: &TaskDef,
         examples: &[task::Example],
         tokenizer: &Tokenizer,
     ) -> Result<Self, tokenize::Error> {
-        let mut lessons = Self::default();
+        let mut train = Self::default();
         let mut places: HashMap<&str, usize> = HashMap::new();
         for example in examples {
             let place = match places.get(example.target.as_str()) {
                 Some(&place) => place,
                 None => {
-                    lessons.labels.push(target(def, &example.target, tokenizer)?);
-                    let place = lessons.labels.len() - 1;
+                    train.labels.push(target(def, &example.target, tokenizer)?);
+                    let place = train.labels.len() - 1;
                     places.insert(&example.target, place);
                     place
                 }
             };
-            lessons.targets.push(place);
-            lessons.sources.push(example.source.clone());
-            lessons.examples.push(OnceCell::new());
+            train.targets.push(place);
+            train.sources.push(example.source.clone());
+            train.examples.push(OnceCell::new());
         }
-        Ok(lessons)
+        Ok(train)
     }
 
     /// Rows.
@@ -148,7 +148,7 @@ impl Gold for Answers {
 #[derive(Debug)]
 pub struct Data {
     /// To learn from.
-    pub train: Lessons,
+    pub train: TrainRows,
     /// To choose checkpoints on.
     pub validation: Rows,
     /// To read once, at the end; empty when the task has none.
@@ -209,7 +209,7 @@ pub fn load(
         .and_then(|dataset| dataset.sample(def, seed))
         .map_err(Error::Content)?;
     let of = |split| rows(def, dataset.split(split), tokenizer).map_err(Error::Tokenize);
-    let train = Lessons::new(def, dataset.split(Split::Train), tokenizer);
+    let train = TrainRows::new(def, dataset.split(Split::Train), tokenizer);
     let train = train.map_err(Error::Tokenize)?;
     let (validation, test) = (of(Split::Validation)?, of(Split::Test)?);
     let of_rows = [&validation, &test].into_iter().flat_map(|rows| &rows.examples);
@@ -294,15 +294,15 @@ mod tests {
         let source = SourceFile { name: "train.jsonl", bytes: &bytes };
         let examples = task::parse_rows(&def, Split::Train, &[source]).unwrap();
         let all = rows(&def, &examples, &tokenizer).unwrap();
-        let lessons = Lessons::new(&def, &examples, &tokenizer).unwrap();
-        assert_eq!(lessons.len(), all.examples.len());
-        assert_eq!(lessons.labels.len(), 2, "as many as there are labels");
+        let train = TrainRows::new(&def, &examples, &tokenizer).unwrap();
+        assert_eq!(train.len(), all.examples.len());
+        assert_eq!(train.labels.len(), 2, "as many as there are labels");
         // A row that does not exist is left out, one that was drawn before stays what it was.
         let drawn = [7, 3, 1 << 20, 7];
         for _ in 0..2 {
-            let batch = lessons.batch(&drawn, &tokenizer).unwrap();
+            let batch = train.batch(&drawn, &tokenizer).unwrap();
             assert_eq!(batch.examples, all.batch(&drawn).examples);
         }
-        assert_eq!(lessons.examples.iter().filter(|one| one.get().is_some()).count(), 2);
+        assert_eq!(train.examples.iter().filter(|one| one.get().is_some()).count(), 2);
     }
 }

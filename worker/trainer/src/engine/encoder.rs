@@ -289,12 +289,9 @@ impl Encoder<'_> {
                 let grads = scores.chunks_exact_mut(width).zip(kept.chunks_exact_mut(width));
                 let rows = grads.zip(weights.chunks_exact(width)).zip(places);
                 for (((scores, kept), weights), place) in rows {
-                    let mask = match (place, self.masks) {
-                        (Some((.., run)), Some(masks)) => {
-                            Some((self.law, masks.layers[layer].weights.run(run)))
-                        }
-                        _ => None,
-                    };
+                    let mask = place
+                        .zip(self.masks)
+                        .map(|((.., run), masks)| (self.law, masks.layers[layer].weights.run(run)));
                     kernels::softmax_back(scores, weights, mask, kept);
                 }
             },

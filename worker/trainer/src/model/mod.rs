@@ -22,7 +22,6 @@ use decoder::Decoder;
 use layers::Cache;
 pub(crate) use pass::Pass;
 use t5::{Memory, T5};
-pub(crate) use trunk::Trunk;
 
 /// Why a model directory cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -257,20 +256,16 @@ impl Model {
         keep: bool,
         pass: Pass<'_>,
     ) -> Result<Passed, TchError> {
-        let mut caches = Vec::new();
-        let states = match (self.trunk(&sequence, pass)?, &self.body) {
-            (Trunk::Decoder(walk), Body::Decoder(decoder)) if keep => {
-                caches = decoder.caches();
-                walk.through(inputs, &mut caches)?
-            }
-            (trunk, _) => {
-                let mut hidden = trunk.begin(inputs)?;
-                for layer in 0..self.blocks() {
-                    hidden = trunk.block(layer, &hidden)?;
-                }
-                trunk.end(&hidden)?
-            }
+        let mut caches = match &self.body {
+            Body::Decoder(decoder) if keep => decoder.caches(),
+            _ => Vec::new(),
         };
+        let trunk = self.trunk(&sequence, pass)?;
+        let mut hidden = trunk.begin(inputs)?;
+        for layer in 0..self.blocks() {
+            hidden = trunk.block(layer, &hidden, caches.get_mut(layer))?;
+        }
+        let states = trunk.end(&hidden)?;
         Ok(Passed { states, sequence, caches })
     }
 

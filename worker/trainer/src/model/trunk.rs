@@ -3,6 +3,7 @@
 
 use tch::{TchError, Tensor};
 
+use super::layers::Cache;
 use super::{Body, Model, Pass, Sequence, decoder, t5};
 
 /// One pass, with its masks, biases and pairs.
@@ -46,10 +47,16 @@ impl Trunk<'_> {
         }
     }
 
-    pub(crate) fn block(&self, layer: usize, hidden: &Tensor) -> Result<Tensor, TchError> {
+    /// With a cache, a decoder's keys and values are kept for what follows.
+    pub(crate) fn block(
+        &self,
+        layer: usize,
+        hidden: &Tensor,
+        cache: Option<&mut Cache>,
+    ) -> Result<Tensor, TchError> {
         match self {
             Trunk::T5(walk) => walk.block(layer, hidden),
-            Trunk::Decoder(walk) => walk.block(layer, hidden, None),
+            Trunk::Decoder(walk) => walk.block(layer, hidden, cache),
         }
     }
 

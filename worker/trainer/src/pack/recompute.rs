@@ -76,7 +76,7 @@ impl Pack {
             no_grad(|| -> Result<(), TchError> {
                 for layer in 0..start.model.blocks() {
                     reseed(1 + layer);
-                    let next = trunk.block(layer, &hidden)?;
+                    let next = trunk.block(layer, &hidden, None)?;
                     kept.push(std::mem::replace(&mut hidden, next));
                 }
                 Ok(())
@@ -119,7 +119,7 @@ impl Pack {
                 let input = input.f_set_requires_grad(true)?;
                 reseed(1 + kept.len());
                 let trunk = piece.model.trunk(&sequence, piece.pass(masks))?;
-                let output = trunk.block(kept.len(), &input)?;
+                let output = trunk.block(kept.len(), &input, None)?;
                 back.through(&seen_from(&output, &gradient)?, &input)
             })()
             .doing(DOING)?;

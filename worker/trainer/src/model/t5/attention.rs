@@ -56,31 +56,24 @@ impl SelfAttention {
         let [query, key, value] = parts.as_slice() else {
             return Err(TchError::Shape("query, key and value".to_owned()));
         };
-        let time_is_new = cache.is_none();
+        let whole = cache.is_none();
         let (key, value) = match cache {
             None => (key.shallow_clone(), value.shallow_clone()),
             Some(cache) => cache.append(key, value)?,
         };
-        if let (Some(rate), true) = (place.kernel_rate(), time_is_new) {
-            let context = attended([query, &key, &value], bias, rate)?;
-            let context =
-                context.f_transpose(2, 3)?.f_reshape([k, b, t, self.heads * self.d_kv])?;
-            let out = place.drop_hidden(self.out.forward(&context)?, Site::SelfOutput)?;
-            return x.f_add(&out);
-        }
-        // Bias and softmax stay in full precision where the products are in a half one.
-        let scores =
-            query.f_matmul(&key.f_transpose(-1, -2)?)?.f_to_kind(x.kind())?.f_add_(bias)?;
-        let weights = scores.f_softmax(-1, None)?;
-        let heads = self.heads as usize;
-        let weights = place.drop_weights(weights, Site::SelfWeights, heads, place.axis)?;
-        let weights = weights.f_to_kind(value.kind())?;
-        let context = weights.f_matmul(&value)?.f_transpose(2, 3)?.f_reshape([
-            k,
-            b,
-            t,
-            self.heads * self.d_kv,
-        ])?;
+        let context = match place.kernel_rate() {
+            Some(rate) if whole => attended([query, &key, &value], bias, rate)?,
+            _ => {
+                // Bias and softmax stay in full precision where the products are in a half one.
+                let scores =
+                    query.f_matmul(&key.f_transpose(-1, -2)?)?.f_to_kind(x.kind())?.f_add_(bias)?;
+                let weights = scores.f_softmax(-1, None)?;
+                let heads = self.heads as usize;
+                let weights = place.drop_weights(weights, Site::SelfWeights, heads, place.axis)?;
+                weights.f_to_kind(value.kind())?.f_matmul(&value)?
+            }
+        };
+        let context = context.f_transpose(2, 3)?.f_reshape([k, b, t, self.heads * self.d_kv])?;
         let out = place.drop_hidden(self.out.forward(&context)?, Site::SelfOutput)?;
         x.f_add(&out)
     }
