@@ -207,6 +207,32 @@ fn sigterm_leaves_a_checkpoint_and_exits_cleanly() {
     assert!(path.exists() && (1..5000).contains(step));
 }
 
+/// Between two evaluations, with updates whose losses nobody had looked at.
+#[test]
+fn a_stopped_run_ends_with_the_same_bits_and_the_same_mean_loss() {
+    let (straight, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let long = settings(|s| {
+        s.replace("steps = 12", "steps = 400").replace("eval_every = 4", "eval_every = 400")
+    });
+    let expected = essence(&run(&job(long.clone(), straight.path(), None)));
+    let (mut child, out) = start(&job(long.clone(), stopped.path(), None));
+    let mut checkpoint = None;
+    for line in out.lines() {
+        match serde_json::from_str(&line.unwrap()).unwrap() {
+            Message::Progress { .. } => {
+                let pid = child.id().to_string();
+                assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+            }
+            Message::Checkpoint { step, path, .. } => checkpoint = Some((step, path)),
+            _ => {}
+        }
+    }
+    assert!(child.wait().unwrap().success());
+    let (step, path) = checkpoint.expect("a checkpoint when it stops");
+    assert!((1..400).contains(&step), "it stopped at {step}");
+    assert_eq!(essence(&run(&job(long, stopped.path(), Some(path)))), expected);
+}
+
 #[test]
 fn a_checkpoint_of_other_settings_is_not_used() {
     let scratch = tempfile::tempdir().unwrap();
