@@ -86,7 +86,7 @@ reasons!(
     HashMismatch => "HASH_MISMATCH",
     /// A file or a piece is larger than accepted.
     TooLarge => "TOO_LARGE",
-    /// The coordinator's disk has no room.
+    /// The disk of the coordinator's files or of its database has no room.
     DiskFull => "DISK_FULL",
     /// The files that the coordinator keeps take as much as they may together.
     QuotaUsed => "QUOTA_USED",
@@ -262,6 +262,7 @@ fn runtime_error(error: &runtime::Error, text: &str) -> Status {
         }
         runtime::Error::Busy => soon(Code::ResourceExhausted, Reason::Busy, text),
         runtime::Error::Unavailable => soon(Code::Unavailable, Reason::StoreUnavailable, text),
+        runtime::Error::DiskFull => soon(Code::ResourceExhausted, Reason::DiskFull, text),
         runtime::Error::Stopping => soon(Code::Unavailable, Reason::Stopping, text),
     }
 }

@@ -7,6 +7,8 @@ use deptune_sweep::scheduler::{Ack, Event, Grant, Refusal, Reply, Report, Schedu
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::store::CommitError;
+
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -20,9 +22,22 @@ pub enum Error {
     /// the same request id, is safe.
     #[error("the store is not available; try again in a moment")]
     Unavailable,
+    /// The database's disk is full. Nothing changed.
+    #[error("the disk of the coordinator's database is full")]
+    DiskFull,
     /// The coordinator is shutting down.
     #[error("the coordinator is shutting down")]
     Stopping,
+}
+
+/// What callers hear whose events were not committed.
+impl From<&CommitError> for Error {
+    fn from(error: &CommitError) -> Error {
+        match error {
+            CommitError::Full(_) => Error::DiskFull,
+            _ => Error::Unavailable,
+        }
+    }
 }
 
 /// Whether the coordinator takes requests.

@@ -9,7 +9,7 @@
 //! Events that wait together are stepped together and committed in one transaction, so that the
 //! price of a durable commit is shared. A reply leaves only after the commit that it depends on.
 //! When a commit fails, or nobody knows whether it happened, every caller of that batch hears
-//! [`Error::Unavailable`], the scheduler is dropped and rebuilt from the store.
+//! [`Error::Unavailable`] or [`Error::DiskFull`], the scheduler is dropped and rebuilt from the store.
 
 mod clock;
 mod handle;

@@ -133,7 +133,8 @@ impl Owner {
                     tracing::error!(error = &error as &dyn std::error::Error, "commit failed");
                     self.batch.learn(false);
                     // There is nothing more to do for one that has to end; who waits hears that.
-                    let recovered = ending.close.run_until_cancelled(self.recover()).await;
+                    let recovered =
+                        ending.close.run_until_cancelled(self.recover(&(&error).into())).await;
                     let Some(recovered) = recovered else { return Ok(()) };
                     scheduler = recovered?;
                 }
@@ -186,8 +187,8 @@ impl Owner {
     }
 
     /// Rebuilds the scheduler from the store, for as long as it takes. Who asks meanwhile hears
-    /// at once that the store is not available.
-    async fn recover(&mut self) -> Result<Scheduler, Fatal> {
+    /// `answer` at once.
+    async fn recover(&mut self, answer: &Error) -> Result<Scheduler, Fatal> {
         self.health.send_if_modified(|h| {
             let serving = *h == Health::Serving;
             if serving {
@@ -196,11 +197,11 @@ impl Owner {
             serving
         });
         let wait = Duration::from_millis(self.setbacks.next_wait());
-        self.refuse_during(tokio::time::sleep(wait)).await;
+        self.refuse_during(answer, tokio::time::sleep(wait)).await;
         let mut wait = RELOAD_WAITS.0;
         loop {
             let store = self.store.clone();
-            match self.refuse_during(async move { store.load().await }).await {
+            match self.refuse_during(answer, async move { store.load().await }).await {
                 Ok(snapshot) => {
                     self.cursor.send_replace(snapshot.last_cursor);
                     let now = self.clock.now();
@@ -221,15 +222,15 @@ impl Owner {
                         error = &error as &dyn std::error::Error,
                         "cannot load the store, trying again"
                     );
-                    self.refuse_during(tokio::time::sleep(wait)).await;
+                    self.refuse_during(answer, tokio::time::sleep(wait)).await;
                     wait = (wait * 2).min(RELOAD_WAITS.1);
                 }
             }
         }
     }
 
-    /// Waits for `work` and answers [`Error::Unavailable`] to everything that arrives meanwhile.
-    async fn refuse_during<T>(&mut self, work: impl Future<Output = T>) -> T {
+    /// Waits for `work` and gives `answer` to every event that arrives meanwhile.
+    async fn refuse_during<T>(&mut self, answer: &Error, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         loop {
             tokio::select! {
@@ -237,7 +238,7 @@ impl Owner {
                 done = &mut work => return done,
                 command = self.commands.recv() => match command {
                     Some(Command::Event { reply, .. }) => {
-                        let _ = reply.send(Err(Error::Unavailable));
+                        let _ = reply.send(Err(answer.clone()));
                     }
                     // A look that is dropped reads as unavailable.
                     Some(Command::Look(_)) => {}

@@ -111,17 +111,18 @@ impl<C> Turn<C> {
     /// What follows, now that the commit succeeded or did not.
     #[must_use]
     pub fn settle(self, committed: Result<(), CommitError>) -> Settled<C> {
+        let failure = committed.as_ref().err().map(Error::from);
         let next = match committed {
             Ok(()) => Next::GoOn,
             Err(error @ CommitError::Deposed { .. }) => Next::End(error),
             Err(error) => Next::Recover(error),
         };
-        if !matches!(next, Next::GoOn) && !mutation::on("ack before commit") {
+        if let Some(failure) = failure.filter(|_| !mutation::on("ack before commit")) {
             let certain = mutation::on("unknown commit treated as failed")
                 && matches!(next, Next::Recover(CommitError::Unknown(_)));
-            let error = if certain { Error::Busy } else { Error::Unavailable };
-            let unavailable = |(caller, _)| (caller, Err(error.clone()));
-            let answers = self.answers.into_iter().map(unavailable).collect();
+            let error = if certain { Error::Busy } else { failure };
+            let refused = |(caller, _)| (caller, Err(error.clone()));
+            let answers = self.answers.into_iter().map(refused).collect();
             return Settled { answers, cursor: None, wakes: false, next };
         }
         let answer = |(caller, answer): (C, Result<Reply, Refusal>)| {

@@ -366,7 +366,7 @@ fn client_answer(answer: Result<Reply, Error>) -> ClientAnswer {
         Ok(Reply::Sweep(id) | Reply::Deleted { sweep: id, .. }) => ClientAnswer::Sweep(id),
         Ok(other) => ClientAnswer::Unknown(format!("{other:?}")),
         Err(error @ Error::Refused(_)) => ClientAnswer::Declined(error.to_string()),
-        Err(error @ Error::Busy) => ClientAnswer::Refused(error.to_string()),
+        Err(error @ (Error::Busy | Error::DiskFull)) => ClientAnswer::Refused(error.to_string()),
         Err(error) => ClientAnswer::Unknown(error.to_string()),
     }
 }
