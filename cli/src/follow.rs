@@ -24,6 +24,8 @@ const LEAST_SEEN: Duration = Duration::from_secs(10);
 /// What the live line needs to remember.
 #[derive(Debug, Default)]
 struct Picture {
+    /// The sweep, as it was called.
+    sweep: String,
     /// When the first progress was seen, and how many steps were done then.
     start: Option<(Instant, u64)>,
     /// The best constant answer on the validation split.
@@ -54,7 +56,7 @@ async fn follow_with(
     live: &mut Live,
 ) -> Result<Sweep, Error> {
     let mut cursor = 0;
-    let mut picture = Picture::default();
+    let mut picture = Picture { sweep: sweep.to_owned(), ..Picture::default() };
     let mut lost_since: Option<tokio::time::Instant> = None;
     let mut wait = Duration::from_millis(200);
     loop {
@@ -172,7 +174,7 @@ fn complaint(entry: &LogEntry, picture: &mut Picture) -> Option<String> {
         std::cmp::Ordering::Less => Some(text),
         std::cmp::Ordering::Equal => Some(format!(
             "{text}\nfurther failures are not told one by one; 'deptune show {}' lists them",
-            entry.trial.map(|id| id.sweep).unwrap_or_default()
+            picture.sweep
         )),
         std::cmp::Ordering::Greater => None,
     }
@@ -278,9 +280,24 @@ mod tests {
             })),
             ..LogEntry::default()
         };
-        let mut picture = Picture::default();
-        let told: Vec<String> = (0..100).filter_map(|_| complaint(&entry, &mut picture)).collect();
-        assert_eq!(told.len(), MAX_COMPLAINTS);
-        assert_eq!(told[0], "trial 3.1 failed: diverged (the loss is NaN at step 7)");
+        let quarantined = LogEntry {
+            what: Some(What::Quarantined(v1::log_entry::Quarantined {
+                name: "node0".to_owned(),
+                seconds: 60,
+                ..v1::log_entry::Quarantined::default()
+            })),
+            ..LogEntry::default()
+        };
+        for last in [&entry, &quarantined] {
+            let mut picture = Picture { sweep: "small".to_owned(), ..Picture::default() };
+            let most = MAX_COMPLAINTS - 1;
+            let told: Vec<String> =
+                (0..most).map_while(|_| complaint(&entry, &mut picture)).collect();
+            assert_eq!(told.len(), most);
+            assert_eq!(told[0], "trial 3.1 failed: diverged (the loss is NaN at step 7)");
+            let end = complaint(last, &mut picture).unwrap();
+            assert!(end.ends_with("not told one by one; 'deptune show small' lists them"), "{end}");
+            assert_eq!(complaint(&entry, &mut picture), None);
+        }
     }
 }

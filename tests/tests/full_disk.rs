@@ -110,9 +110,15 @@ fn on_full_disks() {
 
     at_least(20);
     let full = Filler::fill(&other);
-    wait_for(&workers[0], "No space left");
+    wait_for(&workers[0], "the disk is full: no trial is taken");
     std::thread::sleep(Duration::from_secs(4));
     drop(full);
+    // What its two slots trained, and what was on its way to them: nothing is tried on it again.
+    let failed = coordinator.database().number(
+        "select count(*) from attempts join workers on workers.id = attempts.worker
+         where workers.name = 'node0' and attempts.ending = 'failed'",
+    );
+    assert!(failed <= 4, "{failed} attempts failed on a full disk");
 
     // Last, since workers then wait 10 s before they try their uploads again.
     empty_log(&world);

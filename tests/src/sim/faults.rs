@@ -181,7 +181,7 @@ impl World {
     }
 
     fn strike_agent_disk(&mut self, n: usize) {
-        self.nodes[n].disk.full = true;
+        self.fill_disk(n, true);
         let run = self.nodes[n].run;
         let wait = self.chance.fault.within(1_000, 60_000);
         self.queue.after(wait, Happening::Relief(Relief::AgentDisk(n, run)));
@@ -289,7 +289,7 @@ impl World {
             }
             Relief::AgentDisk(n, run) => {
                 if self.nodes[n].run == run {
-                    self.nodes[n].disk.full = false;
+                    self.fill_disk(n, false);
                 }
             }
             Relief::CoordinatorDisk => self.disk_full = false,
@@ -350,7 +350,7 @@ impl World {
         for n in 0..self.nodes.len() {
             let run = self.nodes[n].run;
             self.relieve(Relief::ResumeNode(n, run));
-            self.nodes[n].disk.full = false;
+            self.fill_disk(n, false);
             self.nodes[n].clock.set_rate(at, TRUE);
             self.start_node(n);
             self.plan_wake(n);

@@ -328,9 +328,25 @@ impl World {
             let wait = self.chance.node.within(0, 15);
             self.queue.after(wait, Happening::DiskDone(n, node.run));
         }
+        if full {
+            self.look_for_room(n);
+        }
         if let Some(event) = event {
             self.feed(n, event);
         }
+    }
+
+    /// Somebody fills the disk, or makes room; the agent looks now and then.
+    pub(crate) fn fill_disk(&mut self, n: usize, full: bool) {
+        self.nodes[n].disk.full = full;
+        let wait = self.chance.fault.within(0, 5_000);
+        self.queue.after(wait, Happening::Look(n, self.nodes[n].run));
+    }
+
+    /// The agent looks whether its disk has room.
+    pub(crate) fn look_for_room(&mut self, n: usize) {
+        let enough = !self.nodes[n].disk.full;
+        self.feed(n, Event::Room { enough });
     }
 
     fn call(&mut self, n: usize, call: Call) {

@@ -64,6 +64,8 @@ pub(crate) enum Happening {
     NodeWake(usize, u64, u64),
     /// An agent's disk has done one thing.
     DiskDone(usize, u64),
+    /// An agent looks whether its disk has room.
+    Look(usize, u64),
     /// A call of an agent has waited long enough.
     Deadline {
         /// Of which node.
@@ -128,6 +130,7 @@ impl Happening {
             Happening::Fault => (17, 0, 0),
             Happening::Relief(_) => (18, 0, 0),
             Happening::Calm => (19, 0, 0),
+            Happening::Look(n, run) => (20, wide(n), *run),
         }
     }
 
@@ -142,6 +145,7 @@ impl Happening {
             | Happening::PatienceOver { c, run, .. } => (Whose::Coordinator(*c), Some(*run)),
             Happening::NodeWake(n, run, _)
             | Happening::DiskDone(n, run)
+            | Happening::Look(n, run)
             | Happening::Deadline { n, run, .. }
             | Happening::Child { n, run, .. } => (Whose::Node(*n), Some(*run)),
             Happening::Arrive(message) => match **message {
@@ -354,6 +358,7 @@ impl World {
             Happening::StartNode(n) => self.start_node(n),
             Happening::NodeWake(n, _, at) => self.wake_node(n, at),
             Happening::DiskDone(n, _) => self.disk_done(n),
+            Happening::Look(n, _) => self.look_for_room(n),
             Happening::Deadline { n, call, .. } => self.deadline(n, call),
             Happening::Child { n, slot, plan, .. } => self.child_acts(n, slot, plan),
             Happening::Client(k) => self.client_acts(k),

@@ -49,6 +49,11 @@ pub enum Event {
         /// Content and size; or why it could not be kept.
         kept: Result<Kept, String>,
     },
+    /// Somebody looked whether the disk has room for trials.
+    Room {
+        /// Whether it has. Without, none is asked for.
+        enough: bool,
+    },
     /// The leases are written down, or could not be.
     LeasesSaved {
         /// Whether they would survive this process.

@@ -131,6 +131,8 @@ pub struct Agent {
     noted: Option<Vec<LeaseKey>>,
     /// When they may be written down again, after that failed.
     note_at: Millis,
+    /// Whether the disk has room for trials.
+    room: bool,
     mode: Mode,
     wake: Option<Millis>,
 }
@@ -229,6 +231,7 @@ impl Agent {
             runs: 0,
             noted: None,
             note_at: now,
+            room: true,
             mode: Mode::Working,
             wake: Some(now),
         }
@@ -247,6 +250,7 @@ impl Agent {
             Event::CallFailed { call, error } => self.on_failure(call, error, now, &mut out),
             Event::Child { slot, run, news } => self.on_child(slot, run, *news, now, &mut out),
             Event::Kept { lease, file, kept } => self.on_kept(lease, file, kept, &mut out),
+            Event::Room { enough } => self.room = enough,
             Event::LeasesSaved { durable } => self.on_leases_saved(durable, now),
             Event::ReportSaved { lease, durable } => self.on_saved(lease, durable),
         }

@@ -186,9 +186,9 @@ impl Agent {
         reports
     }
 
-    /// Slots that run nothing and for which nothing was asked.
+    /// Slots that run nothing, could, and for which nothing was asked.
     fn free_slots(&self) -> Vec<u32> {
-        if self.mode != Mode::Working || self.estate.is_some() {
+        if self.mode != Mode::Working || self.estate.is_some() || !self.room {
             return Vec::new();
         }
         let asked = |slot: &u32| self.exchanges.values().any(|e| e.free_slots.contains(slot));

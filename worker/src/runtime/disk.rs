@@ -10,6 +10,7 @@ use deptune_sweep::scheduler::{LeaseKey, ReportEnd};
 use tokio::sync::mpsc;
 
 use super::held::Held;
+use super::room::Room;
 use crate::outbox::{KeepError, Outbox};
 use crate::protocol::{Action, Event, FileKind, Identity, Kept};
 
@@ -20,15 +21,22 @@ const STAY: usize = 2;
 pub(super) fn start(
     outbox: Arc<Outbox>,
     held: Arc<Held>,
+    room: Arc<Room>,
     events: mpsc::Sender<Event>,
 ) -> std::io::Result<(Sender<Action>, JoinHandle<()>)> {
     let (sender, receiver) = channel();
     let thread = std::thread::Builder::new().name("deptune-disk".to_owned());
-    let thread = thread.spawn(move || serve(&outbox, &held, &receiver, &events))?;
+    let thread = thread.spawn(move || serve(&outbox, &held, &room, &receiver, &events))?;
     Ok((sender, thread))
 }
 
-fn serve(outbox: &Outbox, held: &Held, actions: &Receiver<Action>, events: &mpsc::Sender<Event>) {
+fn serve(
+    outbox: &Outbox,
+    held: &Held,
+    room: &Room,
+    actions: &Receiver<Action>,
+    events: &mpsc::Sender<Event>,
+) {
     let mut made: BTreeMap<LeaseKey, VecDeque<PathBuf>> = BTreeMap::new();
     let mut shelf = Shelved::default();
     while let Ok(action) = actions.recv() {
@@ -88,6 +96,9 @@ fn serve(outbox: &Outbox, held: &Held, actions: &Receiver<Action>, events: &mpsc
             | Action::Exit(_)
             | Action::Fail(_) => None,
         };
+        if event.as_ref().is_some_and(says_refused) {
+            let _ = events.blocking_send(room.try_out());
+        }
         if let Some(event) = event {
             // When the agent has ended, what is left is written for the next one.
             let _ = events.blocking_send(event);
@@ -130,6 +141,16 @@ fn remove(path: &std::path::Path) {
     if let Err(error) = std::fs::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "cannot delete");
     }
+}
+
+/// Whether something could not be written.
+fn says_refused(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Kept { kept: Err(_), .. }
+            | Event::ReportSaved { durable: false, .. }
+            | Event::LeasesSaved { durable: false }
+    )
 }
 
 fn answer(lease: LeaseKey, file: FileKind, kept: Result<Kept, KeepError>) -> Event {

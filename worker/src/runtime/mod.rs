@@ -12,6 +12,7 @@ mod held;
 mod logs;
 mod pack;
 mod predictions;
+mod room;
 mod setup;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ use client::Client;
 use held::Held;
 use logs::Logs;
 use pack::Run;
+use room::Room;
 use setup::Setup;
 
 /// Events that may wait; whoever brings more waits, too.
@@ -56,6 +58,7 @@ struct Shared {
     cache: Cache,
     spawner: Spawner,
     logs: Logs,
+    room: Arc<Room>,
     held: Arc<Held>,
 }
 
@@ -95,12 +98,15 @@ pub(crate) async fn run(options: Options, shutdown: CancellationToken) -> Result
     let agent = Agent::new(config, me, estate, 0);
     let (events, received) = mpsc::channel(WAITING);
     let held = Arc::new(Held::default());
+    let room = Arc::new(Room::new([setup.state_dir.clone(), setup.cache_dir.clone()]));
     let (disk, writer) =
-        disk::start(Arc::clone(&outbox), Arc::clone(&held), events.clone()).map_err(thread)?;
+        disk::start(Arc::clone(&outbox), Arc::clone(&held), Arc::clone(&room), events.clone())
+            .map_err(thread)?;
     let logs = Logs::default();
-    let shared = Arc::new(Shared { setup, client, outbox, cache, spawner, logs, held });
+    let shared = Arc::new(Shared { setup, client, outbox, cache, spawner, logs, room, held });
     shared.logs.inherit(&shared);
-    let tasks = JoinSet::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(watch_room(Arc::clone(&shared), events.clone()));
     let reins = BTreeMap::new();
     let node = Node { shared: Arc::clone(&shared), slots, events, disk, tasks, reins };
     let end = node.live(agent, received, started, shutdown).await;
@@ -217,6 +223,25 @@ impl Node {
             }
             // The thread lives as long as the node.
             action => drop(self.disk.send(action)),
+        }
+    }
+}
+
+/// Looks again and again whether there is room.
+async fn watch_room(shared: Arc<Shared>, events: mpsc::Sender<Event>) {
+    loop {
+        shared.tell_room(&events, Room::look).await;
+        tokio::time::sleep(room::EVERY).await;
+    }
+}
+
+impl Shared {
+    /// Looks whether there is room, and tells the agent.
+    async fn tell_room(&self, events: &mpsc::Sender<Event>, look: fn(&Room) -> Event) {
+        let room = Arc::clone(&self.room);
+        if let Ok(event) = tokio::task::spawn_blocking(move || look(&room)).await {
+            // The agent may have ended.
+            let _ = events.send(event).await;
         }
     }
 }

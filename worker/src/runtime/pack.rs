@@ -16,6 +16,7 @@ use deptune_sweep::record::SOURCE;
 use deptune_sweep::scheduler::LeaseKey;
 use tokio::sync::{mpsc, watch};
 
+use super::room::Room;
 use super::{Shared, attempt, predictions};
 use crate::cache::{self, FetchError, Source};
 use crate::child::{Child, Launch, Output, environment};
@@ -187,6 +188,10 @@ impl Run {
     }
 
     async fn tell(&self, news: ChildNews) {
+        // Before the slot is free: what failed may have failed for want of room.
+        if let Some(look) = look_for_room(&news) {
+            self.shared.tell_room(&self.events, look).await;
+        }
         let event =
             Event::Child { slot: self.slot.record.slot, run: self.run, news: Box::new(news) };
         // The agent may have ended.
@@ -283,6 +288,17 @@ impl Run {
             }
             Err(error) => task_failed(&error),
         }
+    }
+}
+
+/// How closely to look, where a full disk may be why.
+fn look_for_room(news: &ChildNews) -> Option<fn(&Room) -> Event> {
+    match news {
+        ChildNews::CannotRun { class: FailureClass::Infra, .. }
+        | ChildNews::Failed { class: FailureClass::Infra, .. } => Some(Room::try_out),
+        // So do children that have done everything: nothing that costs.
+        ChildNews::Exited { class: FailureClass::Crashed, .. } => Some(Room::look),
+        _ => None,
     }
 }
 

@@ -79,6 +79,22 @@ fn an_exchange_without_an_answer_is_repeated_to_the_letter() {
 }
 
 #[test]
+fn without_room_on_the_disk_reports_go_and_no_trial_is_asked_for() {
+    let mut play = Play::busy(1);
+    play.event(Event::Room { enough: false });
+    play.child(0, 1, ChildNews::CannotRun { class: FailureClass::Infra, message: "full".into() });
+    let report = play.save();
+    play.event(Event::ReportSaved { lease: report.lease, durable: false });
+    let (id, reports, free) = play.exchange();
+    assert_eq!((reports, free), (vec![report], vec![]));
+    play.answer_exchange(id, vec![Ack::Accepted], vec![]);
+    play.pass(MINUTE);
+    play.none("exchange", is_exchange);
+    play.event(Event::Room { enough: true });
+    assert_eq!(play.exchange().2, [0]);
+}
+
+#[test]
 fn a_report_does_not_wait_with_a_question_for_work() {
     let mut play = Play::new(2);
     play.register();
