@@ -16,33 +16,48 @@ const TRUST: u64 = 4;
 /// row are more.
 const WAVE: u64 = 1 << 30;
 
+/// A model as far as memory goes. Its weights are counted once: that takes a while.
+#[derive(Debug, Clone)]
+pub struct ModelSize {
+    config: ModelConfig,
+    weights: u64,
+}
+
+impl ModelSize {
+    /// Of the model with this configuration.
+    #[must_use]
+    pub fn new(config: ModelConfig) -> ModelSize {
+        ModelSize { weights: config.weight_count(), config }
+    }
+}
+
 impl Settings {
     /// Numbers that a trial of these settings trains. Saturates.
     #[must_use]
-    pub fn trainable_parameters(&self, model: &ModelConfig) -> u64 {
+    pub fn trainable_parameters(&self, model: &ModelSize) -> u64 {
         match self.method {
             Method::Dept | Method::Pt => trainable_parameters(
                 self.prompt_length,
                 self.rank,
                 self.train.max_length,
-                model.hidden_size(),
+                model.config.hidden_size(),
             ),
-            Method::Lora => model.lora_parameters(self.rank),
-            Method::Full => model.weight_count(),
+            Method::Lora => model.config.lora_parameters(self.rank),
+            Method::Full => model.weights,
         }
     }
 
     /// Bytes that a pack needs whatever its size, roughly: the weights in fp32, and the trainer
     /// itself.
-    fn shared_bytes(model: &ModelConfig) -> u64 {
-        model.weight_count().saturating_mul(4).saturating_add(TRAINER)
+    fn shared_bytes(model: &ModelSize) -> u64 {
+        model.weights.saturating_mul(4).saturating_add(TRAINER)
     }
 
     /// Bytes of memory that a pack of so many trials of these settings needs on a slot, roughly. The
     /// store keeps it beside what was measured: with another formula a migration empties
     /// `packs_measured`.
     #[must_use]
-    pub fn pack_bytes(&self, model: &ModelConfig, slot: &SlotRecord, members: u32) -> u64 {
+    pub fn pack_bytes(&self, model: &ModelSize, slot: &SlotRecord, members: u32) -> u64 {
         let members = u64::from(members);
         let (each, most) = self.activation_bytes(model, slot);
         let activations = members.saturating_mul(each).min(most);
@@ -53,7 +68,7 @@ impl Settings {
     /// Most trials of these settings that fit into a slot's `memory` bytes together, at least 1:
     /// whether one fits is found out by trying.
     #[must_use]
-    pub fn members_within(&self, model: &ModelConfig, slot: &SlotRecord, memory: u64) -> u32 {
+    pub fn members_within(&self, model: &ModelSize, slot: &SlotRecord, memory: u64) -> u32 {
         let left = memory.saturating_sub(Self::shared_bytes(model));
         let (each, most) = self.activation_bytes(model, slot);
         let trained = self.trained_bytes(model);
@@ -70,7 +85,7 @@ impl Settings {
     #[must_use]
     pub fn members_within_measured(
         &self,
-        model: &ModelConfig,
+        model: &ModelSize,
         slot: &SlotRecord,
         memory: u64,
         smallest: &PackMemory,
@@ -100,7 +115,7 @@ impl Settings {
     }
 
     /// Bytes of a trial's numbers, gradients and moments.
-    fn trained_bytes(&self, model: &ModelConfig) -> u64 {
+    fn trained_bytes(&self, model: &ModelSize) -> u64 {
         // The trained weights of full fine-tuning are the model's own.
         let each = if self.method == Method::Full { 12 } else { 16 };
         self.trainable_parameters(model).saturating_mul(each)
@@ -109,7 +124,8 @@ impl Settings {
     /// Bytes of the activations that each trial of a pack keeps for the way back, and at most for
     /// all of them: with m + s tokens in every row, of the layers that the text passes. A T5's
     /// decoder, with a few tokens per row, is left out.
-    fn activation_bytes(&self, model: &ModelConfig, slot: &SlotRecord) -> (u64, u64) {
+    fn activation_bytes(&self, model: &ModelSize, slot: &SlotRecord) -> (u64, u64) {
+        let model = &model.config;
         let [d, ff, heads, size, layers] = [
             model.hidden_size(),
             model.inner_size(),
@@ -164,7 +180,7 @@ mod tests {
     use crate::spec::{Format, Spec};
 
     /// A T5-small, m = 40, s = 256, 8 rows.
-    fn settings(precision: &str) -> (Settings, ModelConfig) {
+    fn settings(precision: &str) -> (Settings, ModelSize) {
         let model = r#"{"model_type":"t5","d_model":512,"d_kv":64,"d_ff":2048,"num_layers":6,
             "num_heads":8,"vocab_size":32128}"#;
         let model = ModelConfig::parse("config.json", model).unwrap();
@@ -175,7 +191,7 @@ mod tests {
              precision = \"{precision}\"\n"
         );
         let spec = Spec::parse(&spec, Format::Toml, Some(&model)).unwrap();
-        (spec.settings(0).unwrap(), model)
+        (spec.settings(0).unwrap(), ModelSize::new(model))
     }
 
     fn slot(kind: SlotKind, threads: u32) -> SlotRecord {
@@ -204,7 +220,7 @@ mod tests {
 
     /// What a GPU is estimated to need for so many, and how many fit into `memory` bytes of one where
     /// packs of some sizes took some bytes.
-    struct Gpu(Settings, ModelConfig, SlotRecord);
+    struct Gpu(Settings, ModelSize, SlotRecord);
 
     impl Gpu {
         fn new() -> Gpu {

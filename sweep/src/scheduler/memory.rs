@@ -142,7 +142,6 @@ impl Sweep {
             t.precision.as_str(),
             t.activation_checkpointing,
         );
-        let shape = (&self.record.submission.model_config, self.spec().method.as_str(), train);
-        ArtifactHash::of(format!("{shape:?}").as_bytes())
+        ArtifactHash::of(format!("{}{train:?})", self.shape).as_bytes())
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::footprint::ModelSize;
 use crate::id::{Epoch, RequestId, SweepId, TrialId, WorkerId};
 use crate::metric::Number;
 use crate::model::ModelConfig;
@@ -74,7 +75,9 @@ pub(super) struct Sweep {
     /// The spaces that were added, as they were given.
     pub(super) spaces: Vec<SpaceText>,
     /// Its model's shape; a submission that was accepted has one.
-    pub(super) model: Option<ModelConfig>,
+    pub(super) model: Option<ModelSize>,
+    /// What its trials' shapes begin with.
+    pub(super) shape: String,
     pub(super) status: SweepStatus,
     pub(super) controls: Controls,
     /// Trials of the spec's grid.
@@ -296,7 +299,10 @@ impl Sweep {
             controls: record.controls.unwrap_or_else(|| spec.limits.controls()),
             grid: spec.total(),
             total: record.total,
-            model: ModelConfig::parse("config.json", &record.submission.model_config).ok(),
+            model: ModelConfig::parse("config.json", &record.submission.model_config)
+                .ok()
+                .map(ModelSize::new),
+            shape: format!("({:?}, {:?}, ", record.submission.model_config, spec.method.as_str()),
             points: Points::new(spec),
             spaces: Vec::new(),
             status: record.status,

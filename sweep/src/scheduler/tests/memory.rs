@@ -2,6 +2,7 @@
 
 use super::behaviour::{Bench, failure, slot, success};
 use super::model::{request, submission};
+use crate::footprint::ModelSize;
 use crate::id::WorkerId;
 use crate::outcome::FailureClass;
 use crate::record::{SlotKind, SlotRecord};
@@ -44,7 +45,7 @@ fn on(device: &str, memory: Option<u64>) -> SlotRecord {
 fn estimate(spec: &Spec, members: u32) -> u64 {
     let settings = spec.settings(0).unwrap();
     let model = crate::model::ModelConfig::parse("config.json", &submission("").model_config);
-    settings.pack_bytes(&model.unwrap(), &on("GPU", None), members)
+    settings.pack_bytes(&ModelSize::new(model.unwrap()), &on("GPU", None), members)
 }
 
 /// A success that says what the pack took.
