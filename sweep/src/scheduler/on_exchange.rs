@@ -106,7 +106,8 @@ impl Scheduler {
             let members: Vec<TrialId> = busy.trials.iter().copied().filter(|_| same).collect();
             return members.into_iter().filter_map(|id| self.grant(id, slot)).collect();
         }
-        if known.record.draining || self.is_barred(worker, now) {
+        // First what most often says no: whoever waits asks whenever something ends.
+        if !self.has_work(now) || known.record.draining || self.is_barred(worker, now) {
             return Vec::new();
         }
         let Some(first) = self.next_trial(worker, slot, now) else { return Vec::new() };

@@ -4,7 +4,7 @@ use crate::id::{SweepId, TrialId, WorkerId};
 use crate::mutation;
 use crate::outcome::{FailureClass, Outcome, SweepStatus};
 use crate::record::{AttemptEnd, LogEntry, OutcomeRecord, Phase};
-use crate::scheduler::event::{Effect, Now, ReportEnd, Step, Write};
+use crate::scheduler::event::{Now, ReportEnd, Step, Write};
 use crate::scheduler::state::{Config, Ended, Scheduler, Trial};
 
 /// What to do with a trial whose attempt failed.
@@ -108,6 +108,7 @@ impl Scheduler {
                 if mutation::on("budget counted twice on retry") {
                     self.charge_again(id, now);
                 }
+                let offered = self.offers(id.sweep, now);
                 self.disarm(id, now, step);
                 let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
                 let Some(trial) = sweep.active.get_mut(&id.index) else { return };
@@ -128,7 +129,7 @@ impl Scheduler {
                 sweep.waiting.insert(id.index, from, last_holder);
                 let entry = LogEntry::Requeued { epoch: lease.epoch, end, class, message };
                 self.log(id.sweep, Some(id), entry, now, step);
-                step.effects.push(Effect::WorkAvailable);
+                self.offer(id.sweep, offered, now, step);
             }
         }
     }
@@ -141,6 +142,7 @@ impl Scheduler {
         now: Now,
         record: impl FnOnce(&Trial) -> OutcomeRecord,
     ) {
+        let offered = self.offers(id.sweep, now);
         self.disarm(id, now, step);
         let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
         let Some(mut trial) = sweep.active.remove(&id.index) else { return };
@@ -177,8 +179,8 @@ impl Scheduler {
         if complete {
             self.finish_sweep(id.sweep, SweepStatus::Finished, now, step);
         }
-        // A slot of the sweep's max_parallel is free now.
-        step.effects.push(Effect::WorkAvailable);
+        // A slot of the sweep's max_parallel may be free now.
+        self.offer(id.sweep, offered, now, step);
     }
 
     pub(super) fn finish_sweep(

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use crate::id::{SweepId, TrialId, WorkerId};
 use crate::mutation;
 use crate::record::Phase;
-use crate::scheduler::event::Now;
+use crate::scheduler::event::{Effect, Now, Step};
 use crate::scheduler::state::{Scheduler, Sweep, Trial};
 
 /// What a lease costs a sweep of weight 1.
@@ -136,14 +136,30 @@ impl Scheduler {
     /// Whether some trial could be leased now, were there a slot.
     #[must_use]
     pub fn has_work(&self, now: Now) -> bool {
-        self.running.iter().filter_map(|id| self.sweeps.get(id)).any(|sweep| {
-            let untouched = sweep.next_index < sweep.grid;
-            sweep.has_room() && (untouched || sweep.waiting.has_ready(now.monotonic))
-        })
+        self.running.iter().filter_map(|id| self.sweeps.get(id)).any(|sweep| sweep.offers(now))
+    }
+
+    /// Whether some trial of a sweep could be leased now.
+    pub(super) fn offers(&self, sweep: SweepId, now: Now) -> bool {
+        self.running.contains(&sweep) && self.sweeps.get(&sweep).is_some_and(|it| it.offers(now))
+    }
+
+    /// Lets those ask again who wait, if a sweep has a trial for them now and had none before.
+    /// Where it had one, who waits could not take it, and is not asked each time that a trial ends.
+    pub(super) fn offer(&self, sweep: SweepId, offered: bool, now: Now, step: &mut Step) {
+        if !offered && self.offers(sweep, now) {
+            step.effects.push(Effect::WorkAvailable);
+        }
     }
 }
 
 impl Sweep {
+    /// Whether one of its trials could be leased now.
+    fn offers(&self, now: Now) -> bool {
+        let untouched = self.next_index < self.grid;
+        self.has_room() && (untouched || self.waiting.has_ready(now.monotonic))
+    }
+
     /// Whether its limits allow one more lease.
     fn has_room(&self) -> bool {
         self.room() != Some(0) && self.controls.budget.is_none_or(|budget| self.used < budget)

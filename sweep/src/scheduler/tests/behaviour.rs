@@ -17,24 +17,32 @@ pub(super) struct Bench {
     pub(super) store: Model,
     pub(super) now: u64,
     pub(super) requests: u128,
+    /// How often those who wait for trials were to ask again.
+    pub(super) wakes: usize,
 }
 
 impl Bench {
     pub(super) fn new() -> Bench {
         let config = Config::default();
-        Bench { scheduler: Scheduler::new(config), store: Model::default(), now: 0, requests: 0 }
+        let (scheduler, store) = (Scheduler::new(config), Model::default());
+        Bench { scheduler, store, now: 0, requests: 0, wakes: 0 }
     }
 
     pub(super) fn send(&mut self, event: Event) -> Result<Reply, Refusal> {
         let now = Now { monotonic: self.now, wall: self.now as i64 };
         let mut step = self.scheduler.step(event, now);
         self.store.commit(&step.writes);
+        let mut wakes = 0;
         let mut replies = step.effects.drain(..).filter_map(|effect| match effect {
             Effect::Reply(reply) => Some(reply),
-            Effect::WorkAvailable => None,
+            Effect::WorkAvailable => {
+                wakes += 1;
+                None
+            }
         });
         let reply = replies.next().expect("every event has a reply");
         assert!(replies.next().is_none(), "and only one");
+        self.wakes += wakes;
         reply
     }
 
@@ -375,6 +383,43 @@ fn a_trial_that_fails_for_good_frees_one_lease_of_max_parallel() {
     let now = Now { monotonic: bench.now, wall: 0 };
     assert_eq!(bench.scheduler.audit(now), Ok(()));
     assert_eq!(bench.exchange(w, vec![], vec![0, 2, 3]).1.len(), 1);
+}
+
+#[test]
+fn who_waits_asks_again_when_there_is_something_that_was_not_there() {
+    let mut bench = Bench::new();
+    bench.submit("");
+    let w = bench.register(1, 2, vec![]);
+    let held = bench.exchange(w, vec![], vec![0, 1]).1;
+    bench.wakes = 0;
+    // Trials were there all along: who waits has no use for them.
+    bench.exchange(w, vec![success(held[0].lease)], vec![]);
+    assert_eq!(bench.wakes, 0);
+    let released = Report { end: ReportEnd::Released, ..failure(held[1].lease, FailureClass::Oom) };
+    bench.exchange(w, vec![released.clone()], vec![]);
+    assert_eq!(bench.wakes, 0);
+
+    let mut bench = Bench::new();
+    bench.submit("[limits]\nmax_parallel = 2\n");
+    let w = bench.register(1, 3, vec![]);
+    let held = bench.exchange(w, vec![], vec![0, 1, 2]).1;
+    bench.wakes = 0;
+    bench.exchange(w, vec![success(held[0].lease)], vec![]);
+    assert_eq!(bench.wakes, 1);
+    // Another may run already.
+    bench.exchange(w, vec![released], vec![]);
+    assert_eq!(bench.wakes, 1);
+
+    // The last trial comes back.
+    let mut bench = Bench::new();
+    bench.submit("");
+    let w = bench.register(1, 64, vec![]);
+    let held = bench.exchange(w, vec![], (0..64).collect()).1;
+    assert!(held.len() < 64);
+    bench.wakes = 0;
+    let released = Report { end: ReportEnd::Released, ..failure(held[0].lease, FailureClass::Oom) };
+    bench.exchange(w, vec![released], vec![]);
+    assert_eq!(bench.wakes, 1);
 }
 
 #[test]
