@@ -111,7 +111,10 @@ fn on_full_disks() {
     at_least(20);
     let full = Filler::fill(&other);
     wait_for(&workers[0], "the disk is full: no trial is taken");
-    std::thread::sleep(Duration::from_secs(4));
+    std::thread::sleep(Duration::from_secs(1));
+    let given = attempts(&coordinator);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(attempts(&coordinator), given, "node0 asks for trials on a full disk");
     drop(full);
     // What its two slots trained, and what was on its way to them: nothing is tried on it again.
     let failed = coordinator.database().number(
@@ -159,6 +162,14 @@ fn empty_log(world: &World) {
 
 fn outcomes(coordinator: &Coordinator) -> i64 {
     coordinator.database().number("select count(*) from outcomes")
+}
+
+/// Attempts that node0 was given.
+fn attempts(coordinator: &Coordinator) -> i64 {
+    coordinator.database().number(
+        "select count(*) from attempts join workers on workers.id = attempts.worker
+         where workers.name = 'node0'",
+    )
 }
 
 fn wait_for_outcomes(coordinator: &Coordinator, count: i64) {

@@ -30,7 +30,7 @@ pub enum Error {
     Stopping,
 }
 
-/// What callers hear whose events were not committed.
+/// What callers hear whose events were not committed, as far as is known.
 impl From<&CommitError> for Error {
     fn from(error: &CommitError) -> Error {
         match error {

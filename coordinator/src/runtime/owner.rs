@@ -134,7 +134,7 @@ impl Owner {
                     self.batch.learn(false);
                     // There is nothing more to do for one that has to end; who waits hears that.
                     let recovered =
-                        ending.close.run_until_cancelled(self.recover(&(&error).into())).await;
+                        ending.close.run_until_cancelled(self.recover((&error).into())).await;
                     let Some(recovered) = recovered else { return Ok(()) };
                     scheduler = recovered?;
                 }
@@ -188,7 +188,7 @@ impl Owner {
 
     /// Rebuilds the scheduler from the store, for as long as it takes. Who asks meanwhile hears
     /// `answer` at once.
-    async fn recover(&mut self, answer: &Error) -> Result<Scheduler, Fatal> {
+    async fn recover(&mut self, mut answer: Error) -> Result<Scheduler, Fatal> {
         self.health.send_if_modified(|h| {
             let serving = *h == Health::Serving;
             if serving {
@@ -197,11 +197,11 @@ impl Owner {
             serving
         });
         let wait = Duration::from_millis(self.setbacks.next_wait());
-        self.refuse_during(answer, tokio::time::sleep(wait)).await;
+        self.refuse_during(&answer, tokio::time::sleep(wait)).await;
         let mut wait = RELOAD_WAITS.0;
         loop {
             let store = self.store.clone();
-            match self.refuse_during(answer, async move { store.load().await }).await {
+            match self.refuse_during(&answer, async move { store.load().await }).await {
                 Ok(snapshot) => {
                     self.cursor.send_replace(snapshot.last_cursor);
                     let now = self.clock.now();
@@ -222,7 +222,8 @@ impl Owner {
                         error = &error as &dyn std::error::Error,
                         "cannot load the store, trying again"
                     );
-                    self.refuse_during(answer, tokio::time::sleep(wait)).await;
+                    answer = Error::Unavailable;
+                    self.refuse_during(&answer, tokio::time::sleep(wait)).await;
                     wait = (wait * 2).min(RELOAD_WAITS.1);
                 }
             }

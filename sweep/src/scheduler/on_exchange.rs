@@ -93,21 +93,23 @@ impl Scheduler {
     /// The pack for a slot that its worker calls free; empty where there is none.
     fn fill_slot(&mut self, holder: Holder, now: Now, step: &mut Step) -> Vec<Grant> {
         let Holder { worker, slot, request_id } = holder;
-        let Some(known) = self.workers.get(&worker) else { return Vec::new() };
+        let Some(known) = self.workers.get_mut(&worker) else { return Vec::new() };
         if known.record.slot(slot).is_none() {
             return Vec::new();
         }
-        if let Some(busy) = known.slots.get(&slot)
+        if let Some(busy) = known.slots.get_mut(&slot)
             && !mutation::on("slot leased twice")
         {
             // Granted before under this request: the answer was lost, give it again. Under
             // another request the slot is taken.
             let same = busy.request_id == request_id;
+            busy.awaited |= !same;
             let members: Vec<TrialId> = busy.trials.iter().copied().filter(|_| same).collect();
             return members.into_iter().filter_map(|id| self.grant(id, slot)).collect();
         }
-        // First what most often says no: whoever waits asks whenever something ends.
-        if !self.has_work(now) || known.record.draining || self.is_barred(worker, now) {
+        let draining = known.record.draining;
+        // First what most often says no: all who wait ask together.
+        if !self.has_work(now) || draining || self.is_barred(worker, now) {
             return Vec::new();
         }
         let Some(first) = self.next_trial(worker, slot, now) else { return Vec::new() };

@@ -37,9 +37,11 @@ impl Health {
         self.until.saturating_sub(now)
     }
 
-    /// A trial succeeded on it.
-    pub(super) fn succeeded(&mut self) {
+    /// A trial succeeded on it. Returns whether that ends a quarantine.
+    pub(super) fn succeeded(&mut self, now: u64) -> bool {
+        let ends = self.is_quarantined(now);
         *self = Health::default();
+        ends
     }
 
     /// An attempt failed on it. Returns for how long it gets nothing, if that begins now.

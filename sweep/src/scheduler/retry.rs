@@ -4,7 +4,7 @@ use crate::id::{SweepId, TrialId, WorkerId};
 use crate::mutation;
 use crate::outcome::{FailureClass, Outcome, SweepStatus};
 use crate::record::{AttemptEnd, LogEntry, OutcomeRecord, Phase};
-use crate::scheduler::event::{Now, ReportEnd, Step, Write};
+use crate::scheduler::event::{Effect, Now, ReportEnd, Step, Write};
 use crate::scheduler::state::{Config, Ended, Scheduler, Trial};
 
 /// What to do with a trial whose attempt failed.
@@ -28,8 +28,10 @@ impl Scheduler {
     ) {
         match end {
             ReportEnd::Succeeded { result, adapter } => {
-                if let Some(known) = self.workers.get_mut(&worker) {
-                    known.health.succeeded();
+                if let Some(known) = self.workers.get_mut(&worker)
+                    && known.health.succeeded(now.monotonic)
+                {
+                    step.effects.push(Effect::WorkAvailable);
                 }
                 if let Some(bytes) = result.peak_memory_bytes {
                     self.note_memory(id, bytes, now, step);

@@ -145,7 +145,8 @@ impl Scheduler {
     }
 
     /// Lets those ask again who wait, if a sweep has a trial for them now and had none before.
-    /// Where it had one, who waits could not take it, and is not asked each time that a trial ends.
+    /// Where it had one they could not take it: they fit no sweep that has any, or wait for the next
+    /// tick. Asking them each time that a trial ends would cost more than all the rest.
     pub(super) fn offer(&self, sweep: SweepId, offered: bool, now: Now, step: &mut Step) {
         if !offered && self.offers(sweep, now) {
             step.effects.push(Effect::WorkAvailable);

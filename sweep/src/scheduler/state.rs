@@ -14,7 +14,7 @@ use crate::record::{
     Added, CheckpointRef, Controls, DeletedRecord, Holder, LogEntry, LogRecord, Phase, SpaceText,
     SweepRecord, TrialRecord, WorkerRecord,
 };
-use crate::scheduler::event::{LeaseKey, Now, Step, Write};
+use crate::scheduler::event::{Effect, LeaseKey, Now, Step, Write};
 use crate::scheduler::memory::Learnt;
 use crate::scheduler::quarantine::Health;
 use crate::scheduler::request::Asked;
@@ -173,6 +173,9 @@ pub(super) struct Busy {
     pub(super) request_id: RequestId,
     /// Monotonic time up to which the slot's use is counted.
     pub(super) charged: u64,
+    /// Whether another exchange asked for the slot meanwhile, and waits: the child has ended, its
+    /// report is under way.
+    pub(super) awaited: bool,
 }
 
 impl Worker {
@@ -185,18 +188,21 @@ impl Worker {
     /// A slot works for a trial, alone or with the rest of its pack.
     pub(super) fn occupy(&mut self, holder: Holder, trial: TrialId, now: Now) {
         let request_id = holder.request_id;
-        let new = || Busy { trials: BTreeSet::new(), request_id, charged: now.monotonic };
+        let (trials, charged) = (BTreeSet::new(), now.monotonic);
+        let new = || Busy { trials, request_id, charged, awaited: false };
         self.slots.entry(holder.slot).or_insert_with(new).trials.insert(trial);
     }
 
-    /// A slot does not work for a trial any more; it is free once no trial is left.
-    pub(super) fn vacate(&mut self, slot: u32, trial: TrialId) {
-        if let Some(busy) = self.slots.get_mut(&slot) {
-            busy.trials.remove(&trial);
-            if busy.trials.is_empty() {
-                self.slots.remove(&slot);
-            }
+    /// A slot does not work for a trial any more; it is free once no trial is left. Returns whether
+    /// somebody waits for it then.
+    pub(super) fn vacate(&mut self, slot: u32, trial: TrialId) -> bool {
+        let Some(busy) = self.slots.get_mut(&slot) else { return false };
+        busy.trials.remove(&trial);
+        let awaited = busy.trials.is_empty() && busy.awaited;
+        if busy.trials.is_empty() {
+            self.slots.remove(&slot);
         }
+        awaited
     }
 }
 
@@ -272,8 +278,10 @@ impl Scheduler {
             if let Some((_, sum)) = &mut sweep.under_way {
                 *sum = sum.saturating_sub(trial.left);
             }
-            if let Some(worker) = self.workers.get_mut(&holder.worker) {
-                worker.vacate(holder.slot, id);
+            if let Some(worker) = self.workers.get_mut(&holder.worker)
+                && worker.vacate(holder.slot, id)
+            {
+                step.effects.push(Effect::WorkAvailable);
             }
         }
     }

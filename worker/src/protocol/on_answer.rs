@@ -104,7 +104,7 @@ impl Agent {
             let mut held = Held::new(first_step);
             let ours = self.me.slots.iter().any(|s| s.slot == lease.slot);
             let free = ours && !self.packs.contains_key(&lease.slot);
-            if self.mode != Mode::Working || !free {
+            if self.mode != Mode::Working || !self.room || !free {
                 let report = held.report(key, ReportEnd::Released);
                 save(&mut held, report, out);
             }

@@ -10,7 +10,7 @@ use deptune_sweep::scheduler::{LeaseKey, ReportEnd};
 use tokio::sync::mpsc;
 
 use super::held::Held;
-use super::room::Room;
+use super::room::{Look, Room};
 use crate::outbox::{KeepError, Outbox};
 use crate::protocol::{Action, Event, FileKind, Identity, Kept};
 
@@ -97,7 +97,7 @@ fn serve(
             | Action::Fail(_) => None,
         };
         if event.as_ref().is_some_and(says_refused) {
-            let _ = events.blocking_send(room.try_out());
+            room.tell(Look::Closely, events);
         }
         if let Some(event) = event {
             // When the agent has ended, what is left is written for the next one.

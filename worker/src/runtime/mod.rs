@@ -38,7 +38,7 @@ use client::Client;
 use held::Held;
 use logs::Logs;
 use pack::Run;
-use room::Room;
+use room::{Look, Room};
 use setup::Setup;
 
 /// Events that may wait; whoever brings more waits, too.
@@ -98,7 +98,7 @@ pub(crate) async fn run(options: Options, shutdown: CancellationToken) -> Result
     let agent = Agent::new(config, me, estate, 0);
     let (events, received) = mpsc::channel(WAITING);
     let held = Arc::new(Held::default());
-    let room = Arc::new(Room::new([setup.state_dir.clone(), setup.cache_dir.clone()]));
+    let room = Arc::new(Room::new(setup.state_dir.clone()));
     let (disk, writer) =
         disk::start(Arc::clone(&outbox), Arc::clone(&held), Arc::clone(&room), events.clone())
             .map_err(thread)?;
@@ -230,19 +230,17 @@ impl Node {
 /// Looks again and again whether there is room.
 async fn watch_room(shared: Arc<Shared>, events: mpsc::Sender<Event>) {
     loop {
-        shared.tell_room(&events, Room::look).await;
+        shared.tell_room(&events, Look::Briefly).await;
         tokio::time::sleep(room::EVERY).await;
     }
 }
 
 impl Shared {
     /// Looks whether there is room, and tells the agent.
-    async fn tell_room(&self, events: &mpsc::Sender<Event>, look: fn(&Room) -> Event) {
-        let room = Arc::clone(&self.room);
-        if let Ok(event) = tokio::task::spawn_blocking(move || look(&room)).await {
-            // The agent may have ended.
-            let _ = events.send(event).await;
-        }
+    async fn tell_room(&self, events: &mpsc::Sender<Event>, look: Look) {
+        let (room, events) = (Arc::clone(&self.room), events.clone());
+        // One that was cut off with the runtime has nobody to tell.
+        let _ = tokio::task::spawn_blocking(move || room.tell(look, &events)).await;
     }
 }
 

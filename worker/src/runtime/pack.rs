@@ -16,7 +16,7 @@ use deptune_sweep::record::SOURCE;
 use deptune_sweep::scheduler::LeaseKey;
 use tokio::sync::{mpsc, watch};
 
-use super::room::Room;
+use super::room::Look;
 use super::{Shared, attempt, predictions};
 use crate::cache::{self, FetchError, Source};
 use crate::child::{Child, Launch, Output, environment};
@@ -292,12 +292,12 @@ impl Run {
 }
 
 /// How closely to look, where a full disk may be why.
-fn look_for_room(news: &ChildNews) -> Option<fn(&Room) -> Event> {
+fn look_for_room(news: &ChildNews) -> Option<Look> {
     match news {
         ChildNews::CannotRun { class: FailureClass::Infra, .. }
-        | ChildNews::Failed { class: FailureClass::Infra, .. } => Some(Room::try_out),
-        // So do children that have done everything: nothing that costs.
-        ChildNews::Exited { class: FailureClass::Crashed, .. } => Some(Room::look),
+        | ChildNews::Failed { class: FailureClass::Infra, .. } => Some(Look::Closely),
+        // So end children that have done everything, too: no closer look for each of them.
+        ChildNews::Exited { class: FailureClass::Crashed, .. } => Some(Look::Briefly),
         _ => None,
     }
 }

@@ -5,6 +5,7 @@ mod measure;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use deptune_sweep::footprint::ModelSize;
 use deptune_sweep::measure::Measured;
 use deptune_sweep::record::{LARGEST_STATE, SlotKind, SlotRecord, Submission};
 use deptune_sweep::scheduler::{Forecast, forecast};
@@ -234,9 +235,10 @@ fn range((least, most): (u64, u64)) -> String {
 /// The configurations in order, computed one by one.
 fn rows(spec: &SpecFile) -> impl Iterator<Item = Row> {
     let seeds = (spec.spec.space.seeds.len() as u64).max(1);
+    let model = ModelSize::new(spec.model.clone());
     (0..spec.spec.configurations()).filter_map(move |number| {
         let settings = spec.spec.settings(number * seeds)?;
-        let parameters = settings.trainable_parameters(&spec.model);
+        let parameters = settings.trainable_parameters(&model);
         Some(Row { number, settings, parameters })
     })
 }
@@ -248,10 +250,11 @@ fn totals(spec: &SpecFile, largest: u32) -> Totals {
     let mut steps: u64 = 0;
     let mut parameters = (u64::MAX, 0);
     let mut memory = 0;
+    let model = ModelSize::new(spec.model.clone());
     for row in rows(spec) {
         steps = steps.saturating_add(row.settings.train.steps.saturating_mul(seeds));
         parameters = (parameters.0.min(row.parameters), parameters.1.max(row.parameters));
-        memory = memory.max(row.settings.pack_bytes(&spec.model, &slot, largest));
+        memory = memory.max(row.settings.pack_bytes(&model, &slot, largest));
     }
     Totals {
         trials: spec.spec.total(),

@@ -410,6 +410,16 @@ fn who_waits_asks_again_when_there_is_something_that_was_not_there() {
     bench.exchange(w, vec![released], vec![]);
     assert_eq!(bench.wakes, 1);
 
+    // The worker asks for its slot before the report of what ran there has arrived.
+    let mut bench = Bench::new();
+    bench.submit("");
+    let w = bench.register(1, 1, vec![]);
+    let lease = bench.lease(w, 0).lease;
+    assert!(bench.exchange(w, vec![], vec![0]).1.is_empty());
+    bench.wakes = 0;
+    bench.exchange(w, vec![success(lease)], vec![]);
+    assert_eq!(bench.wakes, 1);
+
     // The last trial comes back.
     let mut bench = Bench::new();
     bench.submit("");

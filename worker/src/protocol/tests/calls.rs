@@ -91,7 +91,12 @@ fn without_room_on_the_disk_reports_go_and_no_trial_is_asked_for() {
     play.pass(MINUTE);
     play.none("exchange", is_exchange);
     play.event(Event::Room { enough: true });
-    assert_eq!(play.exchange().2, [0]);
+    let (id, _, free) = play.exchange();
+    assert_eq!(free, [0]);
+    // What was asked for before is handed back.
+    play.event(Event::Room { enough: false });
+    play.answer_exchange(id, vec![], vec![assignment(1, 0)]);
+    assert_eq!(play.save().end, ReportEnd::Released);
 }
 
 #[test]
