@@ -103,7 +103,10 @@ async fn a_silent_connection_is_dropped_and_does_not_keep_others_out() {
 #[tokio::test]
 async fn open_streams_and_waiting_workers_do_not_hold_up_the_end() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(directory.path()).await;
+    let server = Server::start_with(directory.path(), |options| {
+        (options.drain, options.patience) = (Duration::from_secs(60), Duration::from_secs(60));
+    });
+    let server = server.await.unwrap();
     server.submit().await;
     let request = v1::WatchSweepRequest { sweep: "1".to_owned(), cursor: 0 };
     let stream = server.sweeps().watch_sweep(request).await.unwrap().into_inner();
@@ -125,7 +128,7 @@ async fn open_streams_and_waiting_workers_do_not_hold_up_the_end() {
     });
     tokio::time::sleep(Duration::from_millis(200)).await;
     drop(stream);
-    let stopped = tokio::time::timeout(Duration::from_secs(4), server.stop()).await;
+    let stopped = tokio::time::timeout(Duration::from_secs(20), server.stop()).await;
     assert!(stopped.is_ok(), "the end took too long");
     assert!(waiting.await.unwrap().unwrap().into_inner().leases.is_empty());
 }

@@ -69,7 +69,7 @@ async fn a_lease_completes_into_one_outcome() {
 async fn a_report_of_a_lease_that_another_worker_was_given_is_stale() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start_with(directory.path(), |options| {
-        options.scheduler.lease_ttl = 200;
+        options.scheduler.lease_ttl = 1_000;
         options.patience = Duration::from_secs(5);
     });
     let server = server.await.unwrap();

@@ -139,8 +139,8 @@ fn a_checkpoint_made_while_the_coordinator_was_away_survives_the_worker() {
     scene.watch(&sweep);
     assert_eq!(scene.endings(&coordinator), ["failed", "succeeded"]);
     let steps = scene.steps();
-    // A step more: the one under way when the worker died.
-    assert!(steps <= STEPS + EVAL_EVERY + 1, "{steps} steps");
+    // From one of the last checkpoints before the worker died, not from the coordinator's.
+    assert!(steps <= STEPS + 4 * EVAL_EVERY, "{steps} steps");
 }
 
 #[test]

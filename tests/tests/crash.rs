@@ -85,18 +85,33 @@ fn undisturbed(trainer: &Path) -> Vec<Vec<Vec<String>>> {
     results(&mut database)
 }
 
-/// Waits until a trial runs whose attempt has made a checkpoint and has steps before it.
-fn until_amid(database: &mut Database) {
-    until("an attempt is between its first checkpoint and its end", PATIENCE, || {
-        let amid = database.number(
-            "select count(*) from trials t
+/// Waits until a trial runs whose attempt has made a checkpoint and has steps before it. Its trainer
+/// stands still then.
+fn until_amid(database: &mut Database, node: &Process) -> Pid {
+    let mut amid = || {
+        let amid = "select count(*) from trials t
              join attempts a on a.sweep = t.sweep and a.trial_index = t.trial_index
                 and a.epoch = t.epoch
              where t.phase = 'leased' and t.checkpoint_step > a.first_step
-                and t.checkpoint_step < t.steps",
-        );
-        (amid > 0).then_some(())
-    });
+                and t.checkpoint_step < t.steps";
+        database.number(amid) > 0
+    };
+    until("an attempt is between its first checkpoint and its end", PATIENCE, || {
+        if !amid() {
+            return None;
+        }
+        let children = node.children();
+        assert!(children.len() <= 1, "one slot, one trainer");
+        let child = Pid::from_raw(i32::try_from(*children.first()?).unwrap());
+        kill(child, Signal::SIGSTOP).ok()?;
+        // What it said before may have been its last word.
+        std::thread::sleep(Duration::from_millis(500));
+        if amid() {
+            return Some(child);
+        }
+        kill(child, Signal::SIGCONT).ok()?;
+        None
+    })
 }
 
 #[test]
@@ -113,23 +128,18 @@ fn kills_change_nothing_but_the_time_it_takes() {
     let mut database = Database::open(&world.data_dir().join("deptune.db"));
 
     // The trainer.
-    until_amid(&mut database);
-    let children = node.children();
-    assert_eq!(children.len(), 1, "one slot, one trainer");
-    kill(Pid::from_raw(i32::try_from(children[0]).unwrap()), Signal::SIGKILL).unwrap();
+    let child = until_amid(&mut database, &node);
+    kill(child, Signal::SIGKILL).unwrap();
     until("the trainer's end is recorded", PATIENCE, || {
         let sql = "select count(*) from attempts where ending = 'failed'";
         (database.number(sql) == 1).then_some(())
     });
 
     // The worker, and with it its trainer.
-    until_amid(&mut database);
-    let orphan = node.children();
+    let orphan = until_amid(&mut database, &node);
     node.kill();
-    for pid in orphan {
-        let gone = || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(());
-        until("the trainer died with its worker", PATIENCE, gone);
-    }
+    let gone = || (!Path::new(&format!("/proc/{orphan}")).exists()).then_some(());
+    until("the trainer died with its worker", PATIENCE, gone);
     // Until the new one is known, the trials look as if the old one had them.
     node = worker(&world, &trainer);
     until("the worker is known again", PATIENCE, || {
@@ -137,8 +147,9 @@ fn kills_change_nothing_but_the_time_it_takes() {
     });
 
     // The coordinator.
-    until_amid(&mut database);
+    let child = until_amid(&mut database, &node);
     serve.kill();
+    kill(child, Signal::SIGCONT).unwrap();
     let coordinator = world.serve_at(&address, &[]);
 
     let finished = world.run_within(PATIENCE, &["watch", &sweep]);

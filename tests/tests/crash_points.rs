@@ -47,6 +47,8 @@ fn count(point: Point) -> u32 {
     match point {
         Point::BeforeWrite | Point::AfterWrite => 60,
         Point::BeforeOutbox | Point::AfterOutbox | Point::BeforeReport | Point::AfterReport => 4,
+        // Turns that only look at the time count, too.
+        Point::BeforeReply | Point::AfterReply => 24,
         _ => 12,
     }
 }

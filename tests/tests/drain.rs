@@ -26,6 +26,9 @@ fn a_drained_worker_hands_its_trial_to_another() {
         (database.number("select count(*) from evaluations") > 0).then_some(())
     });
     let second = world.worker("two", &fake_trainer(), &[&roots], &[]);
+    until("both are here", PATIENCE, || {
+        (database.number("select count(*) from workers") == 2).then_some(())
+    });
 
     world.run(&["drain", "nobody"]).code(2).says(&["no worker 'nobody' is registered"]);
     world.run(&["drain", "one", "--wait"]).code(0).says(&["handed back 1 trial"]);
@@ -45,9 +48,12 @@ fn a_drained_worker_hands_its_trial_to_another() {
 #[test]
 fn a_sweep_waits_for_a_worker_that_fits_and_says_so() {
     let world = World::new();
-    let _coordinator = world.serve();
+    let coordinator = world.serve();
     let roots = quickstart();
     let _plain = world.worker("plain", &fake_trainer(), &[&roots], &[]);
+    until("it is here", PATIENCE, || {
+        (coordinator.database().number("select count(*) from workers") == 1).then_some(())
+    });
     let project =
         world.project("picky").with("[train]", "[requires]\nlabels = [\"pool=a\"]\n[train]");
     let why = "no worker can take it: plain lacks the label 'pool=a'";

@@ -98,7 +98,7 @@ fn an_interrupted_trial_goes_on_where_it_was() {
 
 #[test]
 fn a_torn_checkpoint_is_passed_over() {
-    let world = world("step_ms=30");
+    let world = world("step_ms=200");
     let project = world.project("project").with("steps = 6", "steps = 30");
     let (spec, out) = (project.spec(), world.path("out"));
     let shown = out.display().to_string();

@@ -38,8 +38,8 @@ async fn one_peer_cannot_take_all_connections() {
 async fn silent_slow_and_idle_connections_are_closed_and_streams_are_not() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start_with(directory.path(), |options| {
-        options.limits.handshake = Duration::from_millis(300);
-        options.limits.idle = Duration::from_millis(300);
+        options.limits.handshake = Duration::from_secs(1);
+        options.limits.idle = Duration::from_secs(1);
     });
     let server = server.await.unwrap();
     server.submit().await;

@@ -301,7 +301,12 @@ async fn a_takeover_waits_for_the_last_commit_and_refuses_the_next() {
     let commits = async { (leader.commit(&[worker(1)]).await, Instant::now()) };
     let takes = async {
         // The leader has begun, and its lease, which it does not renew, is over.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        let sleeping = "select count(*) from pg_stat_activity
+                        where datname = current_database() and wait_event = 'PgSleep'";
+        while database.psql(sleeping).trim() != "1" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(2 * lease).await;
         (two.campaign(&other()).await.unwrap(), Instant::now())
     };
     let ((committed, ended), (campaign, taken)) = tokio::join!(commits, takes);

@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn a_short_job_is_sampled_at_its_start_and_when_it_ends() {
-        let (watch, samples, closed) = growing(NEVER);
+        let (mut watch, samples, closed) = growing(NEVER);
+        watch.patience = NEVER;
         assert_eq!(watch.facts().peak_memory_bytes, Some(2));
         let facts = watch.facts();
         assert_eq!((facts.peak_memory_bytes, facts.mean_utilization), (Some(3), Some(0.5)));
