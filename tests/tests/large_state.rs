@@ -21,9 +21,7 @@ fn first_step_after_a_kill(sharing: bool) -> i64 {
     let coordinator = world.serve_at("127.0.0.1:0", &["--lease-ttl", "5s"]);
     let shared = world.path("shared").display().to_string();
     let args: &[&str] = if sharing { &["--artifact-dir", &shared] } else { &[] };
-    // The first one goes no further than that, until it is killed.
-    let once = world.path("once").display().to_string();
-    let orders = format!("step_ms=50 pad={} fault=hang at=45 once={once}", 17 << 20);
+    let orders = format!("step_ms=100 pad={}", 17 << 20);
     let (roots, trainer) = (quickstart(), fake_trainer());
     let worker = |name| world.worker_with(&orders, name, &trainer, &[&roots], args);
     let mut first = worker("one");
