@@ -12,6 +12,9 @@ use nix::unistd::Pid;
 use crate::finished::Finished;
 use crate::wait::{PATIENCE, until};
 
+/// How long it takes at most until what a process said is heard.
+const HEARD: Duration = Duration::from_secs(1);
+
 /// How much of a program's log is shown when a test fails.
 const TAIL: usize = 6_000;
 
@@ -59,6 +62,16 @@ impl Process {
                 pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()
             })
             .collect()
+    }
+
+    /// Lets a process that it started stand still (SIGSTOP), and waits until what that had said is
+    /// heard: what is seen then stays so. `None`: there is none.
+    #[must_use]
+    pub fn freeze_child(&self) -> Option<Pid> {
+        let child = Pid::from_raw(i32::try_from(*self.children().first()?).ok()?);
+        kill(child, Signal::SIGSTOP).ok()?;
+        std::thread::sleep(HEARD);
+        Some(child)
     }
 
     /// Whether it still runs.

@@ -100,12 +100,9 @@ fn until_amid(database: &mut Database, node: &Process) -> Pid {
         if !amid() {
             return None;
         }
-        let children = node.children();
-        assert!(children.len() <= 1, "one slot, one trainer");
-        let child = Pid::from_raw(i32::try_from(*children.first()?).unwrap());
-        kill(child, Signal::SIGSTOP).ok()?;
+        assert!(node.children().len() <= 1, "one slot, one trainer");
+        let child = node.freeze_child()?;
         // What it said before may have been its last word.
-        std::thread::sleep(Duration::from_millis(500));
         if amid() {
             return Some(child);
         }

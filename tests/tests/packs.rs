@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use deptune_tests::{Database, Project, World, fake_trainer, quickstart, trainer, until};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 /// Longer than each part of it may take.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -132,9 +131,7 @@ fn a_pack_whose_worker_dies_ends_as_if_nothing_had_happened() {
             return None;
         }
         // Checkpoints of the next step may be on their way: they would go on from different ones.
-        let child = Pid::from_raw(i32::try_from(*worker.children().first()?).unwrap());
-        kill(child, Signal::SIGSTOP).ok()?;
-        std::thread::sleep(Duration::from_secs(1));
+        let child = worker.freeze_child()?;
         if database.rows(sql) == [["4"]] {
             return Some(());
         }

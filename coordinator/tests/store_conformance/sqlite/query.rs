@@ -116,6 +116,6 @@ async fn a_statement_without_end_is_stopped_and_stops_nobody_else() {
     assert!(!endless.is_finished(), "all of that went on beside it");
     let error = endless.await.unwrap().unwrap_err();
     assert!(matches!(error, QueryError::Timeout { seconds: 10 }), "{error:?}");
-    assert!(start.elapsed() < Duration::from_secs(60));
+    assert!(start.elapsed() < Duration::from_secs(15));
     store.query("select 1", 1).await.unwrap();
 }

@@ -50,6 +50,22 @@ fn a_worker_on_which_three_trials_fail_in_a_row_waits_while_another_is_well() {
 }
 
 #[test]
+fn a_success_that_ends_a_quarantine_lets_the_worker_ask_at_once() {
+    let mut bench = Bench::new();
+    bench.submit("");
+    let (bad, _good) = (bench.register(1, 2, vec![]), bench.register(2, 1, vec![]));
+    let late = bench.lease(bad, 1).lease;
+    for _ in 0..3 {
+        assert!(fails(&mut bench, bad, FailureClass::Crashed));
+    }
+    assert!(!fails(&mut bench, bad, FailureClass::Crashed));
+    bench.wakes = 0;
+    bench.exchange(bad, vec![success(late)], vec![]);
+    assert_eq!(bench.wakes, 1);
+    bench.lease(bad, 0);
+}
+
+#[test]
 fn where_no_other_worker_is_well_the_sweep_goes_on_to_its_end() {
     let mut bench = Bench::new();
     bench.submit("[limits]\nmax_attempts = 1\n");
