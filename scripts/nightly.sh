@@ -23,6 +23,10 @@ part stack env DEPTUNE_SEEDS=1000 cargo test --locked --workspace --test stack
 
 # Simulated worlds; deliberate bugs that they must notice.
 part worlds cargo run --locked --release -p deptune-tests --bin sim -- --seeds 1000 --small
+# Those of full size, and large ones, two at a time.
+sim=${CARGO_TARGET_DIR:-target}/release/sim
+part full-worlds xargs -n 1 -P 2 "$sim" --seeds 5000 --first <<< "1 5001"
+part large-worlds xargs -n 1 -P 2 "$sim" --large --seeds 1 --first <<< "$(seq 20)"
 part bugs cargo run --locked --release -p deptune-tests --features mutations --bin sim -- --mutations
 
 # Clients that others wrote, against the real server.

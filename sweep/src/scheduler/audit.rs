@@ -2,7 +2,8 @@
 //! parts agree with each other. Never decides anything.
 
 use crate::id::{Epoch, SweepId, TrialId, WorkerId};
-use crate::record::{CheckpointRef, Phase};
+use crate::outcome::SweepStatus;
+use crate::record::{CheckpointRef, Controls, Phase};
 use crate::scheduler::event::Now;
 use crate::scheduler::state::{Busy, Scheduler, Sweep};
 
@@ -17,6 +18,10 @@ pub struct Standing {
     pub failures: u32,
     /// Losses that count; 0 once it has ended.
     pub losses: u32,
+    /// Whether it runs alone from now on; `false` once it has ended.
+    pub alone: bool,
+    /// Trials that its latest lease's pack began with; 0 once it has ended.
+    pub pack_members: u32,
     /// Its latest checkpoint; `None` once it has ended.
     pub checkpoint: Option<CheckpointRef>,
     /// Monotonic time before which it is not leased again, for a trial that waits.
@@ -39,6 +44,8 @@ impl Scheduler {
                 phase: Phase::Ended { outcome: ended.outcome },
                 failures: 0,
                 losses: 0,
+                alone: false,
+                pack_members: 0,
                 checkpoint: None,
                 not_before: None,
             });
@@ -49,9 +56,18 @@ impl Scheduler {
             phase: trial.phase,
             failures: trial.failures,
             losses: trial.losses,
+            alone: trial.alone,
+            pack_members: trial.pack_members,
             checkpoint: trial.checkpoint.clone(),
             not_before: sweep.waiting.get(id.index),
         })
+    }
+
+    /// What is believed of a sweep: whether it may lease, its limits, and the milliseconds of slots
+    /// that it used.
+    #[must_use]
+    pub fn sweep_standing(&self, id: SweepId) -> Option<(SweepStatus, Controls, u64)> {
+        self.sweeps.get(&id).map(|sweep| (sweep.status, sweep.controls, sweep.used))
     }
 
     /// The trials that were leased and have no outcome, with when a live lease expires.

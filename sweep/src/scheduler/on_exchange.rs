@@ -65,8 +65,7 @@ impl Scheduler {
         };
         if trial.is_held_by(worker, epoch) || mutation::on("no epoch check on completion") {
             if let Phase::Pending { .. } = trial.phase {
-                // The lease had expired, but its holder was not lost after all.
-                trial.losses = trial.losses.saturating_sub(1);
+                trial.take_back_loss(self.config);
             }
             trial.live.step = trial.live.step.max(report.last_step);
             for evaluation in report.evaluations {
@@ -122,7 +121,10 @@ impl Scheduler {
         let mut members = vec![first];
         members.extend(self.companions(first, worker, slot, now));
         let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
-        members.into_iter().filter_map(|id| self.lease(id, holder, count, now, step)).collect()
+        let lease = |id| self.lease(id, holder, count, now, step);
+        let grants: Vec<Grant> = members.into_iter().filter_map(lease).collect();
+        self.take_turn(first.sweep, grants.len() as u64);
+        grants
     }
 
     /// Leases a trial as one of `members` that begin together.
@@ -176,7 +178,6 @@ impl Scheduler {
             started: now.wall,
         }));
         self.log(id.sweep, Some(id), LogEntry::Leased { epoch, worker, first_step }, now, step);
-        self.take_turn(id.sweep);
         self.arm(id, now);
         if let Some(known) = self.workers.get_mut(&worker) {
             known.occupy(holder, id, now);

@@ -156,7 +156,7 @@ impl Scheduler {
             return false;
         }
         known.occupy(holder, id, now);
-        trial.losses = trial.losses.saturating_sub(1);
+        trial.take_back_loss(self.config);
         trial.phase = Phase::Leased(holder);
         sweep.waiting.remove(id.index);
         let first_step = trial.checkpoint.as_ref().map_or(0, |c| c.step);

@@ -1,12 +1,12 @@
 //! Workers on which everything fails get nothing for a while, so that a broken node does not use up
-//! the attempts of one trial after the other. Only while another worker is well: where all fail, the
-//! fault is the sweep's, which is to end.
+//! the attempts of one trial after the other. Only where another worker is well that the sweep fits:
+//! where all fail, the fault is the sweep's, which is to end.
 
 use crate::id::{RequestId, TrialId, WorkerId};
 use crate::outcome::FailureClass;
 use crate::record::LogEntry;
 use crate::scheduler::event::{Now, Step};
-use crate::scheduler::state::Scheduler;
+use crate::scheduler::state::{Scheduler, Worker};
 
 /// So many packs of different trials that fail in a row make a quarantine.
 const ENOUGH: usize = 3;
@@ -66,13 +66,14 @@ impl Scheduler {
     pub(super) fn is_barred(&self, worker: WorkerId, now: Now) -> bool {
         let known = self.workers.get(&worker);
         known.is_some_and(|known| known.health.is_quarantined(now.monotonic))
-            && self.another_is_well(worker, now)
+            && self.others_that_are_well(worker, now).next().is_some()
     }
 
-    fn another_is_well(&self, worker: WorkerId, now: Now) -> bool {
-        self.workers.iter().any(|(id, other)| {
-            *id != worker
-                && !other.record.draining
+    fn others_that_are_well(&self, worker: WorkerId, now: Now) -> impl Iterator<Item = &Worker> {
+        let others = self.workers.iter().filter(move |(id, _)| **id != worker);
+        others.map(|(_, other)| other).filter(move |other| {
+            !other.record.draining
+                && !other.replaced
                 && !other.health.is_quarantined(now.monotonic)
                 && now.monotonic.saturating_sub(other.seen) < self.config.lease_ttl
         })
@@ -92,7 +93,13 @@ impl Scheduler {
             FailureClass::Crashed | FailureClass::Oom | FailureClass::Timeout | FailureClass::Infra
         );
         let (true, Some(holder)) = (suspicious, self.holder(id)) else { return };
-        if !self.another_is_well(worker, now) {
+        let Some(sweep) = self.sweeps.get(&id.sweep) else { return };
+        let requires = &sweep.spec().requires;
+        let fits = |other: &Worker| {
+            let slots = &other.record.slots;
+            slots.iter().any(|slot| requires.fits(&other.record, slot).is_ok())
+        };
+        if !self.others_that_are_well(worker, now).any(fits) {
             return;
         }
         let Some(known) = self.workers.get_mut(&worker) else { return };

@@ -112,6 +112,7 @@ impl Scheduler {
     ) -> Result<Scheduler, RestoreError> {
         let mut scheduler = Scheduler::new(config);
         scheduler.now = now.monotonic;
+        scheduler.ticked = Some(now.monotonic);
         scheduler.next_cursor = snapshot.last_cursor.saturating_add(1);
         scheduler.learnt = Learnt::restore(snapshot.pack_limits, snapshot.pack_memories);
         for record in snapshot.workers {

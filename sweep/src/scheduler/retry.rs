@@ -86,7 +86,7 @@ impl Scheduler {
         }
         let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
         let Some(trial) = sweep.active.get_mut(&id.index) else { return };
-        let fate = trial.count(class, end, max_attempts, config);
+        let fate = trial.count(class, max_attempts, config);
         let lease = trial.lease(id);
         step.writes.push(Write::AttemptProgress { lease, last_step: trial.live.step });
         if mutation::on("lease counted down twice") {
@@ -205,13 +205,7 @@ impl Trial {
     }
 
     /// Counts a failure against the trial and decides what follows.
-    fn count(
-        &mut self,
-        class: FailureClass,
-        end: AttemptEnd,
-        max_attempts: u32,
-        config: Config,
-    ) -> Fate {
+    fn count(&mut self, class: FailureClass, max_attempts: u32, config: Config) -> Fate {
         match class {
             FailureClass::Preempted if mutation::on("handing back counts") => {
                 self.failures = self.failures.saturating_add(1);
@@ -220,8 +214,8 @@ impl Trial {
             FailureClass::Preempted => Fate::Again(0),
             FailureClass::WorkerLost => {
                 self.losses = self.losses.saturating_add(1);
-                if self.losses >= config.max_losses && end != AttemptEnd::Released {
-                    Fate::Over
+                if self.losses > config.free_losses {
+                    self.fail(max_attempts, config)
                 } else {
                     Fate::Again(0)
                 }
@@ -240,14 +234,21 @@ impl Trial {
             FailureClass::Oom
             | FailureClass::Crashed
             | FailureClass::Timeout
-            | FailureClass::Infra => {
-                self.failures = self.failures.saturating_add(1);
-                if self.failures >= max_attempts {
-                    Fate::Over
-                } else {
-                    Fate::Again(self.backoff(config))
-                }
-            }
+            | FailureClass::Infra => self.fail(max_attempts, config),
         }
+    }
+
+    /// An attempt that counts.
+    fn fail(&mut self, max_attempts: u32, config: Config) -> Fate {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= max_attempts { Fate::Over } else { Fate::Again(self.backoff(config)) }
+    }
+
+    /// Its lease had expired, but its holder was not lost after all.
+    pub(super) fn take_back_loss(&mut self, config: Config) {
+        if self.losses > config.free_losses {
+            self.failures = self.failures.saturating_sub(1);
+        }
+        self.losses = self.losses.saturating_sub(1);
     }
 }

@@ -1,13 +1,16 @@
 //! Who is served next: sweeps by priority, and within a priority by weighted fair share.
 //!
-//! Every sweep has a *pass*, which a lease moves on by one stride divided by its weight; of the
-//! sweeps of the highest priority the one with the lowest pass is served next (start-time fair
-//! queueing: Goyal, Vin, Cheng, SIGCOMM 1996). One that had nothing to lease for a while starts
-//! again where the others of its priority are, without a claim to what it left.
+//! Every sweep has a *pass*, which each of its leases moves on by one stride divided by its weight;
+//! of the sweeps of the highest priority the one with the lowest pass is served next (start-time
+//! fair queueing: Goyal, Vin, Cheng, SIGCOMM 1996), with a pack of them. One that had nothing to
+//! lease for a while starts again where the others of its priority are, without a claim to what it
+//! left.
 //!
-//! Of every sixteen leases one goes to a sweep below the highest priority that has something to
-//! lease, so that nothing starves. Those turns are shared by weight too, by passes of their own:
-//! what a sweep gets by its priority and what it gets in spite of it do not mix.
+//! Of sixteen leases one goes to a sweep below the highest priority that has something to lease, so
+//! that nothing starves: fifteen leases by priority earn one in spite of it, however many begin
+//! together as a pack, and what was earned waits for a slot that such a sweep fits. Those turns are
+//! shared by weight too, by passes of their own: what a sweep gets by its priority and what it gets
+//! in spite of it do not mix.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +22,8 @@ use crate::scheduler::state::{Scheduler, Sweep, Trial};
 
 /// What a lease costs a sweep of weight 1.
 const STRIDE: u64 = 1 << 20;
-/// Of so many leases the last goes below the highest priority.
-const REGARDLESS: u64 = 16;
+/// So many leases by priority earn one below the highest priority.
+const REGARDLESS: i64 = 15;
 
 /// How far the leases are.
 #[derive(Debug, Default)]
@@ -32,6 +35,9 @@ pub(super) struct Share {
     below: u64,
     /// Leases so far.
     leases: u64,
+    /// Leases by priority that no lease below it was given for yet; at most [`REGARDLESS`], so that
+    /// what nobody wanted for a while is not claimed later. Below zero after a pack.
+    earned: i64,
     /// The sweep that was chosen last, if it was chosen from below the highest priority.
     chosen_below: Option<SweepId>,
 }
@@ -72,7 +78,7 @@ impl Scheduler {
             let pass = sweep.place.pass.max(share.at(priority));
             Some(if unfair { (0, 0, 0) } else { (-priority, pass, sweep.place.served) })
         })?;
-        if unfair || self.share.leases % REGARDLESS != REGARDLESS - 1 {
+        if unfair || self.share.earned < REGARDLESS {
             return Some(first);
         }
         let highest = self.sweeps.get(&first.sweep)?.controls.priority;
@@ -115,22 +121,26 @@ impl Scheduler {
         best.map(|(_, id)| id)
     }
 
-    /// A trial of the sweep is leased.
-    pub(super) fn take_turn(&mut self, sweep: SweepId) {
+    /// A pack of so many trials of the sweep is leased.
+    pub(super) fn take_turn(&mut self, sweep: SweepId, trials: u64) {
         let Some(state) = self.sweeps.get_mut(&sweep) else { return };
-        let stride = STRIDE / u64::from(state.controls.weight.max(1));
-        if self.share.chosen_below.take() == Some(sweep) {
-            let start = state.place.below.max(self.share.below);
-            state.place.below = start.saturating_add(stride);
-            self.share.below = start;
+        let cost = trials * STRIDE / u64::from(state.controls.weight.max(1));
+        let share = &mut self.share;
+        let turns = i64::try_from(trials).unwrap_or(i64::MAX);
+        if share.chosen_below == Some(sweep) {
+            let start = state.place.below.max(share.below);
+            state.place.below = start.saturating_add(cost);
+            share.below = start;
+            share.earned = share.earned.saturating_sub(turns.saturating_mul(REGARDLESS));
         } else {
             let priority = state.controls.priority;
-            let start = state.place.pass.max(self.share.at(priority));
-            state.place.pass = start.saturating_add(stride);
-            self.share.at.insert(priority, start);
+            let start = state.place.pass.max(share.at(priority));
+            state.place.pass = start.saturating_add(cost);
+            share.at.insert(priority, start);
+            share.earned = share.earned.saturating_add(turns).min(REGARDLESS);
         }
-        state.place.served = self.share.leases;
-        self.share.leases += 1;
+        state.place.served = share.leases;
+        share.leases += trials;
     }
 
     /// Whether some trial could be leased now, were there a slot.

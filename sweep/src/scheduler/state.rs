@@ -27,8 +27,8 @@ use crate::spec::{Settings, Spec};
 pub struct Config {
     /// Milliseconds for which a lease lives without a heartbeat.
     pub lease_ttl: u64,
-    /// Losses of one trial after which it is given up.
-    pub max_losses: u32,
+    /// Losses of one trial that cost it no attempt. Each further one counts as a failure.
+    pub free_losses: u32,
     /// Milliseconds of the first wait after a failure; doubles with each.
     pub backoff_base: u64,
     /// Longest wait after a failure, in milliseconds.
@@ -37,7 +37,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config { lease_ttl: 30_000, max_losses: 3, backoff_base: 1_000, backoff_cap: 60_000 }
+        Config { lease_ttl: 30_000, free_losses: 2, backoff_base: 1_000, backoff_cap: 60_000 }
     }
 }
 
@@ -65,6 +65,8 @@ pub struct Scheduler {
     pub(super) next_cursor: u64,
     /// Monotonic time of the latest event.
     pub(super) now: u64,
+    /// Monotonic time of the latest tick.
+    pub(super) ticked: Option<u64>,
 }
 
 /// A sweep in memory.
@@ -224,6 +226,7 @@ impl Scheduler {
             expiries: BTreeSet::new(),
             next_cursor: 1,
             now: 0,
+            ticked: None,
         }
     }
 
@@ -269,7 +272,9 @@ impl Scheduler {
     /// Takes the lease of a trial away from its slot and from the expiry queue, and counts its
     /// time.
     pub(super) fn disarm(&mut self, id: TrialId, now: Now, step: &mut Step) {
-        self.charge(id, now, step);
+        if !mutation::on("an attempt's last seconds are not counted") {
+            self.charge(id, now, step);
+        }
         let Some(sweep) = self.sweeps.get_mut(&id.sweep) else { return };
         let Some(trial) = sweep.active.get(&id.index) else { return };
         if let Phase::Leased(holder) = trial.phase {
@@ -301,6 +306,7 @@ impl Scheduler {
 
 impl Sweep {
     pub(super) fn new(record: SweepRecord, spec: Spec) -> Sweep {
+        let used = if mutation::on("use forgotten on restart") { 0 } else { record.used };
         Sweep {
             steps_ended: 0,
             steps_total: steps_of_grid(&spec),
@@ -318,8 +324,8 @@ impl Sweep {
             added: BTreeMap::new(),
             retries: BTreeMap::new(),
             place: Place::default(),
-            used: record.used,
-            used_written: record.used,
+            used,
+            used_written: used,
             record: Arc::new(record),
             active: BTreeMap::new(),
             waiting: Waiting::default(),

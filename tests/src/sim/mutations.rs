@@ -35,6 +35,11 @@ pub const ALL: &[Mutation] = &[
     Mutation { name: "slot leased twice", path: "sweep/src/scheduler/on_exchange.rs" },
     Mutation { name: "a paused sweep leases", path: "sweep/src/scheduler/state.rs" },
     Mutation { name: "budget counted twice on retry", path: "sweep/src/scheduler/retry.rs" },
+    Mutation {
+        name: "an attempt's last seconds are not counted",
+        path: "sweep/src/scheduler/state.rs",
+    },
+    Mutation { name: "use forgotten on restart", path: "sweep/src/scheduler/state.rs" },
     Mutation { name: "fair share forgotten", path: "sweep/src/scheduler/share.rs" },
     Mutation { name: "delete request id forgotten", path: "sweep/src/scheduler/on_control.rs" },
     Mutation {

@@ -2,7 +2,7 @@
 
 use super::model::{Model, request, submission, worker};
 use crate::child::TrialResult;
-use crate::id::{ArtifactHash, SweepId, WorkerId};
+use crate::id::{ArtifactHash, Epoch, SweepId, TrialId, WorkerId};
 use crate::metric::Number;
 use crate::outcome::{FailureClass, Outcome, SweepStatus};
 use crate::record::{CheckpointRef, SlotKind, SlotRecord};
@@ -49,6 +49,15 @@ impl Bench {
     pub(super) fn restart(&mut self) {
         let now = Now { monotonic: self.now, wall: self.now as i64 };
         self.scheduler = Scheduler::restore(Config::default(), self.store.snapshot(), now).unwrap();
+    }
+
+    /// Lets so many milliseconds pass, with ticks often enough that the coordinator is at work.
+    pub(super) fn pass(&mut self, ms: u64) {
+        let until = self.now + ms;
+        while self.now < until {
+            self.now = until.min(self.now + 5_000);
+            self.send(Event::Tick).unwrap();
+        }
     }
 
     pub(super) fn submit(&mut self, extra: &str) -> SweepId {
@@ -232,8 +241,7 @@ fn a_late_report_counts_while_nobody_else_has_the_trial() {
     bench.submit("");
     let w = bench.register(1, 1, vec![]);
     let grant = bench.lease(w, 0);
-    bench.now += 30_000;
-    bench.send(Event::Tick).unwrap();
+    bench.pass(30_000);
     let (acks, _) = bench.exchange(w, vec![success(grant.lease)], vec![]);
     assert_eq!(acks, [Ack::Accepted]);
     assert_eq!(bench.store.outcomes.len(), 1);
@@ -245,8 +253,7 @@ fn a_late_report_is_stale_once_the_trial_was_leased_again() {
     bench.submit("");
     let (w1, w2) = (bench.register(1, 1, vec![]), bench.register(2, 1, vec![]));
     let old = bench.lease(w1, 0);
-    bench.now += 30_000;
-    bench.send(Event::Tick).unwrap();
+    bench.pass(30_000);
     let new = bench.lease(w2, 0);
     assert_eq!(new.lease.trial, old.lease.trial);
     assert!(new.lease.epoch > old.lease.epoch);
@@ -263,8 +270,7 @@ fn a_heartbeat_revives_an_expired_lease_that_nobody_else_has() {
     bench.submit("");
     let w = bench.register(1, 1, vec![]);
     let grant = bench.lease(w, 0);
-    bench.now += 30_000;
-    bench.send(Event::Tick).unwrap();
+    bench.pass(30_000);
     assert!(bench.heartbeat(w, grant.lease, 40).is_empty());
     let other = bench.register(2, 1, vec![]);
     assert_ne!(bench.lease(other, 0).lease.trial, grant.lease.trial);
@@ -279,8 +285,7 @@ fn a_restart_arms_every_lease_for_one_more_ttl() {
     let grant = bench.lease(w, 0);
     bench.now += 29_000;
     bench.restart();
-    bench.now += 29_000;
-    bench.send(Event::Tick).unwrap();
+    bench.pass(29_000);
     let other = bench.register(2, 1, vec![]);
     assert_ne!(bench.lease(other, 0).lease.trial, grant.lease.trial);
 }
@@ -295,7 +300,7 @@ fn failures_are_retried_by_class() {
         (FailureClass::Oom, 3),
         (FailureClass::Timeout, 3),
         (FailureClass::Infra, 3),
-        (FailureClass::WorkerLost, 3),
+        (FailureClass::WorkerLost, 5),
     ] {
         let mut bench = Bench::new();
         bench.submit("[limits]\nmax_parallel = 1\n");
@@ -445,23 +450,69 @@ fn a_success_that_is_not_recorded_is_not_accepted() {
     assert_eq!((bench.store.outcomes.len(), bench.store.stale), (0, 1));
 }
 
+/// A trial whose worker is lost so many times in a row; its last lease, whose holder is silent.
+fn lose(bench: &mut Bench, times: u32) -> (WorkerId, LeaseKey) {
+    let mut last = None;
+    for n in 0..times {
+        let w = bench.register(1 + u128::from(n), 1, vec![]);
+        // Longer than any wait after a failure.
+        bench.pass(60_000);
+        last = Some((w, bench.lease(w, 0).lease));
+        bench.pass(30_000);
+    }
+    last.unwrap()
+}
+
+#[test]
+fn losses_count_as_failures_from_the_third_on() {
+    let mut bench = Bench::new();
+    bench.submit("[limits]\nmax_parallel = 1\nmax_attempts = 3\n");
+    let counted = |bench: &Bench, id: &TrialId| {
+        let trial = &bench.store.trials[id];
+        (trial.losses, trial.failures)
+    };
+    let (_, lease) = lose(&mut bench, 2);
+    assert_eq!(counted(&bench, &lease.trial), (2, 0));
+    let (w, lease) = lose(&mut bench, 1);
+    assert_eq!(counted(&bench, &lease.trial), (3, 1));
+    // It was not lost after all.
+    assert!(bench.heartbeat(w, lease, 40).is_empty());
+    assert_eq!(counted(&bench, &lease.trial), (2, 0));
+    bench.pass(30_000);
+    assert_eq!(counted(&bench, &lease.trial), (3, 1));
+    let (_, lease) = lose(&mut bench, 2);
+    assert_eq!(bench.store.outcomes[&lease.trial].outcome, Outcome::Failed);
+    assert_eq!((lease.epoch, counted(&bench, &lease.trial)), (Epoch(5), (5, 3)));
+}
+
 #[test]
 fn a_success_after_the_last_loss_is_not_accepted() {
     let mut bench = Bench::new();
-    bench.submit("[limits]\nmax_parallel = 1\n");
-    let mut w = bench.register(1, 1, vec![]);
-    let mut lease = bench.lease(w, 0).lease;
-    for n in 1..Config::default().max_losses {
-        bench.now += 30_000;
-        bench.send(Event::Tick).unwrap();
-        w = bench.register(1 + u128::from(n), 1, vec![]);
-        lease = bench.lease(w, 0).lease;
-    }
-    bench.now += 30_000;
-    bench.send(Event::Tick).unwrap();
+    bench.submit("[limits]\nmax_parallel = 1\nmax_attempts = 1\n");
+    let (w, lease) = lose(&mut bench, 3);
     let (acks, _) = bench.exchange(w, vec![success(lease)], vec![]);
     assert!(matches!(acks[..], [Ack::Stale { .. }]), "{acks:?}");
     assert_eq!(bench.store.outcomes[&lease.trial].outcome, Outcome::Failed);
+}
+
+#[test]
+fn a_coordinator_that_stood_still_does_not_take_that_for_silence() {
+    let mut bench = Bench::new();
+    bench.submit("");
+    let w = bench.register(1, 1, vec![]);
+    let lease = bench.lease(w, 0).lease;
+    bench.pass(20_000);
+    bench.now += 600_000;
+    bench.send(Event::Tick).unwrap();
+    bench.audit();
+    assert_eq!(bench.store.trials[&lease.trial].losses, 0);
+    // What was said meanwhile is heard now; whoever said nothing is lost.
+    let other = bench.register(2, 1, vec![]);
+    assert_ne!(bench.lease(other, 0).lease.trial, lease.trial);
+    bench.pass(4_000);
+    assert_eq!(bench.store.trials[&lease.trial].losses, 0);
+    bench.pass(1_000);
+    assert_eq!(bench.store.trials[&lease.trial].losses, 1);
 }
 
 #[test]

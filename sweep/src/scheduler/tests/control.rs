@@ -43,7 +43,7 @@ impl Bench {
         reply
     }
 
-    fn status(&self, sweep: SweepId) -> SweepStatus {
+    pub(super) fn status(&self, sweep: SweepId) -> SweepStatus {
         self.store.sweeps[&sweep].status
     }
 
@@ -407,8 +407,7 @@ fn a_result_that_was_cut_off_counts_although_its_slot_was_filled_again() {
     bench.submit("");
     let w = bench.register(1, 1, vec![]);
     let finished = bench.lease(w, 0).lease;
-    bench.now += 30_000;
-    bench.send(Event::Tick).unwrap();
+    bench.pass(30_000);
     // The worker is back. Its result is not delivered yet, so its slot asks for more.
     let next = bench.lease(w, 0).lease;
     assert_ne!(next.trial, finished.trial);

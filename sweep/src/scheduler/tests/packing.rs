@@ -118,8 +118,7 @@ fn a_request_that_comes_again_after_its_leases_expired_makes_no_second_pack() {
     let first = ask(&mut bench, id, 77);
     assert_eq!(first.len(), 2);
     for restarts in [false, true] {
-        bench.now += 31_000;
-        bench.send(Event::Tick).unwrap();
+        bench.pass(31_000);
         if restarts {
             bench.restart();
         }
@@ -132,8 +131,7 @@ fn a_request_that_comes_again_after_its_leases_expired_makes_no_second_pack() {
         assert_eq!(ask(&mut bench, id, 77), first);
     }
     // When it comes for others it is given others.
-    bench.now += 31_000;
-    bench.send(Event::Tick).unwrap();
+    bench.pass(31_000);
     assert_eq!(ask(&mut bench, id, 78).len(), 2);
     bench.audit();
 }
@@ -217,8 +215,7 @@ fn a_pack_that_was_cut_off_comes_back_as_one() {
     let id = bench.register_packing(1, 2, 4, vec![]);
     let (_, grants) = bench.exchange(id, vec![], vec![0]);
     let held = leases(&grants);
-    bench.now += 31_000;
-    bench.send(Event::Tick).unwrap();
+    bench.pass(31_000);
     assert_eq!(bench.scheduler.progress(SweepId(1)).unwrap().running.len(), 0);
     let beat = |lease: &LeaseKey| LeaseProgress {
         lease: *lease,

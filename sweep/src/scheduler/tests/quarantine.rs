@@ -1,6 +1,6 @@
 //! Workers on which everything fails.
 
-use super::behaviour::{Bench, failure, success};
+use super::behaviour::{Bench, failure, slot, success};
 use crate::id::{SweepId, WorkerId};
 use crate::outcome::{FailureClass, Outcome};
 use crate::record::LogEntry;
@@ -63,6 +63,18 @@ fn a_success_that_ends_a_quarantine_lets_the_worker_ask_at_once() {
     bench.exchange(bad, vec![success(late)], vec![]);
     assert_eq!(bench.wakes, 1);
     bench.lease(bad, 0);
+}
+
+#[test]
+fn where_no_other_worker_fits_the_sweep_it_goes_on_to_its_end() {
+    let mut bench = Bench::new();
+    bench.submit("[requires]\nlabels = [\"x\"]\n");
+    let only = bench.register_slots(1, vec![slot(0)], &["x"], vec![]);
+    bench.register(2, 1, vec![]);
+    for _ in 0..4 {
+        assert!(fails(&mut bench, only, FailureClass::Crashed));
+    }
+    assert_eq!(quarantines(&bench), 0);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::behaviour::{Bench, success};
 use super::control::control;
-use crate::id::SweepId;
+use crate::id::{SweepId, WorkerId};
 use crate::scheduler::{Changes, Control, LeaseKey};
 
 /// Submits sweeps with these `[limits]`; more seeds make them long enough.
@@ -25,12 +25,21 @@ fn fill(bench: &mut Bench, limits: &[String]) {
 fn leases(bench: &mut Bench, limits: &[String], count: usize) -> Vec<SweepId> {
     fill(bench, limits);
     let w = bench.register(bench.requests + 1, 1, vec![]);
-    let mut reports = vec![];
+    take_turns(bench, &[w], count)
+}
+
+/// To which sweeps the trials go that these workers start, one pack each by turns, all of whose
+/// trials have ended when its worker comes again.
+fn take_turns(bench: &mut Bench, workers: &[WorkerId], count: usize) -> Vec<SweepId> {
+    let mut held: Vec<Vec<LeaseKey>> = vec![vec![]; workers.len()];
     let mut served = vec![];
-    for _ in 0..count {
-        let grant = bench.exchange(w, reports, vec![0]).1.pop().unwrap();
-        served.push(grant.lease.trial.sweep);
-        reports = vec![success(grant.lease)];
+    while served.len() < count {
+        for (&worker, held) in workers.iter().zip(&mut held) {
+            let reports = held.drain(..).map(success).collect();
+            let (_, grants) = bench.exchange(worker, reports, vec![0]);
+            held.extend(grants.iter().map(|grant| grant.lease));
+            served.extend(grants.iter().map(|grant| grant.lease.trial.sweep));
+        }
     }
     served
 }
@@ -46,6 +55,48 @@ fn weights_of_one_to_three_share_any_200_leases_25_to_75() {
     for window in served.windows(200) {
         let first = window.iter().filter(|sweep| sweep.0 == 1).count();
         assert!((40..=60).contains(&first), "{first} of 200");
+    }
+}
+
+#[test]
+fn packs_on_several_workers_share_any_200_leases_by_weight_too() {
+    for max_pack in [2, 4, 8] {
+        let mut bench = Bench::new();
+        fill(&mut bench, &[weight(1), weight(3)]);
+        let workers = [1, 2, 3].map(|n| bench.register_packing(n, 1, max_pack, vec![]));
+        let served = take_turns(&mut bench, &workers, 600);
+        for window in served.windows(200) {
+            let first = window.iter().filter(|sweep| sweep.0 == 1).count();
+            assert!((40..=60).contains(&first), "{first} of 200 in packs of {max_pack}");
+        }
+    }
+}
+
+#[test]
+fn lower_priorities_do_not_starve_for_packs_of_any_size() {
+    for max_pack in 1..=4 {
+        let mut bench = Bench::new();
+        fill(&mut bench, &["".to_owned(), "[limits]\npriority = 5\n".to_owned()]);
+        let w = bench.register_packing(1, 1, max_pack, vec![]);
+        let served = take_turns(&mut bench, &[w], 640);
+        let lower = served.iter().filter(|sweep| sweep.0 == 1).count();
+        assert!((32..=44).contains(&lower), "{lower} of 640 in packs of {max_pack}");
+    }
+}
+
+#[test]
+fn a_lower_priority_that_fits_one_of_two_workers_is_not_passed_over_there() {
+    let picky = "[limits]\npriority = -1\n[requires]\nlabels = [\"x\"]\n".to_owned();
+    for order in [[1, 2], [2, 1]] {
+        let mut bench = Bench::new();
+        fill(&mut bench, &[picky.clone(), String::new()]);
+        let workers = order.map(|n| {
+            let labels: &[&str] = if n == 1 { &["x"] } else { &[] };
+            bench.register_slots(n, vec![super::behaviour::slot(0)], labels, vec![])
+        });
+        let served = take_turns(&mut bench, &workers, 320);
+        let lower = served.iter().filter(|sweep| sweep.0 == 1).count();
+        assert!((18..=21).contains(&lower), "{lower} of 320");
     }
 }
 

@@ -25,6 +25,8 @@ enum Move {
     Die { worker: usize, remembers: bool },
     /// Milliseconds pass.
     Wait(u16),
+    /// The same, and the coordinator stood still meanwhile.
+    Stall(u16),
     /// The coordinator restarts from the store.
     Restart,
     /// An old report arrives again.
@@ -41,6 +43,7 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => (0..3usize, any::<bool>())
             .prop_map(|(worker, remembers)| Move::Die { worker, remembers }),
         2 => (0..40_000u16).prop_map(Move::Wait),
+        1 => (0..60_000u16).prop_map(Move::Stall),
         1 => Just(Move::Restart),
         1 => (0..8usize).prop_map(|which| Move::Replay { which }),
     ]
@@ -122,6 +125,9 @@ impl World {
                 self.agents[worker].id = self.birth(if remembers { held } else { vec![] });
             }
             Move::Wait(ms) => {
+                self.bench.pass(u64::from(ms));
+            }
+            Move::Stall(ms) => {
                 self.bench.now += u64::from(ms);
                 self.bench.send(Event::Tick).unwrap();
             }
@@ -182,15 +188,13 @@ impl World {
     /// Faults off: a healthy worker must bring the sweep to its end.
     fn settle(&mut self) {
         self.agents.clear();
-        self.bench.now += 200_000;
-        self.bench.send(Event::Tick).unwrap();
+        self.bench.pass(200_000);
         let id = self.birth(vec![]);
         for _ in 0..200 {
             let leases = self.exchange(id, vec![], vec![0, 1]);
             let reports = leases.into_iter().map(success).collect();
             self.exchange(id, reports, vec![]);
-            self.bench.now += 61_000;
-            self.bench.send(Event::Tick).unwrap();
+            self.bench.pass(61_000);
             if self.bench.store.outcomes.len() == 12 {
                 break;
             }

@@ -1,9 +1,9 @@
 //! I6: no more failures and losses than the limits allow, none for a trial that was handed back,
 //! no lease before a failure's wait is over (whoever restarted meanwhile), none beyond
-//! `max_parallel` and none while the sweep is paused; what a sweep used is counted once, and nothing
-//! is leased beyond its budget. A pack's crash counts for none of its trials, and they run alone next.
+//! `max_parallel` and none while the sweep is paused; all that a sweep uses is counted, and counted
+//! once, and nothing is leased beyond its budget. A pack's crash counts for none of its trials, and they run alone next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use deptune_sweep::id::{SweepId, TrialId, WorkerId};
 use deptune_sweep::outcome::{FailureClass, SweepStatus};
@@ -31,6 +31,12 @@ struct Usage {
     slots: BTreeMap<(WorkerId, u32), (u32, u64)>,
     /// The sum of those times.
     began: u64,
+    /// What was used at least: all of it, but for what was under way when a coordinator began.
+    least: u64,
+    /// Slots that were at work already when the latest coordinator began.
+    found: BTreeSet<(WorkerId, u32)>,
+    /// Whether what was used last was written down because there is a budget.
+    exact: bool,
 }
 
 impl Usage {
@@ -50,8 +56,20 @@ impl Usage {
         *trials -= 1;
         if *trials == 0 {
             self.began -= *began;
-            self.over += at.saturating_sub(*began);
+            let worked = at.saturating_sub(*began);
+            self.over += worked;
+            if !self.found.remove(&slot) {
+                self.least += worked;
+            }
             self.slots.remove(&slot);
+        }
+    }
+
+    /// A coordinator begins with what was written down.
+    fn restored(&mut self, written: u64) {
+        self.found.extend(self.slots.keys());
+        if !self.exact {
+            self.least = self.least.min(written);
         }
     }
 
@@ -80,10 +98,24 @@ impl Invariant for Attempts {
             }
             Seen::Write(Write::Used { sweep, used }, commit) => {
                 let usage = self.usage.entry(*sweep).or_default();
-                // The coordinator's clock may run fast.
+                // The coordinator's clock may run fast, or slow.
                 let most = usage.until(commit.decided) * 106 / 100 + 100;
-                if *used > most {
-                    return Err(format!("sweep {sweep} used {used} ms, at most {most} went by"));
+                let least = (usage.least * 94 / 100).saturating_sub(100);
+                if *used > most || *used < least {
+                    return Err(format!("sweep {sweep} used {used} ms, not {least} to {most}"));
+                }
+                let line = ledger.sweeps.get(sweep);
+                usage.exact = line.is_some_and(|line| line.controls.budget.is_some());
+                Ok(())
+            }
+            Seen::Write(Write::Controls { sweep, controls }, _) if controls.budget.is_none() => {
+                self.usage.entry(*sweep).or_default().exact = false;
+                Ok(())
+            }
+            Seen::Restored(..) => {
+                for (id, usage) in &mut self.usage {
+                    let line = ledger.sweeps.get(id);
+                    usage.restored(line.map_or(0, |line| line.record.used));
                 }
                 Ok(())
             }
@@ -108,12 +140,13 @@ impl Attempts {
         let id = record.id;
         let Some(line) = ledger.trials.get(&id) else { return Ok(()) };
         let Some(sweep) = ledger.sweeps.get(&id.sweep) else { return Ok(()) };
-        let most = Config::default().max_losses;
-        if record.failures > sweep.max_attempts || record.losses > most {
-            let (failures, losses) = (record.failures, record.losses);
+        let old = &line.record;
+        let free = Config::default().free_losses;
+        let (failures, losses) = (record.failures, record.losses);
+        // Each loss beyond those that are free is a failure.
+        if failures > sweep.max_attempts || losses.saturating_sub(free) > failures {
             return Err(format!("trial {id} counts {failures} failures and {losses} losses"));
         }
-        let old = &line.record;
         let ended = self.ended.get(&id).copied();
         let was_leased = old.phase.holder().is_some();
         let is_pending = matches!(record.phase, Phase::Pending { .. });

@@ -60,6 +60,8 @@ pub(super) fn same(scheduler: &Scheduler, record: &TrialRecord) -> Result<(), St
         && (ended
             || (standing.failures == record.failures
                 && standing.losses == record.losses
+                && standing.alone == record.alone
+                && standing.pack_members == record.pack_members
                 && standing.checkpoint == record.checkpoint));
     if equal {
         Ok(())

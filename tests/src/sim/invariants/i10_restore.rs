@@ -39,6 +39,13 @@ impl Invariant for Restore {
             }
         }
         ledger.check_memories(scheduler)?;
+        for (&id, line) in &ledger.sweeps {
+            let stored = Some((line.record.status, line.controls, line.record.used));
+            let believed = scheduler.sweep_standing(id);
+            if believed != stored {
+                return Err(format!("of sweep {id} {believed:?} is believed, stored {stored:?}"));
+            }
+        }
         let running: Vec<_> = ledger
             .sweeps
             .values()
