@@ -11,6 +11,8 @@ pub(crate) struct Clock {
     rate: u64,
     /// How far the wall clock is off.
     wall: i64,
+    /// For how long it has stalled, up to when the current rate began.
+    stood: u64,
 }
 
 /// The speed of a clock that is right.
@@ -22,7 +24,7 @@ impl Clock {
     /// The clocks of a process that starts now.
     #[must_use]
     pub(crate) fn new(at: u64, rate: u64) -> Clock {
-        Clock { since: (at, 0), rate, wall: 0 }
+        Clock { since: (at, 0), rate, wall: 0, stood: 0 }
     }
 
     /// The monotonic clock.
@@ -39,6 +41,12 @@ impl Clock {
         Now { monotonic: self.monotonic(at), wall }
     }
 
+    /// For how many milliseconds of the world the monotonic clock has stalled.
+    #[must_use]
+    pub(crate) fn stood(&self, at: u64) -> u64 {
+        self.stood + if self.rate == 0 { at.saturating_sub(self.since.0) } else { 0 }
+    }
+
     /// The world's time when the monotonic clock shows `local`; `None` while it stalls.
     #[must_use]
     pub(crate) fn world(&self, local: u64) -> Option<u64> {
@@ -48,6 +56,7 @@ impl Clock {
 
     /// From now on it runs at this speed.
     pub(crate) fn set_rate(&mut self, at: u64, rate: u64) {
+        self.stood = self.stood(at);
         self.since = (at, self.monotonic(at));
         self.rate = rate;
     }

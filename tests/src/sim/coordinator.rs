@@ -50,6 +50,8 @@ struct Flight {
     /// When it was decided, on the coordinator's clocks and in the world.
     now: Now,
     decided: u64,
+    /// For how long the coordinator's clock had stalled by then.
+    stood: u64,
 }
 
 /// A coordinator process.
@@ -263,7 +265,8 @@ impl World {
         }
         let commits = turn.needs_commit();
         let result = (!commits).then_some(Ok(()));
-        process.flight = Some(Flight { turn, fate, result, now, decided: at });
+        let stood = process.clock.stood(at);
+        process.flight = Some(Flight { turn, fate, result, now, decided: at, stood });
         let run = process.run;
         if !commits {
             self.commit_done(c);
@@ -330,14 +333,14 @@ impl World {
             Fate::UnknownApplied => "store: commit unknown, applied",
             Fate::UnknownLost => "store: commit unknown, lost",
         });
-        let decided = flight.decided;
+        let (decided, stood) = (flight.decided, flight.stood);
         let checked = match (&applied, &process.scheduler) {
             (Ok(()), Some(scheduler)) => {
                 let (ours, newest) = (process.generation, self.generation);
                 let writes = flight.turn.writes();
                 self.trace.writes(writes);
                 let artifacts = &self.artifacts;
-                let seen = Commit { ours, newest, writes, scheduler, decided, artifacts };
+                let seen = Commit { ours, newest, writes, scheduler, decided, stood, artifacts };
                 self.checks.committed(&seen, &mut self.counters)
             }
             (Err(error @ (CommitError::Fenced { .. } | CommitError::Inconsistent { .. })), _) => {

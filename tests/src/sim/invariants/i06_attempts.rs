@@ -27,8 +27,9 @@ struct Usage {
     over: u64,
     /// The slots that work for it, by those of its trials that they run.
     open: BTreeMap<TrialId, (WorkerId, u32)>,
-    /// How many trials each of those slots runs, and since when it works.
-    slots: BTreeMap<(WorkerId, u32), (u32, u64)>,
+    /// How many trials each of those slots runs, since when it works, and for how long its
+    /// coordinator's clock had stalled by then.
+    slots: BTreeMap<(WorkerId, u32), (u32, u64, u64)>,
     /// The sum of those times.
     began: u64,
     /// What was used at least: all of it, but for what was under way when a coordinator began.
@@ -40,26 +41,28 @@ struct Usage {
 }
 
 impl Usage {
-    fn begin(&mut self, trial: TrialId, slot: (WorkerId, u32), at: u64) {
-        self.end(trial, at);
+    fn begin(&mut self, trial: TrialId, slot: (WorkerId, u32), commit: &Commit<'_>) {
+        self.end(trial, commit);
+        let at = commit.decided;
         self.open.insert(trial, slot);
-        let (trials, _) = self.slots.entry(slot).or_insert((0, at));
+        let (trials, ..) = self.slots.entry(slot).or_insert((0, at, commit.stood));
         *trials += 1;
         if *trials == 1 {
             self.began += at;
         }
     }
 
-    fn end(&mut self, trial: TrialId, at: u64) {
+    fn end(&mut self, trial: TrialId, commit: &Commit<'_>) {
         let Some(slot) = self.open.remove(&trial) else { return };
-        let Some((trials, began)) = self.slots.get_mut(&slot) else { return };
+        let Some((trials, began, stood)) = self.slots.get_mut(&slot) else { return };
         *trials -= 1;
         if *trials == 0 {
             self.began -= *began;
-            let worked = at.saturating_sub(*began);
+            let worked = commit.decided.saturating_sub(*began);
             self.over += worked;
             if !self.found.remove(&slot) {
-                self.least += worked;
+                let unnoticed = commit.stood.saturating_sub(*stood);
+                self.least += worked.saturating_sub(unnoticed);
             }
             self.slots.remove(&slot);
         }
@@ -88,12 +91,12 @@ impl Invariant for Attempts {
             Seen::Write(Write::AttemptEnded { lease, end, class, .. }, commit) => {
                 self.ended.insert(lease.trial, (*end, *class, commit.decided));
                 let usage = self.usage.entry(lease.trial.sweep).or_default();
-                usage.end(lease.trial, commit.decided);
+                usage.end(lease.trial, commit);
                 Ok(())
             }
             Seen::Write(Write::AttemptStarted(record), commit) => {
                 let usage = self.usage.entry(record.id.sweep).or_default();
-                usage.begin(record.id, (record.worker, record.slot), commit.decided);
+                usage.begin(record.id, (record.worker, record.slot), commit);
                 Ok(())
             }
             Seen::Write(Write::Used { sweep, used }, commit) => {

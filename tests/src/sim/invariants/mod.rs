@@ -57,6 +57,8 @@ pub(crate) struct Commit<'a> {
     pub(crate) scheduler: &'a Scheduler,
     /// The world's time when it decided.
     pub(crate) decided: u64,
+    /// For how much of it the clock of that coordinator has stalled so far.
+    pub(crate) stood: u64,
     /// The files that the coordinators hold.
     pub(crate) artifacts: &'a Files,
 }
