@@ -7,7 +7,7 @@ use deptune_sweep::crash::{Point, point};
 use deptune_sweep::scheduler::{Config, Event, Reply, RestoreError, Scheduler};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
@@ -17,6 +17,9 @@ use crate::store::{CommitError, LoadError, Store};
 
 /// Requests that may wait for the owner.
 const QUEUE: usize = 8192;
+/// Longest wait for others who may join a commit: callers who were answered together mostly come
+/// again together, and one commit for all of them costs little more than one for the first alone.
+const GATHER: Duration = Duration::from_millis(1);
 /// First and longest wait between attempts to load the store.
 const RELOAD_WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -57,6 +60,8 @@ struct Owner {
     cursor: watch::Sender<u64>,
     health: watch::Sender<Health>,
     batch: BatchSize,
+    /// Commands of the last turn.
+    last: usize,
     fence: Fence,
     setbacks: Setbacks,
 }
@@ -94,6 +99,7 @@ pub(crate) async fn start(
         cursor,
         health,
         batch: BatchSize::default(),
+        last: 0,
         fence: Fence::default(),
         setbacks: Setbacks::default(),
     };
@@ -124,6 +130,7 @@ impl Owner {
                     if count == 0 {
                         return Ok(());
                     }
+                    self.gather(&mut waiting, limit).await;
                 }
             }
             match self.turn(&mut scheduler, &mut waiting).await {
@@ -142,11 +149,24 @@ impl Owner {
         }
     }
 
+    /// Waits a moment until as many have come as in the last turn.
+    async fn gather(&mut self, waiting: &mut Vec<Command>, limit: usize) {
+        let expected = self.last.min(limit);
+        let until = Instant::now() + GATHER;
+        while waiting.len() < expected {
+            let more = self.commands.recv_many(waiting, expected - waiting.len());
+            if !timeout_at(until, more).await.is_ok_and(|count| count > 0) {
+                break;
+            }
+        }
+    }
+
     /// Steps everything in `waiting`, commits once, then answers.
     async fn turn(&mut self, scheduler: &mut Scheduler, waiting: &mut Vec<Command>) -> Next {
         let now = self.clock.now();
         let mut turn: Turn<Caller> = Turn::default();
         let mut looks = Vec::new();
+        self.last = waiting.len();
         for command in waiting.drain(..) {
             match command {
                 Command::Look(look) => looks.push(look),

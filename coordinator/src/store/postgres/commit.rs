@@ -10,8 +10,8 @@ use sqlx::postgres::PgConnection;
 use super::PostgresStore;
 use super::open::connected;
 use crate::store::sql::trouble::{refused, uncommitted};
-use crate::store::sql::write::Untold;
-use crate::store::sql::{Connection, load as rows, write};
+use crate::store::sql::write::{Failure, Manner};
+use crate::store::sql::{Connection, load as rows};
 use crate::store::{CommitError, LoadError};
 
 /// Locks the row of the leader until the transaction's end. What this takes from the lock of an
@@ -56,37 +56,7 @@ pub(super) async fn commit(store: &PostgresStore, writes: &[Write]) -> Result<()
     if reusable {
         *writer = Some(connection);
     }
-    result.map_err(|failure| match failure {
-        Failure::Told(error) => error,
-        Failure::Untold(Untold::Alone(error)) => error,
-        Failure::Untold(Untold::Refused(source)) => refused("some rows")(source),
-        Failure::Untold(Untold::Rows { expected, changed }) => CommitError::Inconsistent {
-            what: "some rows",
-            why: format!("{changed} rows of {expected} were changed"),
-        },
-    })
-}
-
-/// How the writes of a commit are carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Manner {
-    /// With as few statements as they allow.
-    Together,
-    /// One after the other, so that the one that is refused is known.
-    OneByOne,
-}
-
-/// Why a transaction did not take place.
-enum Failure {
-    Told(CommitError),
-    /// It is not known which write was refused.
-    Untold(Untold),
-}
-
-impl From<CommitError> for Failure {
-    fn from(error: CommitError) -> Failure {
-        Failure::Told(error)
-    }
+    result.map_err(CommitError::from)
 }
 
 /// Ends what a failed transaction has begun; whether the connection is good for another one.
@@ -114,16 +84,7 @@ async fn transact(
     if current != ours {
         return Err(CommitError::Deposed { ours, current }.into());
     }
-    match manner {
-        Manner::Together => write::many(connection, writes).await.map_err(Failure::Untold)?,
-        Manner::OneByOne => {
-            for write in writes {
-                point(Point::BeforeWrite);
-                write::one(&mut Connection::Postgres(&mut *connection), write).await?;
-                point(Point::AfterWrite);
-            }
-        }
-    }
+    manner.carry_out(&mut Connection::Postgres(&mut *connection), writes).await?;
     point(Point::BeforeCommit);
     sqlx::query("commit").execute(connection).await.map_err(uncommitted)?;
     point(Point::AfterCommit);

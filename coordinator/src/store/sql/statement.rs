@@ -1,13 +1,14 @@
 //! A statement with its values, for either database.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use sqlx::postgres::{PgArguments, PgConnection, Postgres};
 use sqlx::query::Query;
-use sqlx::sqlite::{Sqlite, SqliteArguments};
-use sqlx::{Error, Executor};
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
+use sqlx::{AssertSqlSafe, Error, Executor};
 
 use super::database::{Connection, Pool, Row};
 
@@ -102,12 +103,7 @@ impl<'q> Statement<'q> {
     }
 
     fn sqlite<'s>(self) -> Query<'s, Sqlite, SqliteArguments> {
-        self.values.into_iter().fold(sqlx::query(self.sql), |query, value| match value {
-            Value::Integer(value) => query.bind(value),
-            Value::Real(value) => query.bind(value),
-            Value::Text(value) => query.bind(value),
-            Value::Bool(value) => query.bind(value),
-        })
+        self.values.into_iter().fold(sqlx::query(self.sql), bind_sqlite)
     }
 
     fn postgres<'s>(self) -> Query<'s, Postgres, PgArguments> {
@@ -120,9 +116,87 @@ impl<'q> Statement<'q> {
     }
 }
 
-/// Runs a statement of Postgres that takes many rows at once, each of its values an array with one
-/// element per row. Returns how many rows it changed.
-pub(in crate::store) async fn execute_many(
+fn bind_sqlite<'s>(
+    query: Query<'s, Sqlite, SqliteArguments>,
+    value: Value<'_>,
+) -> Query<'s, Sqlite, SqliteArguments> {
+    match value {
+        Value::Integer(value) => query.bind(value),
+        Value::Real(value) => query.bind(value),
+        Value::Text(value) => query.bind(value),
+        Value::Bool(value) => query.bind(value),
+    }
+}
+
+/// A statement for any number of rows, of which each changes one or none.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct Many {
+    /// For one row, each of whose values is given.
+    pub(in crate::store) one: &'static str,
+    /// For all rows at once: each value is an array with one element per row. For Postgres.
+    pub(in crate::store) all: &'static str,
+}
+
+impl Many {
+    /// Runs it for all rows, and returns how many of them it changed.
+    pub(in crate::store) async fn execute(
+        self,
+        connection: &mut Connection<'_>,
+        rows: Vec<Vec<Value<'_>>>,
+    ) -> Result<u64, Error> {
+        match connection {
+            Connection::Sqlite(connection) => joined(connection, self.one, rows).await,
+            Connection::Postgres(connection) => at_once(connection, self.all, rows).await,
+        }
+    }
+}
+
+/// Rows whose statements SQLite is given in one text: each text of another length is prepared, and
+/// kept, by itself.
+const JOINED: usize = 8;
+
+async fn joined(
+    connection: &mut SqliteConnection,
+    one: &'static str,
+    mut rows: Vec<Vec<Value<'_>>>,
+) -> Result<u64, Error> {
+    let mut changed = 0;
+    while !rows.is_empty() {
+        let rest = rows.split_off(rows.len().min(JOINED));
+        let width = rows.first().map_or(0, Vec::len);
+        let sql = repeated(one, rows.len(), width);
+        let values = rows.into_iter().flatten();
+        let query = values.fold(sqlx::query(AssertSqlSafe(sql)), bind_sqlite);
+        changed += connection.execute(query).await?.rows_affected();
+        rows = rest;
+    }
+    Ok(changed)
+}
+
+/// A statement `count` times, each time with the next `width` values.
+fn repeated(one: &'static str, count: usize, width: usize) -> String {
+    let mut parts = one.split('$');
+    let first = parts.next().unwrap_or_default();
+    let numbered: Vec<(usize, &str)> = parts
+        .map(|part| {
+            let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+            let (number, text) = part.split_at(end);
+            (number.parse().unwrap_or_default(), text)
+        })
+        .collect();
+    let mut sql = String::with_capacity((one.len() + 2 * numbered.len() + 1) * count);
+    for n in 0..count {
+        sql.push_str(first);
+        for (number, text) in &numbered {
+            // Writing to a text cannot fail.
+            let _ = write!(sql, "${}{text}", number + n * width);
+        }
+        sql.push(';');
+    }
+    sql
+}
+
+async fn at_once(
     connection: &mut PgConnection,
     sql: &'static str,
     rows: Vec<Vec<Value<'_>>>,
@@ -247,6 +321,16 @@ impl<'q> From<&'q Option<String>> for Value<'q> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_statement_is_repeated_with_other_values() {
+        let sql = repeated("update t set a = $2, b = $10 where a <= $2 and c = $1", 2, 10);
+        assert_eq!(
+            sql,
+            "update t set a = $2, b = $10 where a <= $2 and c = $1;\
+             update t set a = $12, b = $20 where a <= $12 and c = $11;"
+        );
+    }
 
     #[test]
     fn the_character_zero_is_replaced() {

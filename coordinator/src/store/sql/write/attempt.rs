@@ -11,7 +11,7 @@ use crate::store::sql::database::Connection;
 use crate::store::sql::statement::{Value, statement};
 use crate::store::sql::value::int;
 
-const START: &str = "insert into attempts (
+pub(super) const START: &str = "insert into attempts (
              sweep, trial_index, epoch, worker, slot, first_step, last_step, started, members
          )
          select sweep, trial_index, epoch, $4, $5, $6, $6, $7, $8
@@ -68,7 +68,7 @@ pub(super) async fn start(
     fence(result, record.id, record.epoch, WHAT)
 }
 
-const PROGRESS: &str =
+pub(super) const PROGRESS: &str =
     "update attempts set last_step = case when last_step > $4 then last_step else $4 end
          where sweep = $1 and trial_index = $2 and epoch = $3";
 
@@ -105,7 +105,8 @@ pub(super) async fn progress(
     fence(result, lease.trial, lease.epoch, WHAT)
 }
 
-const END: &str = "update attempts set ending = $4, failure_class = $5, message = $6, ended = $7
+pub(super) const END: &str =
+    "update attempts set ending = $4, failure_class = $5, message = $6, ended = $7
          where sweep = $1 and trial_index = $2 and epoch = $3";
 
 /// The same for many.
@@ -155,7 +156,8 @@ pub(super) async fn end(
     fence(result, lease.trial, lease.epoch, WHAT)
 }
 
-const STALE: &str = "insert into stale_reports (sweep, trial_index, epoch, worker, report, at)
+pub(super) const STALE: &str =
+    "insert into stale_reports (sweep, trial_index, epoch, worker, report, at)
          values ($1, $2, $3, $4, $5, $6)";
 
 /// The same for many.

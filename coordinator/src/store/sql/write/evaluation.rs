@@ -12,7 +12,7 @@ use crate::store::sql::value::{int, number};
 
 pub(super) const WHAT: &str = "an evaluation";
 
-const PUT: &str = "
+pub(super) const PUT: &str = "
     insert into evaluations (
         sweep, trial_index, step, split, epoch, loss, loss_state, train_loss,
         train_loss_state, rows, seconds, at
@@ -48,7 +48,7 @@ pub(super) const PUT_MANY: &str = "
         rows = excluded.rows, seconds = excluded.seconds, at = excluded.at";
 
 /// Parts of an evaluation that is made again.
-const CLEAR: [&str; 2] = [
+pub(super) const CLEAR: [&str; 2] = [
     "delete from evaluation_metrics
      where sweep = $1 and trial_index = $2 and step = $3 and split = $4",
     "delete from evaluation_classes
@@ -69,7 +69,7 @@ pub(super) const CLEAR_MANY: [&str; 2] = [
          and c.split = n.split",
 ];
 
-const CLASS: &str = "
+pub(super) const CLASS: &str = "
     insert into evaluation_classes (
         sweep, trial_index, step, split, position, label, precision, recall, f1, support
     ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
@@ -84,7 +84,7 @@ pub(super) const CLASS_MANY: &str = "
         $7::float8[], $8::float8[], $9::float8[], $10::bigint[]
     )";
 
-const METRIC: &str = "
+pub(super) const METRIC: &str = "
     insert into evaluation_metrics (
         sweep, trial_index, step, split, source, position, name, value, value_state
     ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";

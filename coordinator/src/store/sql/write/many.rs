@@ -1,17 +1,17 @@
-//! Carrying out many writes in Postgres with few statements: each is a trip over the network.
+//! Carrying out many writes at once: each statement of its own is a trip over the network to
+//! Postgres, or from thread to thread to SQLite.
 
 use std::collections::BTreeMap;
 
 use deptune_sweep::crash::{Point, point};
 use deptune_sweep::id::SweepId;
 use deptune_sweep::scheduler::Write;
-use sqlx::postgres::PgConnection;
 
 use super::plan::{Batch, Kind, plan};
-use super::{LOG_MANY, attempt, evaluation, log_values, outcome, sweep, trial};
+use super::{LOG, LOG_MANY, attempt, evaluation, log_values, outcome, sweep, trial};
 use crate::store::CommitError;
 use crate::store::sql::database::Connection;
-use crate::store::sql::statement::{Value, execute_many};
+use crate::store::sql::statement::{Many, Value};
 use crate::store::sql::value::int;
 
 /// Writes that are planned together at most.
@@ -50,7 +50,7 @@ impl From<CommitError> for Untold {
 
 /// Carries out the writes within the transaction that `connection` is in.
 pub(in crate::store) async fn many(
-    connection: &mut PgConnection,
+    connection: &mut Connection<'_>,
     writes: &[Write],
 ) -> Result<(), Untold> {
     for window in writes.chunks(WINDOW) {
@@ -65,25 +65,63 @@ pub(in crate::store) async fn many(
     Ok(())
 }
 
-async fn batch(connection: &mut PgConnection, kind: Kind, writes: &[&Write]) -> Result<(), Untold> {
+async fn batch(
+    connection: &mut Connection<'_>,
+    kind: Kind,
+    writes: &[&Write],
+) -> Result<(), Untold> {
     match kind {
         Kind::Alone => {
             for write in writes {
-                super::one(&mut Connection::Postgres(&mut *connection), write).await?;
+                super::one(connection, write).await?;
             }
             Ok(())
         }
         Kind::Evaluation => evaluations(connection, writes).await,
-        Kind::NewTrial => all(connection, trial::INSERT_MANY, rows(writes)?).await,
-        Kind::Trial => all(connection, trial::UPDATE_MANY, rows(writes)?).await,
-        Kind::AttemptStarted => all(connection, attempt::START_MANY, rows(writes)?).await,
-        Kind::AttemptProgress => all(connection, attempt::PROGRESS_MANY, rows(writes)?).await,
-        Kind::AttemptEnded => all(connection, attempt::END_MANY, rows(writes)?).await,
-        Kind::Outcome => all(connection, outcome::INSERT_MANY, rows(writes)?).await,
-        Kind::StaleReport => all(connection, attempt::STALE_MANY, rows(writes)?).await,
-        Kind::Log => all(connection, LOG_MANY, rows(writes)?).await,
-        Kind::NextIndex => all(connection, sweep::NEXT_INDEX_MANY, last_values(writes)?).await,
-        Kind::Used => all(connection, sweep::USED_MANY, last_values(writes)?).await,
+        Kind::NewTrial => {
+            all(connection, Many { one: trial::INSERT, all: trial::INSERT_MANY }, rows(writes)?)
+                .await
+        }
+        Kind::Trial => {
+            all(connection, Many { one: trial::UPDATE, all: trial::UPDATE_MANY }, rows(writes)?)
+                .await
+        }
+        Kind::AttemptStarted => {
+            all(connection, Many { one: attempt::START, all: attempt::START_MANY }, rows(writes)?)
+                .await
+        }
+        Kind::AttemptProgress => {
+            all(
+                connection,
+                Many { one: attempt::PROGRESS, all: attempt::PROGRESS_MANY },
+                rows(writes)?,
+            )
+            .await
+        }
+        Kind::AttemptEnded => {
+            all(connection, Many { one: attempt::END, all: attempt::END_MANY }, rows(writes)?).await
+        }
+        Kind::Outcome => {
+            all(connection, Many { one: outcome::INSERT, all: outcome::INSERT_MANY }, rows(writes)?)
+                .await
+        }
+        Kind::StaleReport => {
+            all(connection, Many { one: attempt::STALE, all: attempt::STALE_MANY }, rows(writes)?)
+                .await
+        }
+        Kind::Log => all(connection, Many { one: LOG, all: LOG_MANY }, rows(writes)?).await,
+        Kind::NextIndex => {
+            all(
+                connection,
+                Many { one: sweep::NEXT_INDEX, all: sweep::NEXT_INDEX_MANY },
+                last_values(writes)?,
+            )
+            .await
+        }
+        Kind::Used => {
+            all(connection, Many { one: sweep::USED, all: sweep::USED_MANY }, last_values(writes)?)
+                .await
+        }
     }
 }
 
@@ -131,16 +169,16 @@ fn last_values(writes: &[&Write]) -> Result<Vec<Vec<Value<'static>>>, Untold> {
 
 /// Runs a statement that must change one row for each of its own.
 async fn all(
-    connection: &mut PgConnection,
-    sql: &'static str,
+    connection: &mut Connection<'_>,
+    sql: Many,
     rows: Vec<Vec<Value<'_>>>,
 ) -> Result<(), Untold> {
     let expected = rows.len() as u64;
-    let changed = execute_many(connection, sql, rows).await?;
+    let changed = sql.execute(connection, rows).await?;
     if changed == expected { Ok(()) } else { Err(Untold::Rows { expected, changed }) }
 }
 
-async fn evaluations(connection: &mut PgConnection, writes: &[&Write]) -> Result<(), Untold> {
+async fn evaluations(connection: &mut Connection<'_>, writes: &[&Write]) -> Result<(), Untold> {
     let evaluations = || {
         writes.iter().filter_map(|write| match write {
             Write::Evaluation { lease, at, evaluation } => Some((*lease, *at, evaluation)),
@@ -148,21 +186,24 @@ async fn evaluations(connection: &mut PgConnection, writes: &[&Write]) -> Result
         })
     };
     let values = evaluations().map(|(lease, at, one)| evaluation::values(lease, at, one));
-    all(connection, evaluation::PUT_MANY, values.collect()).await?;
-    for clear in evaluation::CLEAR_MANY {
+    let put = Many { one: evaluation::PUT, all: evaluation::PUT_MANY };
+    all(connection, put, values.collect()).await?;
+    for (one, all) in evaluation::CLEAR.into_iter().zip(evaluation::CLEAR_MANY) {
         let keys = evaluations().map(|(lease, _, one)| evaluation::key(lease, one));
-        execute_many(connection, clear, keys.collect()).await?;
+        Many { one, all }.execute(connection, keys.collect()).await?;
     }
     let classes = evaluations().flat_map(|(lease, _, one)| evaluation::classes(lease, one));
-    in_parts(connection, evaluation::CLASS_MANY, classes.collect()).await?;
+    let class = Many { one: evaluation::CLASS, all: evaluation::CLASS_MANY };
+    in_parts(connection, class, classes.collect()).await?;
     let metrics = evaluations().flat_map(|(lease, _, one)| evaluation::metrics(lease, one));
-    in_parts(connection, evaluation::METRIC_MANY, metrics.collect()).await
+    let metric = Many { one: evaluation::METRIC, all: evaluation::METRIC_MANY };
+    in_parts(connection, metric, metrics.collect()).await
 }
 
 /// The same for rows of which there may be any number.
 async fn in_parts(
-    connection: &mut PgConnection,
-    sql: &'static str,
+    connection: &mut Connection<'_>,
+    sql: Many,
     mut rows: Vec<Vec<Value<'_>>>,
 ) -> Result<(), Untold> {
     while !rows.is_empty() {

@@ -3,6 +3,7 @@
 mod attempt;
 mod delete;
 mod evaluation;
+mod manner;
 mod many;
 mod outcome;
 mod plan;
@@ -10,7 +11,8 @@ mod sweep;
 mod trial;
 mod worker;
 
-pub(in crate::store) use many::{Untold, many};
+pub(in crate::store) use manner::{Failure, Manner};
+use many::{Untold, many};
 
 use deptune_sweep::id::{Epoch, TrialId};
 use deptune_sweep::record::LogRecord;
@@ -23,10 +25,7 @@ use super::value::int;
 use crate::store::CommitError;
 
 /// Carries out one write within the transaction that `connection` is in.
-pub(in crate::store) async fn one(
-    connection: &mut Connection<'_>,
-    write: &Write,
-) -> Result<(), CommitError> {
+async fn one(connection: &mut Connection<'_>, write: &Write) -> Result<(), CommitError> {
     match write {
         Write::Sweep(record) => sweep::insert(connection, record).await,
         Write::NextIndex { sweep, next_index } => {

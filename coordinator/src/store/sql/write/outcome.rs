@@ -12,7 +12,7 @@ use crate::store::sql::value::{int, number};
 
 const WHAT: &str = "its outcome";
 
-const INSERT: &str = "insert into outcomes (
+pub(super) const INSERT: &str = "insert into outcomes (
              sweep, trial_index, epoch, outcome, failure_class, message, worker, at, adapter,
              metric_name, metric, metric_state, best_step, constant_metric, constant_state,
              test_metric, test_metric_state, test_constant, test_constant_state, steps,

@@ -90,13 +90,20 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// First indexes without a row, for many sweeps.
+/// The first index without a row.
+pub(super) const NEXT_INDEX: &str =
+    "update sweeps set next_index = $2 where id = $1 and next_index <= $2";
+
+/// The same for many sweeps.
 pub(super) const NEXT_INDEX_MANY: &str = "
     update sweeps s set next_index = n.next_index
     from unnest($1::bigint[], $2::bigint[]) as n (id, next_index)
     where s.id = n.id and s.next_index <= n.next_index";
 
-/// What many sweeps used.
+/// What a sweep used.
+pub(super) const USED: &str = "update sweeps set used_ms = $2 where id = $1 and used_ms <= $2";
+
+/// The same for many.
 pub(super) const USED_MANY: &str = "
     update sweeps s set used_ms = n.used_ms
     from unnest($1::bigint[], $2::bigint[]) as n (id, used_ms)
@@ -108,7 +115,7 @@ pub(super) async fn next_index(
     next_index: u64,
 ) -> Result<(), CommitError> {
     const WHAT: &str = "a sweep's next index";
-    let result = statement("update sweeps set next_index = $2 where id = $1 and next_index <= $2")
+    let result = statement(NEXT_INDEX)
         .bind(int(sweep.0))
         .bind(int(next_index))
         .execute(connection)
@@ -213,7 +220,7 @@ pub(super) async fn used(
     used: u64,
 ) -> Result<(), CommitError> {
     const WHAT: &str = "what a sweep used";
-    let result = statement("update sweeps set used_ms = $2 where id = $1 and used_ms <= $2")
+    let result = statement(USED)
         .bind(int(sweep.0))
         .bind(int(used))
         .execute(connection)

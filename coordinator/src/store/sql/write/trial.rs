@@ -52,7 +52,7 @@ impl From<Phase> for PhaseColumns {
     }
 }
 
-const INSERT: &str = "insert into trials (
+pub(super) const INSERT: &str = "insert into trials (
              sweep, trial_index, configuration, recipe, method, prompt_length, rank, prompt_lr,
              lowrank_lr, seed, steps, batch_size, gradient_accumulation, max_length, warmup_steps,
              eval_every, eval_batch_size, max_grad_norm, dropout, precision, epoch, phase, worker,
@@ -162,7 +162,7 @@ pub(super) async fn insert(
     fence(result, record.id, record.epoch, "a second row for it")
 }
 
-const UPDATE: &str = "update trials set
+pub(super) const UPDATE: &str = "update trials set
              epoch = $3, phase = $4, worker = $5, slot = $6, lease_request = $7, outcome = $8,
              failures = $9, losses = $10, alone = $11, checkpoint_step = $12,
              checkpoint_hash = $13, pack_members = $14, held_slot = $15, held_request = $16
