@@ -4,7 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use deptune_coordinator::store::OpenError;
-use deptune_coordinator::{ADDRESS_FILE, DATABASE_FILE, Options, ServeError, serve};
+use deptune_coordinator::{ADDRESS_FILE, DATABASE_FILE, Limits, Options, ServeError, serve};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -55,7 +55,10 @@ impl Coordinator {
             return Ok(None);
         }
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-        Coordinator::start(Options::new(any_port, dir)).await.map(Some)
+        let mut options = Options::new(any_port, dir);
+        // Nobody else comes.
+        options.limits = Limits { connections: 16, ..Limits::default() };
+        Coordinator::start(options).await.map(Some)
     }
 
     /// Waits until it ends, for a reason of its own or because of [`Coordinator::shut_down`].

@@ -1,23 +1,22 @@
 //! Rows of the result database.
 
+use deptune_proto::v1::QueryRequest;
 use deptune_proto::v1::query_response::value::Kind;
 use deptune_proto::v1::query_response::{Row, Value as Cell};
-use deptune_proto::v1::{QueryRequest, QueryResponse};
 use serde_json::{Map, Value, json};
-use tonic::Streaming;
 
 use crate::client::Client;
 use crate::output::error::Error;
 use crate::output::json::real;
 use crate::output::number;
 
-/// The answer to a statement, row by row.
+/// The answer to a statement.
 pub(crate) struct Answer {
-    client: Client,
-    stream: Streaming<QueryResponse>,
-    /// Names of the columns; known from the first message on.
+    /// Names of the columns.
     pub(crate) columns: Vec<String>,
-    /// Whether rows were left out; known at the end.
+    /// The rows: the coordinator bounds how much that is.
+    pub(crate) rows: Vec<Row>,
+    /// Whether rows were left out.
     pub(crate) truncated: bool,
 }
 
@@ -25,12 +24,13 @@ pub(crate) struct Answer {
 const DOING: &str = "run the query";
 
 impl Answer {
-    /// Sends a statement. The rows come with [`Answer::next`]; `columns` is filled by then.
+    /// Sends a statement, and reads all of its answer before anything is printed: whoever looks at
+    /// that in a pager may take longer than the coordinator waits.
     ///
     /// # Errors
-    /// A refusal, e.g. of a statement that writes.
+    /// A refusal, e.g. of a statement that writes; a failure of the connection.
     pub(crate) async fn of(client: &Client, sql: &str, limit: u32) -> Result<Answer, Error> {
-        let stream = client
+        let mut stream = client
             .call(DOING, || {
                 let mut sweeps = client.sweeps();
                 let request = QueryRequest { sql: sql.to_owned(), limit };
@@ -38,23 +38,17 @@ impl Answer {
             })
             .await?
             .into_inner();
-        Ok(Answer { client: client.clone(), stream, columns: Vec::new(), truncated: false })
-    }
-
-    /// Some more rows, possibly none; `None` after the last.
-    ///
-    /// # Errors
-    /// A failure of the statement or the connection.
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Row>>, Error> {
-        let message =
-            self.stream.message().await.map_err(|status| self.client.refused(DOING, status))?;
-        Ok(message.map(|message| {
-            if self.columns.is_empty() {
-                self.columns = message.columns;
+        let mut answer = Answer { columns: Vec::new(), rows: Vec::new(), truncated: false };
+        let refused = |status| client.refused(DOING, status);
+        while let Some(message) = stream.message().await.map_err(refused)? {
+            // They come once, with the first rows.
+            if answer.columns.is_empty() {
+                answer.columns = message.columns;
             }
-            self.truncated |= message.truncated;
-            message.rows
-        }))
+            answer.rows.extend(message.rows);
+            answer.truncated |= message.truncated;
+        }
+        Ok(answer)
     }
 }
 

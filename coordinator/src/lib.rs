@@ -15,6 +15,7 @@ pub mod auth;
 mod grpc;
 mod limit;
 pub mod runtime;
+mod seldom;
 mod server;
 pub mod store;
 pub mod upkeep;

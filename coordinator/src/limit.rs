@@ -16,9 +16,10 @@ const GUESS: f64 = 50.0;
 /// share what a peer may have.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at the same time; further ones wait to be accepted. Default 4096.
+    /// Connections at the same time; further ones wait to be accepted. Default 8192.
     pub connections: usize,
-    /// Connections of one peer; further ones are closed at once. Default 1024.
+    /// Connections of one peer; further ones are closed at once. Default 4096: a thousand agents
+    /// behind one address, with up to two connections each, and as many again.
     pub peer_connections: usize,
     /// Time in which a connection must begin to speak HTTP/2. Default 5 s.
     pub handshake: Duration,
@@ -33,19 +34,23 @@ pub struct Limits {
     pub rate: u32,
     /// Requests at once on one connection that has been quiet. Default 2000.
     pub burst: u32,
+    /// Time in which a client must go on reading the answer to a query; such answers are large, and
+    /// there are two of them at most. Default one minute.
+    pub unread: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            connections: 4096,
-            peer_connections: 1024,
+            connections: 8_192,
+            peer_connections: 4_096,
             handshake: Duration::from_secs(5),
             idle: Duration::from_secs(300),
             requests: 16_384,
             peer_requests: 8_192,
             rate: 1_000,
             burst: 2_000,
+            unread: Duration::from_secs(60),
         }
     }
 }
@@ -224,6 +229,17 @@ mod tests {
         let mut limits = Limits::default();
         change(&mut limits);
         Peers::new(limits)
+    }
+
+    #[test]
+    fn a_thousand_agents_behind_one_address_fit_and_leave_room_for_others() {
+        let peers = peers(|_| {});
+        let (agents, each) = (1_000, 2);
+        // With margin: clients that were cut off come back before their old connections are noticed.
+        let held: Vec<_> = (0..agents * each * 2).map(|_| peers.connect(HERE)).collect();
+        assert!(held.iter().all(Option::is_some));
+        let Limits { connections, peer_connections, .. } = peers.limits;
+        assert!(connections >= 2 * peer_connections, "{connections} and {peer_connections}");
     }
 
     #[test]

@@ -99,7 +99,9 @@ async fn a_log_is_written_once_and_followed_to_the_end() {
     let request = v1::ReadTrialLogRequest { trial, epoch: 0, follow: true };
     let stream = artifacts.read_trial_log(request).await.unwrap().into_inner();
     let following = tokio::spawn(stream.map(|piece| piece.unwrap()).collect::<Vec<_>>());
-    artifacts.append_trial_log(append(1, 14, "done\n")).await.unwrap();
+    // Zeros are what a full disk leaves; nobody reads them.
+    artifacts.append_trial_log(append(1, 14, "\0\0\0")).await.unwrap();
+    artifacts.append_trial_log(append(1, 17, "\0done\n")).await.unwrap();
     server.upload(b"adapter", "adapter").await.unwrap();
     server.exchange(&worker, vec![common::succeeded(&lease, 1.0, b"adapter")], vec![]).await;
     let pieces = following.await.unwrap();

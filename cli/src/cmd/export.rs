@@ -48,27 +48,26 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let client = connect(globals).await?;
     let id = get_sweep(&client, &args.sweep).await?.id;
     let statement = format!("select * from trial_results where sweep = {id} order by trial_index");
-    let mut answer = Answer::of(&client, &statement, LIMIT).await?;
+    let Answer { columns, rows, truncated } = Answer::of(&client, &statement, LIMIT).await?;
     let mut sink = Sink::open(args.output.clone())?;
-    let (mut header, mut count) = (false, 0);
-    while let Some(rows) = answer.next().await? {
-        let text = match args.format {
-            Format::Csv => {
-                let first = if header { None } else { Some(answer.columns.as_slice()) };
-                sql::csv(first, &rows)
-            }
-            Format::Jsonl => rows
-                .iter()
-                .map(|row| format!("{}\n", query::object(&answer.columns, row)))
-                .collect(),
-        };
-        header = true;
-        count += rows.len() as u64;
-        sink.write(&text)?;
+    match args.format {
+        Format::Csv => sink.write(&sql::csv(&columns, &rows))?,
+        Format::Jsonl => rows
+            .iter()
+            .try_for_each(|row| sink.write(&format!("{}\n", query::object(&columns, row))))?,
     }
     sink.close()?;
     if let Some(path) = &args.output {
+        let count = rows.len() as u64;
         say(&format!("wrote {} to {}", number::count(count, "row"), path.display()));
+    }
+    if truncated {
+        say(&format!(
+            "only the first {} fit into an answer; 'deptune sql' reads the rest: select * from \
+             trial_results where sweep = {id} order by trial_index limit 1000000 offset {}",
+            number::count(rows.len() as u64, "row"),
+            rows.len(),
+        ));
     }
     Ok(Exit::Done)
 }

@@ -18,8 +18,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "STATUS")]
     status: Option<Status>,
     /// At most this many sweeps
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    limit: u32,
 }
 
 /// State of a sweep.
@@ -47,9 +48,10 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     };
     let mut found = Vec::new();
     let mut page_token = String::new();
-    while found.len() < args.limit {
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    while found.len() < limit {
         let request = v1::ListSweepsRequest {
-            page_size: u32::try_from(args.limit - found.len()).unwrap_or(1000).min(1000),
+            page_size: u32::try_from(limit - found.len()).unwrap_or(1000).min(1000),
             page_token,
             status: status.into(),
             spec_hash: String::new(),
@@ -69,13 +71,17 @@ pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     }
     if globals.json {
         found.iter().try_for_each(|sweep| output::json_line(&json::sweep(sweep)))?;
-        return Ok(Exit::Done);
-    }
-    if found.is_empty() {
+    } else if found.is_empty() {
         output::say("no sweeps yet; 'deptune submit SPEC' submits one");
-        return Ok(Exit::Done);
+    } else {
+        output::data(&table(&found))?;
     }
-    output::data(&table(&found))?;
+    if !page_token.is_empty() {
+        output::say(&format!(
+            "only the latest {} sweeps are shown; --limit N shows more",
+            found.len()
+        ));
+    }
     Ok(Exit::Done)
 }
 

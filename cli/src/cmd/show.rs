@@ -73,12 +73,9 @@ async fn packs(client: &Client, sweep: u64) -> Result<Value, Error> {
                  as mean_power_watts
          from attempts_history where sweep = {sweep}"
     );
-    let mut answer = Answer::of(client, &sql, 1).await?;
-    let mut row = Value::Null;
-    while let Some(rows) = answer.next().await? {
-        row = rows.first().map_or(row, |first| query::object(&answer.columns, first));
-    }
-    Ok(row)
+    let answer = Answer::of(client, &sql, 1).await?;
+    let first = answer.rows.first();
+    Ok(first.map_or(Value::Null, |first| query::object(&answer.columns, first)))
 }
 
 fn packs_in_words(packs: &Value) -> Option<String> {

@@ -34,39 +34,26 @@ pub(crate) struct Args {
 /// Asks.
 pub(super) async fn run(globals: &Globals, args: &Args) -> Result<Exit, Error> {
     let client = connect(globals).await?;
-    let mut answer = Answer::of(&client, &args.statement, args.limit).await?;
+    let Answer { columns, rows, truncated } =
+        Answer::of(&client, &args.statement, args.limit).await?;
     if globals.json {
-        while let Some(rows) = answer.next().await? {
-            let columns = &answer.columns;
-            rows.iter().try_for_each(|row| output::json_line(&query::object(columns, row)))?;
-        }
+        rows.iter().try_for_each(|row| output::json_line(&query::object(&columns, row)))?;
     } else if args.csv {
-        let mut header = false;
-        while let Some(rows) = answer.next().await? {
-            let first = if header { None } else { Some(answer.columns.as_slice()) };
-            header = true;
-            output::data(&csv(first, &rows))?;
-        }
+        output::data(&csv(&columns, &rows))?;
     } else {
-        let mut all = Vec::new();
-        while let Some(rows) = answer.next().await? {
-            all.extend(rows);
-        }
-        output::data(&table(&answer.columns, &all))?;
+        output::data(&table(&columns, &rows))?;
     }
-    if answer.truncated {
+    if truncated {
         say(&format!("only the first {} rows are shown; --limit N shows more", args.limit));
     }
     Ok(Exit::Done)
 }
 
-/// Rows as CSV (RFC 4180, line ends as on Unix), after a header if there is one.
-pub(super) fn csv(header: Option<&[String]>, rows: &[Row]) -> String {
+/// Rows as CSV (RFC 4180, line ends as on Unix), after a header.
+pub(super) fn csv(header: &[String], rows: &[Row]) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     // Writing into memory does not fail, and records of any length are taken as they are.
-    if let Some(header) = header {
-        let _ = writer.write_record(header);
-    }
+    let _ = writer.write_record(header);
     for row in rows {
         let _ = writer.write_record(row.values.iter().map(query::text));
     }
@@ -105,7 +92,7 @@ mod tests {
             row(vec![Some(Kind::Text("a,\"b\"".to_owned())), Some(Kind::Real(81.5))]),
             row(vec![None, Some(Kind::Integer(7))]),
         ];
-        assert_eq!(csv(Some(&columns), &rows), "name,mean\n\"a,\"\"b\"\"\",81.5\n,7\n");
+        assert_eq!(csv(&columns, &rows), "name,mean\n\"a,\"\"b\"\"\",81.5\n,7\n");
         assert_eq!(table(&columns, &rows), "name   mean\na,\"b\"  81.5\n          7\n");
     }
 }

@@ -1,4 +1,4 @@
-//! The program as people run it, without a coordinator: help, exit codes, messages.
+//! The program as people run it, without workers: help, exit codes, messages.
 
 // Helpers outside of #[test] functions are test code, too.
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -6,6 +6,7 @@
 mod check;
 mod help;
 mod manners;
+mod serving;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

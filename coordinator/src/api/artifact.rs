@@ -120,11 +120,16 @@ impl Api {
         reader: &Reader,
     ) -> Result<u64, Error> {
         loop {
-            let text = self.logs.read(LogKey { trial, epoch }, from).await?;
+            let mut text = self.logs.read(LogKey { trial, epoch }, from).await?;
             if text.is_empty() {
                 return Ok(from);
             }
             from = from.saturating_add(text.len() as u64);
+            // Zeros stand for text that the disk had no room for.
+            text.retain(|byte| *byte != 0);
+            if text.is_empty() {
+                continue;
+            }
             if reader.send(Ok(LogPiece { epoch, text })).await.is_err() {
                 return Ok(from);
             }

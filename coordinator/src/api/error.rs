@@ -61,6 +61,9 @@ pub enum Error {
     /// A person's SQL was not answered.
     #[error("the SQL statement was not run")]
     Query(#[source] QueryError),
+    /// The answers to other queries are still made or read.
+    #[error("other queries are still being answered or read; try again in a moment")]
+    TooManyQueries,
     /// The store could not be read.
     #[error("the store could not be read")]
     Read(#[from] ReadError),

@@ -5,6 +5,7 @@ mod artifact;
 mod control;
 mod error;
 mod page;
+mod query;
 mod submit;
 mod sweep;
 mod watch;
@@ -26,6 +27,7 @@ pub use crate::store::{
 };
 pub(crate) use artifact::LogPiece;
 pub use error::{Error, MissingFile};
+pub(crate) use query::Turns;
 pub(crate) use watch::News;
 
 /// Everything a request may need. Cheap to clone.
@@ -42,6 +44,10 @@ pub(crate) struct Api {
     pub(crate) lease_ttl: u64,
     /// Where the results are, for people.
     pub(crate) database: Arc<str>,
+    /// Bounds how many answers to people's SQL are in memory.
+    pub(crate) turns: Turns,
+    /// How long such an answer waits to be read on.
+    pub(crate) unread: Duration,
     /// Ends streams when the coordinator does.
     pub(crate) stop: CancellationToken,
     /// The tasks that feed streams, so that the coordinator's end can wait for theirs.

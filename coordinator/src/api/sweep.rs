@@ -9,13 +9,9 @@ use deptune_sweep::scheduler::Scheduler;
 use super::error::Error;
 use super::page;
 use super::{
-    Api, AttemptRow, EvaluationRow, LeaderboardRow, Paged, QueryRows, SweepFilter, SweepSummary,
-    TrialRow,
+    Api, AttemptRow, EvaluationRow, LeaderboardRow, Paged, SweepFilter, SweepSummary, TrialRow,
 };
 use crate::store::EvaluationKey;
-
-/// Rows of a person's query when no limit is given, and at most.
-const QUERY_ROWS: (u32, u32) = (10_000, 1_000_000);
 
 /// Bytes of a trial's or an evaluation's row without its texts, generously.
 const ROW_BYTES: usize = 1024;
@@ -125,14 +121,6 @@ impl Api {
             page::token(&list, &format!("{trial}/{step}/{split}"))
         });
         Ok(Paged { next: next.unwrap_or_default(), items: found.items })
-    }
-
-    /// Runs one read-only SQL statement.
-    pub(crate) async fn query(&self, sql: &str, limit: u32) -> Result<QueryRows, Error> {
-        let (default, most) = QUERY_ROWS;
-        let limit = if limit == 0 { default } else { limit.min(most) };
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        self.store.query(sql, limit).await.map_err(Error::Query)
     }
 
     /// Workers registered now, and their slots.

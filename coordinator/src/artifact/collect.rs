@@ -131,7 +131,7 @@ mod tests {
         Collector {
             store: Arc::new(MemoryStore::open(database)),
             artifacts: Artifacts::open(home, None).unwrap(),
-            logs: Logs::new(home),
+            logs: Logs::new(home, 0),
             grace: HOUR,
         }
     }

@@ -13,6 +13,7 @@ mod kind;
 mod log;
 mod quota;
 mod retention;
+mod space;
 mod store;
 mod upload;
 
@@ -22,6 +23,7 @@ pub use error::Error;
 pub use kind::Kind;
 pub(crate) use log::{LogKey, Logs};
 pub use retention::Retention;
+pub(crate) use space::RESERVE;
 pub(crate) use store::Artifacts;
 pub(crate) use upload::Upload;
 

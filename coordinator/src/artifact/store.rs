@@ -11,10 +11,8 @@ use super::claim::{Claims, Held, Leaving};
 use super::error::Error;
 use super::kind::Kind;
 use super::quota::{Exceeded, Quota, Reserved};
+use super::space::{self, RESERVE};
 use super::upload::Upload;
-
-/// Bytes that stay free for the database and the logs.
-const RESERVE: u64 = 256 << 20;
 
 /// Files by the hash of their content. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -207,9 +205,7 @@ impl Artifacts {
     }
 
     fn check_space(&self, size: u64) -> Result<(), Error> {
-        let io = |errno: nix::Error| Error::io("measure the disk of", &self.root)(errno.into());
-        let disk = nix::sys::statvfs::statvfs(&self.root).map_err(io)?;
-        let available = disk.blocks_available().saturating_mul(disk.fragment_size());
+        let available = space::available(&self.root)?;
         let wanted = size.saturating_add(RESERVE);
         if available < wanted {
             return Err(Error::NoSpace { available, wanted, directory: self.root.clone() });

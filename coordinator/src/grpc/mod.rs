@@ -5,6 +5,7 @@ mod admin;
 mod answer;
 mod artifact;
 mod gate;
+mod paced;
 mod row;
 mod status;
 mod sweep;

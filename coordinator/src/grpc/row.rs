@@ -129,7 +129,8 @@ pub(super) fn news(news: News) -> v1::WatchSweepResponse {
     v1::WatchSweepResponse { what: Some(what) }
 }
 
-/// The answer to a query in messages of bounded size; at least one, for the column names.
+/// The answer to a query in messages of bounded size; at least one, for the column names. Behind a
+/// large one there is always another, so that a large one has been read when the end is asked for.
 pub(super) fn query(answer: QueryRows) -> Vec<v1::QueryResponse> {
     let mut messages = vec![v1::QueryResponse { columns: answer.columns, ..Default::default() }];
     let mut bytes = 0;
@@ -148,6 +149,17 @@ pub(super) fn query(answer: QueryRows) -> Vec<v1::QueryResponse> {
         last.truncated = answer.truncated;
     }
     messages
+}
+
+/// Bytes of the texts and blobs in a message, which are most of a large one.
+pub(super) fn query_size(message: &v1::QueryResponse) -> usize {
+    use v1::query_response::value::Kind;
+    let size = |value: &v1::query_response::Value| match &value.kind {
+        Some(Kind::Text(text)) => text.len(),
+        Some(Kind::Blob(bytes)) => bytes.len(),
+        _ => 0,
+    };
+    message.rows.iter().flat_map(|row| &row.values).map(size).sum()
 }
 
 fn size(value: &SqlValue) -> usize {

@@ -193,6 +193,7 @@ impl From<Error> for Status {
                 tracing::error!(error = text, "the store could not be read");
                 soon(Code::Unavailable, Reason::StoreUnavailable, &text)
             }
+            Error::TooManyQueries => soon(Code::ResourceExhausted, Reason::Busy, &text),
             Error::Query(_) => is(Code::InvalidArgument, Reason::SqlRefused),
             Error::Artifact(error) => artifact_error(&error, &text),
         }

@@ -8,6 +8,7 @@ use futures::StreamExt;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
+use super::paced::paced;
 use super::row;
 use super::status::invalid_field;
 use crate::api::{Api, Error, SweepFilter};
@@ -242,9 +243,10 @@ impl SweepService for Sweeps {
             let problem = convert::Problem::TooLong { found, limit };
             return Err(invalid_field(&convert::InvalidField::new("sql", problem)));
         }
-        let answer = self.0.query(&request.sql, request.limit).await?;
-        let messages = row::query(answer).into_iter().map(Ok);
-        Ok(Response::new(futures::stream::iter(messages).boxed()))
+        let (rows, turn) = self.0.query(&request.sql, request.limit).await?;
+        let (patience, feeders) = (self.0.unread, &self.0.feeders);
+        let messages = row::query(rows);
+        Ok(Response::new(paced(messages, row::query_size, turn, patience, feeders)))
     }
 
     async fn get_server_info(

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 use crate::limit::{Caller, Limits, Peers};
+use crate::seldom::Seldom;
 
 /// Bytes that every HTTP/2 client sends first.
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
@@ -44,13 +45,22 @@ pub(super) fn accept(
     let (ready, incoming) = mpsc::channel(64);
     let permits = Arc::new(Semaphore::new(limits.connections));
     let peers = Peers::new(limits);
+    let (mut crowded, mut failed) = (Seldom::default(), Seldom::default());
     tokio::spawn(stop.run_until_cancelled_owned(async move {
         // The semaphore is never closed.
         while let Ok(permit) = permits.clone().acquire_owned().await {
             match listener.accept().await {
                 Ok((stream, address)) => {
-                    let Some(caller) = peers.connect(address.ip()) else {
-                        tracing::debug!(%address, "closed: the peer has too many connections");
+                    let peer = address.ip();
+                    let Some(caller) = peers.connect(peer) else {
+                        let peer_connections = limits.peer_connections;
+                        if crowded.is_due(peer, Instant::now()) {
+                            tracing::warn!(
+                                %peer,
+                                peer_connections,
+                                "connections are closed at once: one address may have no more"
+                            );
+                        }
                         continue;
                     };
                     let look = Box::pin(tokio::time::sleep(limits.idle));
@@ -58,7 +68,9 @@ pub(super) fn accept(
                     tokio::spawn(greet(connection, limits.handshake, ready.clone()));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    if failed.is_due(error.raw_os_error(), Instant::now()) {
+                        tracing::warn!(%error, "cannot accept connections for now");
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -153,5 +165,56 @@ impl AsyncWrite for Connection {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::AsyncReadExt;
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    use super::*;
+
+    /// Counts warnings.
+    struct Warnings(Arc<AtomicUsize>);
+
+    impl Subscriber for Warnings {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::WARN
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[tokio::test]
+    async fn a_peer_with_too_many_connections_is_warned_of_once() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let _guard = tracing::subscriber::set_default(Warnings(count.clone()));
+        let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let address = listener.local_addr().unwrap();
+        let limits = Limits { peer_connections: 1, ..Limits::default() };
+        let stop = CancellationToken::new();
+        let _incoming = accept(listener, limits, stop.clone());
+        let _held = TcpStream::connect(address).await.unwrap();
+        for _ in 0..5 {
+            let mut further = TcpStream::connect(address).await.unwrap();
+            assert_eq!(further.read(&mut [0]).await.unwrap_or(0), 0);
+        }
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+        stop.cancel();
     }
 }

@@ -3,6 +3,7 @@
 mod address_file;
 mod belonging;
 mod candidate;
+mod descriptors;
 mod listen;
 mod options;
 mod routes;
@@ -135,6 +136,9 @@ impl Running {
 /// the same Postgres database), until `shutdown` completes; then requests
 /// under way are finished (within the options' time) and [`Running::wait`] returns.
 ///
+/// Every connection takes a file descriptor: this process may open as many files from here on as
+/// its hard limit says.
+///
 /// # Errors
 /// When it cannot start; see [`ServeError`].
 pub async fn serve(
@@ -151,6 +155,7 @@ pub async fn serve(
              read the token"
         );
     }
+    descriptors::raise(options.limits.connections);
     create_data_dir(&options.data_dir)?;
     let token_file = options.data_dir.join(TOKEN_FILE);
     let token = Token::load_or_create(&token_file)?;

@@ -11,8 +11,8 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::server::Connected;
 
 use super::{AddressFile, Options, Post, ServeError, belonging, listen, routes};
-use crate::api::Api;
-use crate::artifact::{Artifacts, Collector, Logs, Retention};
+use crate::api::{Api, Turns};
+use crate::artifact::{Artifacts, Collector, Logs, RESERVE, Retention};
 use crate::auth::Token;
 use crate::runtime::{self, Ending, Fatal};
 use crate::store::Store;
@@ -164,11 +164,13 @@ async fn begin(
         handle,
         store,
         artifacts,
-        logs: Logs::new(&options.data_dir),
+        logs: Logs::new(&options.data_dir, RESERVE),
         retention: Retention::default(),
         patience: options.patience,
         lease_ttl: options.scheduler.lease_ttl,
         database: database.into(),
+        turns: Turns::new(),
+        unread: options.limits.unread,
         stop: ending.drain.clone(),
         feeders: TaskTracker::new(),
     };

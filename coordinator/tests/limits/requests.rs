@@ -1,14 +1,16 @@
-//! Requests: how many at once, how fast, how large.
+//! Requests: how many at once, how fast, how large, how long unread.
+
+use std::time::Duration;
 
 use deptune_proto::v1;
 use deptune_proto::v1::sweep_service_client::SweepServiceClient;
 use deptune_proto::v1::worker_service_client::WorkerServiceClient;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt;
 
 use crate::bystander::Bystander;
-use crate::common::{Bearer, Server, new_id, reason, submission};
-use crate::wire::channel;
+use crate::common::{Bearer, Client, Server, new_id, reason, submission};
+use crate::wire::{PATIENCE, channel};
 
 #[tokio::test]
 async fn a_flood_of_calls_is_slowed_down_for_its_connection_only() {
@@ -112,5 +114,67 @@ async fn large_headers_and_messages_are_refused() {
     let list = client.list_sweeps(v1::ListSweepsRequest::default()).await.unwrap();
     assert!(list.into_inner().sweeps.is_empty());
     bystander.end("large headers and messages").await;
+    server.stop().await;
+}
+
+/// Two answers of 12 MB, several times what a client has room for while it reads nothing: in 6000
+/// rows, and in one.
+const ROWS: &str = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 6000)
+    select i, hex(zeroblob(1000)) from n";
+const ROW: &str = "select hex(zeroblob(6000000))";
+
+async fn query(
+    client: &SweepServiceClient<Client>,
+    sql: &str,
+) -> Result<Streaming<v1::QueryResponse>, Status> {
+    let request = v1::QueryRequest { sql: sql.to_owned(), limit: 0 };
+    let mut client = client.clone().max_decoding_message_size(64 << 20);
+    client.query(request).await.map(tonic::Response::into_inner)
+}
+
+async fn rows(mut answer: Streaming<v1::QueryResponse>) -> Result<usize, Status> {
+    let mut count = 0;
+    while let Some(message) = answer.message().await? {
+        count += message.rows.len();
+    }
+    Ok(count)
+}
+
+#[tokio::test]
+async fn answers_that_are_not_read_keep_further_queries_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path()).await;
+    let bystander = Bystander::start(&server);
+    let client = SweepServiceClient::with_interceptor(channel(&server), server.bearer.clone());
+    let (dropped, read) = (query(&client, ROWS).await.unwrap(), query(&client, ROW).await.unwrap());
+    // Another connection: the first one may have no room.
+    let other = server.sweeps();
+    let third = query(&other, ROWS);
+    tokio::pin!(third);
+    tokio::time::timeout(Duration::from_secs(1), &mut third).await.expect_err("a third answer");
+    drop(dropped);
+    let third = tokio::time::timeout(PATIENCE, third).await.unwrap().unwrap();
+    assert_eq!(rows(third).await.unwrap(), 6000);
+    assert_eq!(rows(read).await.unwrap(), 1, "a late reader loses nothing");
+    bystander.end("two answers that are not read").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_stays_unread_is_given_up_for_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start_with(directory.path(), |options| {
+        options.limits.unread = Duration::from_millis(300);
+    });
+    let server = server.await.unwrap();
+    let client = SweepServiceClient::with_interceptor(channel(&server), server.bearer.clone());
+    let unread = [query(&client, ROWS).await.unwrap(), query(&client, ROWS).await.unwrap()];
+    let third = tokio::time::timeout(PATIENCE, query(&server.sweeps(), ROW)).await.unwrap();
+    assert_eq!(rows(third.unwrap()).await.unwrap(), 1);
+    for answer in unread {
+        let status = rows(answer).await.unwrap_err();
+        let found = (status.code(), reason(&status));
+        assert_eq!(found, (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned()));
+    }
     server.stop().await;
 }
