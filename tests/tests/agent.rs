@@ -37,8 +37,12 @@ impl Scene {
     }
 
     fn worker(&self, orders: &str, args: &[&str]) -> Process {
+        self.named("node", orders, args)
+    }
+
+    fn named(&self, name: &str, orders: &str, args: &[&str]) -> Process {
         let orders = format!("{orders} journal={}", self.journal.display());
-        self.world.worker_with(&orders, "node", &fake_trainer(), &[&quickstart()], args)
+        self.world.worker_with(&orders, name, &fake_trainer(), &[&quickstart()], args)
     }
 
     fn submit(&self) -> String {
@@ -53,6 +57,10 @@ impl Scene {
     fn until_steps(&self, count: usize) {
         let made = || (self.steps() >= count).then_some(());
         until(&format!("{count} steps are made"), PATIENCE, made);
+    }
+
+    fn until_expired(&self, coordinator: &Coordinator) {
+        until_one(coordinator, "the lease has expired", "from trials where phase = 'pending'");
     }
 
     fn watch(&self, sweep: &str) {
@@ -71,6 +79,46 @@ impl Scene {
         let sql = "select ending from attempts order by epoch";
         database.rows(sql).into_iter().map(|mut row| row.remove(0)).collect()
     }
+
+    /// Has the worker, which woke up after the other one was given its trial, run another one alone.
+    /// Until then it has said all that it had to say of the first, and nothing of that counts.
+    fn assert_superseded(&self, coordinator: &Coordinator, mut worker: Process, other: Process) {
+        assert_eq!(self.endings(coordinator), ["expired", "succeeded"]);
+        other.signal(Signal::SIGTERM);
+        other.wait(PATIENCE).code(0);
+        self.watch(&self.submit());
+        assert!(worker.is_running());
+        until("the outbox is empty", PATIENCE, || self.outbox().is_empty().then_some(()));
+        let mut database = coordinator.database();
+        database.assert_sound();
+        let attempts = "select sweep, epoch, name, ending from attempts
+                        join workers on workers.id = attempts.worker order by sweep, epoch";
+        assert_eq!(
+            database.rows(attempts),
+            [
+                ["1", "1", "node", "expired"],
+                ["1", "2", "other", "succeeded"],
+                ["2", "1", "node", "succeeded"],
+            ]
+        );
+        let outcomes = "select sweep, epoch, name, outcome from outcomes
+                        join workers on workers.id = outcomes.worker order by sweep";
+        assert_eq!(
+            database.rows(outcomes),
+            [["1", "2", "other", "succeeded"], ["2", "1", "node", "succeeded"]]
+        );
+        let late = "select count(*) from evaluations e
+                    join attempts a on a.sweep = e.sweep and a.trial_index = e.trial_index
+                    where e.sweep = 1 and e.epoch = 1 and a.epoch = 2 and e.step > a.first_step";
+        assert_eq!(database.number(late), 0, "late evaluations are recorded");
+    }
+}
+
+/// Waits until there is one row of that kind.
+fn until_one(coordinator: &Coordinator, what: &str, rows: &str) {
+    let mut database = coordinator.database();
+    let sql = format!("select count(*) {rows}");
+    until(what, PATIENCE, || (database.number(&sql) == 1).then_some(()));
 }
 
 #[test]
@@ -190,15 +238,51 @@ fn stopped_for_longer_than_its_lease_it_is_still_right() {
     let sweep = scene.submit();
     scene.until_steps(10);
     worker.signal(Signal::SIGSTOP);
-    let mut database = coordinator.database();
-    until("the lease has expired", PATIENCE, || {
-        let sql = "select count(*) from trials where phase = 'pending'";
-        (database.number(sql) == 1).then_some(())
-    });
+    scene.until_expired(&coordinator);
     worker.signal(Signal::SIGCONT);
     scene.watch(&sweep);
     assert_eq!(scene.steps(), STEPS);
     assert_eq!(scene.endings(&coordinator), ["succeeded"]);
+}
+
+#[test]
+fn stopped_while_another_one_gets_its_trial_it_ends_its_child() {
+    let scene = Scene::new();
+    let coordinator = scene.world.serve_at("127.0.0.1:0", &["--lease-ttl", "2s"]);
+    // The child goes on without the worker, but never comes to the end of this trial.
+    let once = scene.world.path("once");
+    let orders = format!("{SLOW} fault=hang at=50 once={}", once.display());
+    let worker = scene.worker(&orders, &[]);
+    let sweep = scene.submit();
+    scene.until_steps(10);
+    worker.signal(Signal::SIGSTOP);
+    scene.until_steps(49);
+    scene.until_expired(&coordinator);
+    let other = scene.named("other", SLOW, &[]);
+    let given = "from trials join workers on workers.id = trials.worker
+                 where phase = 'leased' and epoch = 2 and name = 'other'";
+    until_one(&coordinator, "the other one has the trial", given);
+    assert_eq!(worker.children().len(), 1);
+    worker.signal(Signal::SIGCONT);
+    until("the child is gone", PATIENCE, || worker.children().is_empty().then_some(()));
+    scene.watch(&sweep);
+    scene.assert_superseded(&coordinator, worker, other);
+}
+
+#[test]
+fn what_its_child_finished_after_another_one_got_the_trial_comes_too_late() {
+    let scene = Scene::new();
+    let coordinator = scene.world.serve_at("127.0.0.1:0", &["--lease-ttl", "2s"]);
+    let worker = scene.worker(SLOW, &[]);
+    let sweep = scene.submit();
+    scene.until_steps(10);
+    worker.signal(Signal::SIGSTOP);
+    scene.until_steps(STEPS);
+    scene.until_expired(&coordinator);
+    let other = scene.named("other", "", &[]);
+    scene.watch(&sweep);
+    worker.signal(Signal::SIGCONT);
+    scene.assert_superseded(&coordinator, worker, other);
 }
 
 #[test]
@@ -235,10 +319,7 @@ fn an_idle_worker_that_is_cut_off_ends() {
     let mut coordinator = scene.world.serve();
     let mut worker = scene.worker("", &["--idle-timeout", "2s"]);
     worker.wait_for("the worker starts");
-    let mut database = coordinator.database();
-    until("it is registered", PATIENCE, || {
-        (database.number("select count(*) from workers") == 1).then_some(())
-    });
+    until_one(&coordinator, "it is registered", "from workers");
     coordinator.process.kill();
     worker.wait(PATIENCE).code(0);
 }
