@@ -89,6 +89,9 @@ pub(crate) fn hint(address: &str, token: Option<&Path>, status: &Status) -> Opti
             "'deptune delete' removes sweeps that nobody needs; their files go within an hour of \
              --keep-unused after that",
         ),
+        Some("STORE_UNAVAILABLE") => {
+            Some("the coordinator does not get its database to take anything; its log says why")
+        }
         Some("DISK_FULL") => Some("make room on the coordinator's disk, then try again"),
         _ => None,
     };
@@ -155,6 +158,17 @@ mod tests {
         assert!(is_transient(&status));
         assert_eq!(leader(&status).as_deref(), Some("b:2"));
         assert!(hint("a:1", None, &status).unwrap().contains("--server a:1,b:2"));
+    }
+
+    #[test]
+    fn a_store_that_takes_nothing_is_no_question_of_the_address() {
+        let mut details = ErrorDetails::new();
+        let none = std::collections::HashMap::new();
+        details.set_error_info("STORE_UNAVAILABLE", "deptune", none);
+        let status = Status::with_error_details(Code::Unavailable, "not stored", details);
+        assert!(is_transient(&status));
+        let hint = hint("a:1", None, &status).unwrap();
+        assert!(hint.contains("log") && !hint.contains("a:1"), "{hint}");
     }
 
     #[test]

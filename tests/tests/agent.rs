@@ -259,8 +259,8 @@ fn stopped_while_another_one_gets_its_trial_it_ends_its_child() {
     scene.until_steps(49);
     scene.until_expired(&coordinator);
     let other = scene.named("other", SLOW, &[]);
-    let given = "from trials join workers on workers.id = trials.worker
-                 where phase = 'leased' and epoch = 2 and name = 'other'";
+    let given = "from attempts join workers on workers.id = attempts.worker
+                 where epoch = 2 and name = 'other'";
     until_one(&coordinator, "the other one has the trial", given);
     assert_eq!(worker.children().len(), 1);
     worker.signal(Signal::SIGCONT);

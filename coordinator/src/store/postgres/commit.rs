@@ -48,7 +48,10 @@ pub(super) async fn commit(store: &PostgresStore, writes: &[Write]) -> Result<()
     }
     let mut result = transact(&mut connection, store.generation, writes, Manner::Together).await;
     let mut reusable = is_reusable(&mut connection, &result).await;
-    if let (Err(Failure::Untold(why)), true) = (&result, reusable) {
+    if let Err(why) = &result
+        && reusable
+        && why.is_of_one_write()
+    {
         tracing::debug!(?why, "writes that were refused together are tried one by one");
         result = transact(&mut connection, store.generation, writes, Manner::OneByOne).await;
         reusable = is_reusable(&mut connection, &result).await;

@@ -6,7 +6,7 @@ use deptune_sweep::scheduler::Write;
 use super::{Untold, many, one};
 use crate::store::CommitError;
 use crate::store::sql::database::Connection;
-use crate::store::sql::trouble::refused;
+use crate::store::sql::trouble::{Trouble, refused, trouble};
 
 /// How the writes of a commit are carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,23 @@ pub(in crate::store) enum Failure {
     Told(CommitError),
     /// It is not known which write was refused.
     Untold(Untold),
+}
+
+impl Failure {
+    /// Whether the writes are worth another try, one by one. Whatever stands in the way of all of
+    /// them stands in the way of each.
+    pub(in crate::store) fn is_of_one_write(&self) -> bool {
+        match self {
+            Failure::Told(_) => false,
+            Failure::Untold(Untold::Refused(error)) => {
+                !matches!(trouble(error), Trouble::Busy | Trouble::Full)
+            }
+            Failure::Untold(Untold::Alone(error)) => {
+                !matches!(error, CommitError::Busy(_) | CommitError::Full(_))
+            }
+            Failure::Untold(Untold::Rows { .. }) => true,
+        }
+    }
 }
 
 impl From<CommitError> for Failure {
