@@ -133,13 +133,17 @@ impl Bench {
     }
 
     pub(super) fn heartbeat(&mut self, worker: WorkerId, lease: LeaseKey, step: u64) -> Vec<Stop> {
-        let progress =
-            LeaseProgress { lease, step, loss: Number::from(1.0), steps_per_second: 2.0 };
-        match self.send(Event::Heartbeat { worker, leases: vec![progress] }).unwrap() {
+        let leases = vec![progress(lease, step)];
+        match self.send(Event::Heartbeat { worker, leases }).unwrap() {
             Reply::Heard { stops, .. } => stops,
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// What a heartbeat says of a trial that has come to this step.
+pub(super) fn progress(lease: LeaseKey, step: u64) -> LeaseProgress {
+    LeaseProgress { lease, step, loss: Number::from(1.0), steps_per_second: 2.0 }
 }
 
 /// A slot for one trial at a time.

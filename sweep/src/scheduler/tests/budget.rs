@@ -2,15 +2,12 @@
 
 use proptest::prelude::*;
 
-use super::behaviour::{Bench, success};
+use super::behaviour::{Bench, progress, success};
 use super::control::control;
 use super::model::request;
-use crate::id::WorkerId;
-use crate::metric::Number;
+use crate::id::{SweepId, WorkerId};
 use crate::outcome::SweepStatus;
-use crate::scheduler::{
-    Changes, Config, Control, Event, LeaseKey, LeaseProgress, Reply, Report, ReportEnd,
-};
+use crate::scheduler::{Changes, Config, Control, Event, LeaseKey, Reply, Report, ReportEnd};
 
 /// Milliseconds between ticks.
 const TICK: u64 = 250;
@@ -79,16 +76,8 @@ impl Fleet {
     }
 
     fn beat(&mut self, worker: usize) {
-        let mine = || self.slots.iter().filter(|slot| slot.worker == worker);
-        let leases = mine()
-            .flat_map(|slot| &slot.pack)
-            .map(|&lease| LeaseProgress {
-                lease,
-                step: 1,
-                loss: Number::from(1.0),
-                steps_per_second: 1.0,
-            })
-            .collect();
+        let mine = self.slots.iter().filter(|slot| slot.worker == worker);
+        let leases = mine.flat_map(|slot| &slot.pack).map(|&lease| progress(lease, 1)).collect();
         let id = self.workers[worker];
         let Ok(Reply::Heard { stops, .. }) =
             self.bench.send(Event::Heartbeat { worker: id, leases })
@@ -125,7 +114,7 @@ proptest! {
                 fleet.bench.restart();
                 uncounted = all * BEAT;
             }
-            let over = fleet.bench.status(crate::id::SweepId(1)) == SweepStatus::Cancelled;
+            let over = fleet.bench.status(SweepId(1)) == SweepStatus::Cancelled;
             if over && fleet.slots.iter().all(|slot| slot.pack.is_empty()) {
                 break;
             }
@@ -134,7 +123,7 @@ proptest! {
         let most = budget + uncounted + all * (BEAT + TICK);
         prop_assert!(fleet.worked >= budget, "{} of {budget}", fleet.worked);
         prop_assert!(fleet.worked <= most, "{}, at most {most}", fleet.worked);
-        let used = fleet.bench.store.sweeps[&crate::id::SweepId(1)].used;
+        let used = fleet.bench.store.sweeps[&SweepId(1)].used;
         prop_assert!((budget..=budget + all * TICK).contains(&used), "{used} of {budget}");
         prop_assert!(BEAT * 3 == Config::default().lease_ttl);
     }

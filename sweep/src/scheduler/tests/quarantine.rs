@@ -78,6 +78,19 @@ fn where_no_other_worker_fits_the_sweep_it_goes_on_to_its_end() {
 }
 
 #[test]
+fn an_agent_s_earlier_run_is_no_other_worker() {
+    let mut bench = Bench::new();
+    bench.submit("");
+    let earlier = bench.register(1, 1, vec![]);
+    let lost = bench.lease(earlier, 0).lease;
+    let only = bench.register(2, 1, vec![lost]);
+    for _ in 0..4 {
+        assert!(fails(&mut bench, only, FailureClass::Crashed));
+    }
+    assert_eq!(quarantines(&bench), 0);
+}
+
+#[test]
 fn where_no_other_worker_is_well_the_sweep_goes_on_to_its_end() {
     let mut bench = Bench::new();
     bench.submit("[limits]\nmax_attempts = 1\n");

@@ -3,12 +3,11 @@
 
 use proptest::prelude::*;
 
-use super::behaviour::{Bench, success};
+use super::behaviour::{Bench, progress, success};
 use super::model::request;
 use crate::id::{SweepId, TrialId, WorkerId};
-use crate::metric::Number;
 use crate::outcome::FailureClass;
-use crate::scheduler::{Event, LeaseKey, LeaseProgress, Reply, Report, ReportEnd};
+use crate::scheduler::{Event, LeaseKey, Reply, Report, ReportEnd};
 
 /// Most trials of a pack.
 const MAX_PACK: u32 = 3;
@@ -144,16 +143,7 @@ impl World {
     fn beat(&mut self, worker: usize) {
         let agent = &self.agents[worker];
         let id = agent.id;
-        let leases = agent
-            .held
-            .iter()
-            .map(|&lease| LeaseProgress {
-                lease,
-                step: 1,
-                loss: Number::from(1.0),
-                steps_per_second: 1.0,
-            })
-            .collect();
+        let leases = agent.held.iter().map(|&lease| progress(lease, 1)).collect();
         match self.bench.send(Event::Heartbeat { worker: id, leases }) {
             Ok(Reply::Heard { stops, .. }) => {
                 let over: Vec<_> = stops.iter().map(|s| s.lease).collect();
