@@ -275,6 +275,7 @@ pub(crate) async fn rows_that_contradict_the_store_are_refused(bench: Bench) {
         end: AttemptEnd::Expired,
         class: Some(FailureClass::WorkerLost),
         message: "not heard".to_owned(),
+        last_step: 0,
         at: 8,
     });
     store.commit(&writes).await.unwrap();

@@ -213,6 +213,7 @@ pub(crate) async fn attempts_tell_their_story(bench: Bench) {
         end: AttemptEnd::Expired,
         class: Some(FailureClass::WorkerLost),
         message: "not heard".to_owned(),
+        last_step: 30,
         at: NOW + 5,
     });
     store.commit(&writes).await.unwrap();

@@ -265,6 +265,7 @@ pub(crate) fn end(outcome: OutcomeRecord) -> Vec<Write> {
             },
             class: outcome.class,
             message: outcome.message.clone(),
+            last_step: outcome.result.as_ref().map_or(0, |result| result.steps),
             at: outcome.at,
         },
         Write::Trial(ended(outcome.id, outcome.epoch.0, outcome.outcome)),

@@ -478,6 +478,8 @@ pub enum Write {
         class: Option<FailureClass>,
         /// In words.
         message: String,
+        /// Updates that it is known to have made.
+        last_step: u64,
         /// When.
         at: WallMillis,
     },

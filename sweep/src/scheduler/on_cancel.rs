@@ -81,6 +81,7 @@ impl Scheduler {
                 end: AttemptEnd::Cancelled,
                 class: None,
                 message: message.to_owned(),
+                last_step: trial.live.step,
                 at: now.wall,
             });
         }

@@ -88,7 +88,7 @@ impl Scheduler {
         let Some(trial) = sweep.active.get_mut(&id.index) else { return };
         let fate = trial.count(class, max_attempts, config);
         let lease = trial.lease(id);
-        step.writes.push(Write::AttemptProgress { lease, last_step: trial.live.step });
+        let last_step = trial.live.step;
         if mutation::on("lease counted down twice") {
             self.disarm(id, now, step);
         }
@@ -124,6 +124,7 @@ impl Scheduler {
                     end,
                     class: Some(class),
                     message: message.clone(),
+                    last_step,
                     at: now.wall,
                 });
                 step.writes.push(Write::Trial(trial.record(id)));
@@ -154,15 +155,13 @@ impl Scheduler {
             Outcome::Succeeded => AttemptEnd::Succeeded,
             Outcome::Failed | Outcome::Cancelled | Outcome::Pruned => AttemptEnd::Failed,
         };
-        if let Some(result) = &record.result {
-            let last_step = result.steps;
-            step.writes.push(Write::AttemptProgress { lease: trial.lease(id), last_step });
-        }
+        let last_step = record.result.as_ref().map_or(trial.live.step, |result| result.steps);
         step.writes.push(Write::AttemptEnded {
             lease: trial.lease(id),
             end,
             class: record.class,
             message: record.message.clone(),
+            last_step,
             at: now.wall,
         });
         trial.phase = Phase::Ended { outcome: record.outcome };

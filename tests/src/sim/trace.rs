@@ -55,7 +55,7 @@ impl Trace {
                 Write::Trial(record) => (5, record.id.index, u64::from(record.epoch.0)),
                 Write::AttemptStarted(record) => (6, record.id.index, record.first_step),
                 Write::AttemptProgress { lease, last_step } => (7, lease.trial.index, *last_step),
-                Write::AttemptEnded { lease, .. } => (8, lease.trial.index, 0),
+                Write::AttemptEnded { lease, last_step, .. } => (8, lease.trial.index, *last_step),
                 Write::Outcome(record) => (9, record.id.index, u64::from(record.epoch.0)),
                 Write::Evaluation { lease, evaluation, .. } => {
                     (10, lease.trial.index, evaluation.step)

@@ -180,8 +180,9 @@ impl State {
                 self.put(|s| &mut s.attempts, (lease.trial, lease.epoch), attempt, undo);
                 Ok(())
             }
-            Write::AttemptEnded { lease, end, class, message, at } => {
+            Write::AttemptEnded { lease, end, class, message, last_step, at } => {
                 let mut attempt = self.attempt(*lease, "an attempt's end")?;
+                attempt.last_step = attempt.last_step.max(*last_step);
                 attempt.ended = Some((*end, *at));
                 attempt.class = *class;
                 attempt.message.clone_from(message);

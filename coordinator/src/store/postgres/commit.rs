@@ -89,7 +89,7 @@ async fn transact(
     }
     manner.carry_out(&mut Connection::Postgres(&mut *connection), writes).await?;
     point(Point::BeforeCommit);
-    sqlx::query("commit").execute(connection).await.map_err(uncommitted)?;
+    sqlx::raw_sql("commit").execute(connection).await.map_err(uncommitted)?;
     point(Point::AfterCommit);
     Ok(())
 }

@@ -95,6 +95,8 @@ pub(super) fn writing(address: &Address) -> PgConnectOptions {
         ("enable_seqscan", "off"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
+        // Planning a commit's statements anew takes longer than carrying them out.
+        ("plan_cache_mode", "force_generic_plan"),
     ])
 }
 

@@ -106,7 +106,7 @@ impl<'q> Statement<'q> {
         self.values.into_iter().fold(sqlx::query(self.sql), bind_sqlite)
     }
 
-    fn postgres<'s>(self) -> Query<'s, Postgres, PgArguments> {
+    fn postgres<'s>(self) -> PostgresQuery<'s> {
         self.values.into_iter().fold(sqlx::query(self.sql), |query, value| match value {
             Value::Integer(value) => query.bind(value),
             Value::Real(value) => query.bind(value),
@@ -174,26 +174,58 @@ async fn joined(
 }
 
 /// A statement `count` times, each time with the next `width` values.
-fn repeated(one: &'static str, count: usize, width: usize) -> String {
-    let mut parts = one.split('$');
-    let first = parts.next().unwrap_or_default();
-    let numbered: Vec<(usize, &str)> = parts
-        .map(|part| {
-            let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
-            let (number, text) = part.split_at(end);
-            (number.parse().unwrap_or_default(), text)
-        })
-        .collect();
-    let mut sql = String::with_capacity((one.len() + 2 * numbered.len() + 1) * count);
+fn repeated(one: &str, count: usize, width: usize) -> String {
+    let one = Numbered::of(one);
+    let mut sql = String::with_capacity(one.length() * count);
     for n in 0..count {
-        sql.push_str(first);
-        for (number, text) in &numbered {
-            // Writing to a text cannot fail.
-            let _ = write!(sql, "${}{text}", number + n * width);
-        }
+        one.write(n * width, &mut sql);
         sql.push(';');
     }
     sql
+}
+
+/// A statement whose values come after `taken` others.
+pub(in crate::store) fn renumbered(sql: &str, taken: usize) -> String {
+    let sql = Numbered::of(sql);
+    let mut text = String::with_capacity(sql.length());
+    sql.write(taken, &mut text);
+    text
+}
+
+/// A statement's text with the numbers of its values apart.
+struct Numbered<'s> {
+    first: &'s str,
+    /// Each value's number, and the text up to the next.
+    values: Vec<(usize, &'s str)>,
+}
+
+impl Numbered<'_> {
+    fn of(sql: &str) -> Numbered<'_> {
+        let mut parts = sql.split('$');
+        let first = parts.next().unwrap_or_default();
+        let number = |part: &'_ str| part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        let values = parts
+            .map(|part| {
+                let (number, text) = part.split_at(number(part));
+                (number.parse().unwrap_or_default(), text)
+            })
+            .collect();
+        Numbered { first, values }
+    }
+
+    /// About as long as its text becomes.
+    fn length(&self) -> usize {
+        let texts: usize = self.values.iter().map(|(_, text)| text.len() + 4).sum();
+        self.first.len() + texts + 1
+    }
+
+    fn write(&self, taken: usize, text: &mut String) {
+        text.push_str(self.first);
+        for (number, after) in &self.values {
+            // Writing to a text cannot fail.
+            let _ = write!(text, "${}{after}", number + taken);
+        }
+    }
 }
 
 async fn at_once(
@@ -201,6 +233,32 @@ async fn at_once(
     sql: &'static str,
     rows: Vec<Vec<Value<'_>>>,
 ) -> Result<u64, Error> {
+    let query = bind_columns(sqlx::query(sql), rows)?;
+    Ok(connection.execute(query).await?.rows_affected())
+}
+
+/// Runs a statement that takes the values of several statements for many rows, one after the
+/// other, and gives one number.
+pub(in crate::store) async fn counted_at_once(
+    connection: &mut PgConnection,
+    sql: String,
+    parts: Vec<Vec<Vec<Value<'_>>>>,
+) -> Result<u64, Error> {
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    for rows in parts {
+        query = bind_columns(query, rows)?;
+    }
+    let count: i64 = sqlx::Row::try_get(&connection.fetch_one(query).await?, 0)?;
+    Ok(count.try_into().unwrap_or_default())
+}
+
+type PostgresQuery<'q> = Query<'q, Postgres, PgArguments>;
+
+/// Gives each value of the rows as an array.
+fn bind_columns<'q>(
+    query: PostgresQuery<'q>,
+    rows: Vec<Vec<Value<'_>>>,
+) -> Result<PostgresQuery<'q>, Error> {
     let width = rows.first().map_or(0, Vec::len);
     let mut columns: Vec<Column> = Vec::with_capacity(width);
     for row in rows {
@@ -211,13 +269,12 @@ async fn at_once(
             }
         }
     }
-    let query = columns.into_iter().fold(sqlx::query(sql), |query, column| match column {
+    Ok(columns.into_iter().fold(query, |query, column| match column {
         Column::Integer(values) => query.bind(values),
         Column::Real(values) => query.bind(values),
         Column::Text(values) => query.bind(values),
         Column::Bool(values) => query.bind(values),
-    });
-    Ok(connection.execute(query).await?.rows_affected())
+    }))
 }
 
 /// The values of many rows for one place of a statement.

@@ -105,19 +105,21 @@ pub(super) async fn progress(
     fence(result, lease.trial, lease.epoch, WHAT)
 }
 
-pub(super) const END: &str =
-    "update attempts set ending = $4, failure_class = $5, message = $6, ended = $7
+pub(super) const END: &str = "update attempts set
+             ending = $4, failure_class = $5, message = $6, ended = $7,
+             last_step = case when last_step > $8 then last_step else $8 end
          where sweep = $1 and trial_index = $2 and epoch = $3";
 
 /// The same for many.
 pub(super) const END_MANY: &str = "
     update attempts a set
-        ending = n.ending, failure_class = n.failure_class, message = n.message, ended = n.ended
+        ending = n.ending, failure_class = n.failure_class, message = n.message, ended = n.ended,
+        last_step = greatest(a.last_step, n.last_step)
     from unnest(
         $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
-        $7::bigint[]
+        $7::bigint[], $8::bigint[]
     ) as n (
-        sweep, trial_index, epoch, ending, failure_class, message, ended
+        sweep, trial_index, epoch, ending, failure_class, message, ended, last_step
     )
     where a.sweep = n.sweep and a.trial_index = n.trial_index and a.epoch = n.epoch";
 
@@ -126,6 +128,7 @@ pub(super) fn end_values(
     end: AttemptEnd,
     class: Option<FailureClass>,
     message: &str,
+    last_step: u64,
     at: WallMillis,
 ) -> Vec<Value<'_>> {
     vec![
@@ -136,6 +139,7 @@ pub(super) fn end_values(
         class.map(FailureClass::as_str).into(),
         message.into(),
         at.into(),
+        int(last_step).into(),
     ]
 }
 
@@ -145,11 +149,12 @@ pub(super) async fn end(
     end: AttemptEnd,
     class: Option<FailureClass>,
     message: &str,
+    last_step: u64,
     at: WallMillis,
 ) -> Result<(), CommitError> {
     const WHAT: &str = "an attempt's end";
     let result = statement(END)
-        .with(end_values(lease, end, class, message, at))
+        .with(end_values(lease, end, class, message, last_step, at))
         .execute(connection)
         .await
         .map_err(refused(WHAT))?;

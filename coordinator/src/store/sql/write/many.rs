@@ -7,8 +7,8 @@ use deptune_sweep::crash::{Point, point};
 use deptune_sweep::id::SweepId;
 use deptune_sweep::scheduler::Write;
 
-use super::plan::{Batch, Kind, plan};
-use super::{LOG, LOG_MANY, attempt, evaluation, log_values, outcome, sweep, trial};
+use super::plan::{Kind, plan};
+use super::{LOG, LOG_MANY, attempt, evaluation, joint, log_values, outcome, sweep, trial};
 use crate::store::CommitError;
 use crate::store::sql::database::Connection;
 use crate::store::sql::statement::{Many, Value};
@@ -54,74 +54,76 @@ pub(in crate::store) async fn many(
     writes: &[Write],
 ) -> Result<(), Untold> {
     for window in writes.chunks(WINDOW) {
-        for Batch { kind, writes } in plan(window) {
-            for writes in writes.chunks(ROWS) {
-                point(Point::BeforeWrite);
-                batch(connection, kind, writes).await?;
-                point(Point::AfterWrite);
+        let batches = plan(window);
+        let mut rest = batches.as_slice();
+        while !rest.is_empty() {
+            let count = match connection {
+                Connection::Postgres(_) => joint::fitting(rest),
+                // A trip to SQLite's thread is short, and its rows are joined anyway.
+                Connection::Sqlite(_) => 1,
+            };
+            let (now, later) = rest.split_at(count);
+            match (&mut *connection, now) {
+                (connection, [batch]) => {
+                    for writes in batch.writes.chunks(ROWS) {
+                        point(Point::BeforeWrite);
+                        carry_out(connection, batch.kind, writes).await?;
+                        point(Point::AfterWrite);
+                    }
+                }
+                (Connection::Postgres(connection), _) => {
+                    point(Point::BeforeWrite);
+                    joint::carry_out(connection, now).await?;
+                    point(Point::AfterWrite);
+                }
+                (Connection::Sqlite(_), _) => {}
             }
+            rest = later;
         }
     }
     Ok(())
 }
 
-async fn batch(
+async fn carry_out(
     connection: &mut Connection<'_>,
     kind: Kind,
     writes: &[&Write],
 ) -> Result<(), Untold> {
+    if let Some(sql) = sql_of(kind) {
+        return all(connection, sql, values(kind, writes)?).await;
+    }
+    if kind == Kind::Evaluation {
+        return evaluations(connection, writes).await;
+    }
+    for write in writes {
+        super::one(connection, write).await?;
+    }
+    Ok(())
+}
+
+/// The statement of a kind that takes one per row.
+pub(super) fn sql_of(kind: Kind) -> Option<Many> {
+    let (one, all) = match kind {
+        Kind::NewTrial => (trial::INSERT, trial::INSERT_MANY),
+        Kind::Trial => (trial::UPDATE, trial::UPDATE_MANY),
+        Kind::AttemptStarted => (attempt::START, attempt::START_MANY),
+        Kind::AttemptProgress => (attempt::PROGRESS, attempt::PROGRESS_MANY),
+        Kind::AttemptEnded => (attempt::END, attempt::END_MANY),
+        Kind::Outcome => (outcome::INSERT, outcome::INSERT_MANY),
+        Kind::StaleReport => (attempt::STALE, attempt::STALE_MANY),
+        Kind::Log => (LOG, LOG_MANY),
+        Kind::NextIndex => (sweep::NEXT_INDEX, sweep::NEXT_INDEX_MANY),
+        Kind::Used => (sweep::USED, sweep::USED_MANY),
+        Kind::Evaluation | Kind::Alone => return None,
+    };
+    Some(Many { one, all })
+}
+
+/// The values of each row of a kind's statement.
+pub(super) fn values<'w>(kind: Kind, writes: &[&'w Write]) -> Result<Vec<Vec<Value<'w>>>, Untold> {
     match kind {
-        Kind::Alone => {
-            for write in writes {
-                super::one(connection, write).await?;
-            }
-            Ok(())
-        }
-        Kind::Evaluation => evaluations(connection, writes).await,
-        Kind::NewTrial => {
-            all(connection, Many { one: trial::INSERT, all: trial::INSERT_MANY }, rows(writes)?)
-                .await
-        }
-        Kind::Trial => {
-            all(connection, Many { one: trial::UPDATE, all: trial::UPDATE_MANY }, rows(writes)?)
-                .await
-        }
-        Kind::AttemptStarted => {
-            all(connection, Many { one: attempt::START, all: attempt::START_MANY }, rows(writes)?)
-                .await
-        }
-        Kind::AttemptProgress => {
-            all(
-                connection,
-                Many { one: attempt::PROGRESS, all: attempt::PROGRESS_MANY },
-                rows(writes)?,
-            )
-            .await
-        }
-        Kind::AttemptEnded => {
-            all(connection, Many { one: attempt::END, all: attempt::END_MANY }, rows(writes)?).await
-        }
-        Kind::Outcome => {
-            all(connection, Many { one: outcome::INSERT, all: outcome::INSERT_MANY }, rows(writes)?)
-                .await
-        }
-        Kind::StaleReport => {
-            all(connection, Many { one: attempt::STALE, all: attempt::STALE_MANY }, rows(writes)?)
-                .await
-        }
-        Kind::Log => all(connection, Many { one: LOG, all: LOG_MANY }, rows(writes)?).await,
-        Kind::NextIndex => {
-            all(
-                connection,
-                Many { one: sweep::NEXT_INDEX, all: sweep::NEXT_INDEX_MANY },
-                last_values(writes)?,
-            )
-            .await
-        }
-        Kind::Used => {
-            all(connection, Many { one: sweep::USED, all: sweep::USED_MANY }, last_values(writes)?)
-                .await
-        }
+        Kind::NextIndex | Kind::Used => last_values(writes),
+        _ => Ok(rows(writes)?),
     }
 }
 
@@ -137,8 +139,8 @@ fn rows<'w>(writes: &[&'w Write]) -> Result<Vec<Vec<Value<'w>>>, CommitError> {
             Write::AttemptProgress { lease, last_step } => {
                 attempt::progress_values(*lease, *last_step)
             }
-            Write::AttemptEnded { lease, end, class, message, at } => {
-                attempt::end_values(*lease, *end, *class, message, *at)
+            Write::AttemptEnded { lease, end, class, message, last_step, at } => {
+                attempt::end_values(*lease, *end, *class, message, *last_step, *at)
             }
             Write::Outcome(record) => outcome::values(record)?,
             Write::StaleReport { lease, worker, report, at } => {

@@ -3,6 +3,7 @@
 mod attempt;
 mod delete;
 mod evaluation;
+mod joint;
 mod manner;
 mod many;
 mod outcome;
@@ -48,8 +49,8 @@ async fn one(connection: &mut Connection<'_>, write: &Write) -> Result<(), Commi
         Write::AttemptProgress { lease, last_step } => {
             attempt::progress(connection, *lease, *last_step).await
         }
-        Write::AttemptEnded { lease, end, class, message, at } => {
-            attempt::end(connection, *lease, *end, *class, message, *at).await
+        Write::AttemptEnded { lease, end, class, message, last_step, at } => {
+            attempt::end(connection, *lease, *end, *class, message, *last_step, *at).await
         }
         Write::Outcome(record) => outcome::insert(connection, record).await,
         Write::Evaluation { lease, at, evaluation } => {

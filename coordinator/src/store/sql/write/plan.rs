@@ -36,7 +36,7 @@ pub(super) struct Batch<'w> {
 
 /// What a write reads or changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Row<'w> {
+pub(super) enum Row<'w> {
     Trial(TrialId),
     Attempt(TrialId, Epoch),
     Outcome(TrialId),
@@ -98,7 +98,7 @@ pub(super) fn plan(writes: &[Write]) -> Vec<Batch<'_>> {
 }
 
 /// The kind of a write, the row that it reads and the row that it changes.
-fn rows_of(write: &Write) -> (Kind, Option<Row<'_>>, Option<Row<'_>>) {
+pub(super) fn rows_of(write: &Write) -> (Kind, Option<Row<'_>>, Option<Row<'_>>) {
     match write {
         Write::NewTrial { record, .. } => (Kind::NewTrial, None, Some(Row::Trial(record.id))),
         Write::Trial(record) => (Kind::Trial, None, Some(Row::Trial(record.id))),
