@@ -3,7 +3,8 @@
 An arm is a process. It prints one line when it is ready, then reads lines "STEPS" or "inference
 BATCHES" from standard input, makes that many updates, or losses without gradient, and answers with
 one JSON line: seconds, real tokens (prompts included) and peak bytes beyond what it held before its
-first update.
+first update: of the machine's memory, or of the device's that it has taken for itself, used at that
+moment or not (null where the driver does not say).
 """
 import json
 import resource
@@ -44,11 +45,17 @@ def peak():
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
 
 
-def serve(update, name, inference=None):
+def serve(update, name, inference=None, device="cpu"):
     """Answers run.py: `update(step)` makes one update, `inference(step)` computes the loss of a batch
     without gradient; both give the batch's real tokens."""
-    step, before = 0, resident()
-    reset_peak()
+    if device == "cpu":
+        held, most = resident, peak
+        reset_peak()
+    else:
+        import torch
+
+        held, most = torch.cuda.memory_reserved, torch.cuda.max_memory_reserved
+    step, before = 0, held()
     print(json.dumps({"ready": name}), flush=True)
     for line in sys.stdin:
         words = line.split()
@@ -63,5 +70,5 @@ def serve(update, name, inference=None):
         now = resource.getrusage(resource.RUSAGE_SELF)
         cpu = now.ru_utime + now.ru_stime - cpu.ru_utime - cpu.ru_stime
         answer = {"seconds": seconds, "cpu_seconds": cpu, "tokens": tokens, "steps": count,
-                  "peak_bytes": peak() - before}
+                  "peak_bytes": most() - before}
         print(json.dumps(answer), flush=True)

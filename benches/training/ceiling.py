@@ -37,4 +37,4 @@ def update(_):
     return flops
 
 
-arms.serve(update, f"ceiling {args.kind}")
+arms.serve(update, f"ceiling {args.kind}", device=args.device)

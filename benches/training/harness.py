@@ -53,7 +53,7 @@ class Arm:
 
     def ask(self, count):
         answer = ask(self.process, count)
-        self.peak = max(self.peak, answer["peak_bytes"])
+        self.peak = max(self.peak, answer["peak_bytes"] or 0)
         return answer
 
     def round(self):

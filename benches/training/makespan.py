@@ -19,6 +19,7 @@ parser.add_argument("--trials", type=int, default=36)
 parser.add_argument("--updates", type=int, default=100)
 parser.add_argument("--pack", type=int, default=12, help="trials of a fused pack")
 parser.add_argument("--batch", type=int, default=8)
+parser.add_argument("--groups", type=int, default=4, help="of rows of about one length in a batch, of our arms")
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--run", type=int, default=2, help="processes that are run of those of one trial")
 parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -27,7 +28,7 @@ args = parser.parse_args()
 common = ["--model", args.model, "--lengths", args.lengths, "--batch", str(args.batch),
           "--threads", str(args.threads)]
 cuda = ["--cuda"] if args.device == "cuda" else []
-ours = [args.ours, *common, *cuda, "--bf16"]
+ours = [args.ours, *common, "--groups", str(args.groups), *cuda, "--bf16"]
 script = os.path.join(here, "python_arm.py")
 reference = [sys.executable, script, "reference", *common, "--device", args.device]
 strong = [sys.executable, script, "strong", *common, "--device", args.device, "--attention", "eager"]

@@ -130,4 +130,4 @@ def inference(step):
     return tokens
 
 
-arms.serve(update, args.recipe, inference)
+arms.serve(update, args.recipe, inference, args.device)

@@ -24,6 +24,7 @@ parser.add_argument("--packs", default="1,2,4,8,16,32", help="K of our bf16 arms
 parser.add_argument("--batch", type=int, default=8)
 parser.add_argument("--prompt-length", type=int, default=40)
 parser.add_argument("--rank", type=int, default=40)
+parser.add_argument("--groups", type=int, default=4, help="of rows of about one length in a batch, of our arms")
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--rounds", type=int, default=5)
 parser.add_argument("--seconds", type=float, default=3.0, help="of one arm in one round")
@@ -48,7 +49,7 @@ common = ["--model", args.model, "--lengths", args.lengths, "--batch", str(size)
           "--prompt-length", str(args.prompt_length), "--rank", str(args.rank),
           "--threads", str(args.threads)]
 cuda = args.device == "cuda"
-ours = [args.ours, *common, *(["--cuda"] if cuda else [])]
+ours = [args.ours, *common, "--groups", str(args.groups), *(["--cuda"] if cuda else [])]
 python = [sys.executable, os.path.join(here, "python_arm.py")]
 device = ["--device", args.device]
 ceiling = [sys.executable, os.path.join(here, "ceiling.py"), "--model", args.model,
@@ -108,7 +109,7 @@ found = [Arm(name, command, args.threads, clock, args.seconds) for name, command
 started = time.time()
 loads = interleave(found, args.rounds)
 found = {arm.name: arm for arm in found}
-print(f"processor: {machine()}; {args.threads} threads; {args.device}")
+print(f"processor: {machine()}; {args.threads} threads; {args.device}; {args.groups} groups")
 clock = "processor" if args.cpu_time else "wall-clock"
 print(f"{args.rounds} rounds of {len(found)} arms in {time.time() - started:.0f} s, {clock} seconds; "
       f"load average {min(loads):.1f} to {max(loads):.1f}")
@@ -137,7 +138,7 @@ for name, _ in order:
     times = f"{rate / reference:.2f}" if reference else ""
     low, high = min(run[0] for run in arm.runs), max(run[0] for run in arm.runs)
     print(f"| {name} | {rate:.3f} | {low:.3f} .. {high:.3f} | {times} | {median(arm, 1):.0f} | {share} "
-          f"| {used} | {arm.peak / trials / 1e6:.0f} |")
+          f"| {used} | {round(arm.peak / trials / 1e6) or ''} |")
 for arm, still in (("reference", "reference, no dropout"), ("strong, eager", "strong, no dropout"),
                    (f"ours bf16 K={packs[-1]}", f"ours bf16 K={packs[-1]}, no dropout")):
     if arm in found and still in found:

@@ -13,6 +13,8 @@ use anyhow::Context;
 use clap::Parser;
 use deptune_sweep::spec::DropoutMasks;
 use deptune_trainer::{Backward, Batch, Example, Member, Method, Model, Pack, Padding, Settings};
+use nvml_wrapper::Nvml;
+use nvml_wrapper::enums::device::UsedGpuMemory;
 use tch::{Device, Kind};
 
 #[derive(Parser)]
@@ -68,6 +70,7 @@ const LABELS: [&[i64]; 2] = [&[3, 632, 1], &[209, 1]];
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    deptune_trainer::load_cuda();
     tch::set_num_threads(args.threads);
     let kind = if args.bf16 { Kind::BFloat16 } else { Kind::Float };
     let device = if args.cuda { Device::Cuda(0) } else { Device::Cpu };
@@ -96,7 +99,7 @@ fn main() -> anyhow::Result<()> {
     };
     let mut pack = Pack::new(model, (0..args.pack).map(member).collect(), settings, &INIT)?;
 
-    let before = memory("VmRSS")?;
+    let before = if args.cuda { device_memory() } else { Some(memory("VmRSS")?) };
     std::fs::write("/proc/self/clear_refs", "5")?;
     println!("{}", serde_json::json!({ "ready": "deptune" }));
     let mut steps = 0;
@@ -118,9 +121,12 @@ fn main() -> anyhow::Result<()> {
         }
         pack.reports()?;
         let seconds = started.elapsed().as_secs_f64();
+        // libtorch keeps what it took of a device: that is its peak.
+        let peak = if args.cuda { device_memory() } else { Some(memory("VmHWM")?) };
+        let peak = peak.zip(before).map(|(peak, before)| peak.saturating_sub(before));
         let answer = serde_json::json!({
             "seconds": seconds, "cpu_seconds": cpu_seconds()? - cpu, "tokens": tokens * args.pack, "steps": count * args.pack,
-            "peak_bytes": memory("VmHWM")?.saturating_sub(before),
+            "peak_bytes": peak,
         });
         println!("{answer}");
         std::io::stdout().flush()?;
@@ -145,6 +151,17 @@ fn cpu_seconds() -> anyhow::Result<f64> {
     let (_, rest) = stat.rsplit_once(')').context("no name in /proc/self/stat")?;
     let ticks = rest.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
     Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
+}
+
+/// What this process has of the first CUDA device, where the driver says.
+fn device_memory() -> Option<u64> {
+    let nvml = Nvml::init().ok()?;
+    let processes = nvml.device_by_index(0).ok()?.running_compute_processes().ok()?;
+    let own = processes.into_iter().find(|one| one.pid == std::process::id())?;
+    match own.used_gpu_memory {
+        UsedGpuMemory::Used(bytes) => Some(bytes),
+        UsedGpuMemory::Unavailable => None,
+    }
 }
 
 /// A line of /proc/self/status in bytes.

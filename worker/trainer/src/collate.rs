@@ -12,6 +12,7 @@ use deptune_sweep::task::Recipe;
 use tch::{TchError, Tensor};
 
 use crate::batch::{Example, Padding};
+use crate::cuda::upload;
 use crate::model::Model;
 use crate::model::layers::lowest;
 
@@ -145,13 +146,13 @@ impl Collated {
         }
 
         let size = rows.len() as i64;
-        let ids = |ids: &[i64]| Tensor::f_from_slice(ids)?.f_to_device(device);
+        let ids = |ids: &[i64]| upload(Tensor::f_from_slice(ids)?, device);
         let per_place = |value: &dyn Fn(usize, usize) -> f64, shape: &[i64]| {
             let values: Vec<f64> = (0..rows.len())
                 .flat_map(|row| (0..width).map(move |place| (row, place)))
                 .map(|(row, place)| value(row, place))
                 .collect();
-            Tensor::f_from_slice(&values)?.f_to_kind(kind)?.f_to_device(device)?.f_view(shape)
+            upload(Tensor::f_from_slice(&values)?.f_to_kind(kind)?, device)?.f_view(shape)
         };
         let length = |row: usize| lengths.get(row).copied().unwrap_or(0);
         let mask = if whole || lengths.iter().all(|&length| length == width) {

@@ -77,6 +77,7 @@ pub mod answer;
 pub mod batch;
 pub mod checkpoint;
 mod collate;
+mod cuda;
 pub mod data;
 pub mod dropout;
 mod engine;
@@ -99,6 +100,7 @@ pub mod weights;
 
 pub use batch::{Batch, Example, Padding};
 pub use checkpoint::{Checkpoint, Identity};
+pub use cuda::load_cuda;
 pub use method::{Adapter, LowRank, Method, PromptInit};
 pub use model::Model;
 pub use optim::Optimizer;

@@ -32,7 +32,7 @@ enum Command {
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-    load_cuda();
+    deptune_trainer::load_cuda();
     // As the other programs do, for tests.
     #[cfg(debug_assertions)]
     if let Ok(asked) = std::env::var(crash::VARIABLE) {
@@ -47,23 +47,6 @@ fn main() -> ExitCode {
             tracing::error!("{error:#}");
             ExitCode::from(4)
         }
-    }
-}
-
-/// One binary serves nodes with and without CUDA: it links libtorch's CPU part alone, and loads
-/// the CUDA part, where it is installed, before libtorch is first asked for a device.
-#[expect(unsafe_code, reason = "loading a library runs its initialisers")]
-fn load_cuda() {
-    // SAFETY: a library of the libtorch that this program links; no other thread runs yet.
-    let loaded = unsafe {
-        libloading::os::unix::Library::open(
-            Some("libtorch_cuda.so"),
-            libloading::os::unix::RTLD_NOW | libloading::os::unix::RTLD_GLOBAL,
-        )
-    };
-    // Absent on most nodes. Kept for the life of the process where it is there.
-    if let Ok(library) = loaded {
-        std::mem::forget(library);
     }
 }
 

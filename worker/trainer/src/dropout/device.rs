@@ -7,6 +7,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::law::Law;
 use super::random::{MULTIPLIERS, WEYL};
 use super::{Axis, Masks, PROMPT, Place, mix};
+use crate::cuda;
 
 /// [`Masks::hidden`] on any device.
 pub(super) fn hidden(
@@ -56,7 +57,7 @@ pub(super) fn weights(
 /// Which of the `lanes` elements of every key are kept, [keys, lanes].
 fn kept(keys: &[u64], law: &Law, lanes: usize, device: Device) -> Result<Tensor, TchError> {
     let words = lanes.div_ceil(2) as i64;
-    let [low, high] = [0, 32].map(|shift| upload(keys.iter().map(|key| key >> shift), device));
+    let [low, high] = [0, 32].map(|shift| halves(keys.iter().map(|key| key >> shift), device));
     let counters = Tensor::f_arange(words, (Kind::Int, device))?.f_mul_scalar(scalar(WEYL))?;
     // Numbers of 32 bits wrap around; shifts to the right bring copies of the sign along.
     let mut x = counters.f_unsqueeze(0)?.f_add(&low?.f_unsqueeze(1)?)?;
@@ -82,14 +83,9 @@ fn scalar(value: u32) -> i64 {
 }
 
 /// The low halves of some numbers.
-fn upload(values: impl Iterator<Item = u64>, device: Device) -> Result<Tensor, TchError> {
+fn halves(values: impl Iterator<Item = u64>, device: Device) -> Result<Tensor, TchError> {
     let values: Vec<i32> = values.map(|value| (value as u32).cast_signed()).collect();
-    let here = Tensor::f_from_slice(&values)?;
-    if device == Device::Cpu {
-        return Ok(here);
-    }
-    // From pinned memory the copy is queued like a kernel, and nobody waits for it.
-    here.f_pin_memory(device)?.f_to_device_(device, Kind::Int, true, false)
+    cuda::upload(Tensor::f_from_slice(&values)?, device)
 }
 
 /// 0 or 1/(1-rate).

@@ -8,6 +8,7 @@ use tch::{Kind, TchError, Tensor, no_grad};
 use super::{Doing, Error, Pack, numbers};
 use crate::batch::{Batch, Example, Limits};
 use crate::collate::{Collated, Offsets, Part, Rules};
+use crate::cuda::upload;
 use crate::dropout::{Axis, Masks};
 use crate::engine::Engine;
 use crate::method::{LOWRANK_A_KEY, LOWRANK_B_KEY, Layout, Lora, Method, PROMPT_KEY};
@@ -281,8 +282,8 @@ impl Pack {
                 (0..length).map(move |place| position(unused, shift, place))
             })
             .collect();
-        let positions = Tensor::f_from_slice(&numbers)?.f_to_device(device)?.f_view(sizes)?;
-        Ok((positions, Tensor::f_from_slice(&ends)?.f_to_device(device)?))
+        let positions = upload(Tensor::f_from_slice(&numbers)?, device)?.f_view(sizes)?;
+        Ok((positions, upload(Tensor::f_from_slice(&ends)?, device)?))
     }
 
     /// Additive mask [K or 1, B, 1, 1, m + L] of prompt and text; none when nothing is hidden.

@@ -90,13 +90,13 @@ fn attended(
     let (k, b, heads, t, size) = query.size5()?;
     // A mask of the lowest f32 would become an infinity in bf16.
     let bias = bias.f_clamp_min(lowest(query.kind()))?.f_to_kind(query.kind())?;
-    // The kernels take four dimensions, and a bias that rows and trials share is copied for none.
+    // The kernels take four dimensions. They spread a bias that rows and trials share themselves, and
+    // copy none of it for each, though its rows may have to be padded first.
     let (batch, heads, bias) = if bias.size5()?.1 == 1 {
         (k * b, heads, bias.f_reshape([1, heads, t, t])?)
     } else {
         (k, b * heads, bias.f_reshape([-1, b * heads, t, t])?)
     };
-    let bias = bias.f_expand([batch, heads, t, t], false)?;
     let flat = |x: &Tensor| x.f_view([batch, heads, t, size]);
     let (query, key, value) = (flat(query)?, flat(key)?, flat(value)?);
     let bias = Some(&bias);

@@ -3,6 +3,8 @@
 
 use tch::{TchError, Tensor};
 
+use crate::cuda::upload;
+
 /// How relative positions map to rows of a bias table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Buckets {
@@ -51,7 +53,7 @@ impl Buckets {
             .flat_map(|query| (0..keys as i64).map(move |key| (key - query - lowest) as usize))
             .map(|place| offsets.get(place).copied().unwrap_or(0))
             .collect();
-        let index = Tensor::f_from_slice(&index)?.f_to_device(table.device())?;
+        let index = upload(Tensor::f_from_slice(&index)?, table.device())?;
         table
             .f_index_select(0, &index)?
             .f_view([1, queries as i64, keys as i64, -1])?
