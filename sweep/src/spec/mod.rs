@@ -266,7 +266,7 @@ pub enum DropoutMasks {
     /// Counters: the same masks for all trials of a seed, on every device, however padded.
     #[default]
     Exact,
-    /// libtorch's kernels: faster on a GPU, of the same law, but other masks for every trial, pack
+    /// libtorch's kernels: less memory, of the same law, but other masks for every trial, pack
     /// and padding. What draws its own on processors (DePT and prompt tuning of T5) stays exact.
     Kernel,
 }
