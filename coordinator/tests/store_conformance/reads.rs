@@ -231,11 +231,15 @@ pub(crate) async fn attempts_tell_their_story(bench: Bench) {
     assert_eq!((rows[0].message.as_str(), rows[0].last_step), ("", 40));
     assert_eq!((rows[0].worker.as_str(), rows[0].slot, rows[0].started), ("node-1", 0, NOW));
 
+    let mut ends = end(failure(id, 2));
+    let Write::AttemptEnded { last_step, .. } = &mut ends[0] else { panic!("not an end") };
+    *last_step = 7;
     let mut writes = vec![Write::Trial(leased(id, 2)), attempt_started(id, 2)];
-    writes.extend(end(failure(id, 2)));
+    writes.extend(ends);
     store.commit(&writes).await.unwrap();
     let rows = store.attempts(id).await.unwrap();
     assert_eq!(rows.iter().map(|a| a.epoch.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(rows[1].last_step, 7, "an end says how far the attempt came");
     assert_eq!(rows[1].class, Some(FailureClass::Diverged));
     let trial = &store.trials(SweepId(1), None, 0).await.unwrap().items[0];
     assert_eq!((trial.attempts, trial.class), (2, Some(FailureClass::Diverged)));

@@ -325,6 +325,22 @@ fn failures_are_retried_by_class() {
 }
 
 #[test]
+fn an_attempts_end_says_how_far_it_came() {
+    let mut bench = Bench::new();
+    bench.submit("");
+    let w = bench.register(1, 1, vec![]);
+    let failed = bench.lease(w, 0).lease;
+    bench.exchange(w, vec![failure(failed, FailureClass::Crashed)], vec![]);
+    bench.now += 60_000;
+    let succeeded = bench.lease(w, 0).lease;
+    bench.exchange(w, vec![success(succeeded)], vec![]);
+    let over = bench.lease(w, 0).lease;
+    bench.exchange(w, vec![failure(over, FailureClass::Diverged)], vec![]);
+    let expected = [(failed, 10), (succeeded, 100), (over, 10)];
+    assert_eq!(bench.store.steps, expected.into_iter().collect());
+}
+
+#[test]
 fn handing_back_never_counts() {
     let mut bench = Bench::new();
     bench.submit("");

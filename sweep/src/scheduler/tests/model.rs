@@ -67,6 +67,8 @@ pub(super) struct Model {
     pub(super) trials: BTreeMap<TrialId, TrialRecord>,
     pub(super) outcomes: BTreeMap<TrialId, OutcomeRecord>,
     pub(super) attempts: BTreeMap<LeaseKey, Option<AttemptEnd>>,
+    /// Steps of the attempts that ended.
+    pub(super) steps: BTreeMap<LeaseKey, u64>,
     pub(super) workers: BTreeMap<WorkerId, WorkerRecord>,
     pub(super) requests: BTreeMap<RequestId, RequestRecord>,
     pub(super) deleted: BTreeMap<SweepId, DeletedRecord>,
@@ -160,8 +162,9 @@ impl Model {
                 self.attempts.insert(key, None);
             }
             Write::AttemptProgress { lease, .. } => assert!(self.attempts.contains_key(lease)),
-            Write::AttemptEnded { lease, end, .. } => {
+            Write::AttemptEnded { lease, end, last_step, .. } => {
                 *self.attempts.get_mut(lease).unwrap() = Some(*end);
+                self.steps.insert(*lease, *last_step);
             }
             Write::Outcome(record) => {
                 assert_eq!(self.trials[&record.id].epoch, record.epoch, "I2");
