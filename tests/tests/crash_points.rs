@@ -43,9 +43,13 @@ fn until_killed(point: &str, process: &mut Process) {
 }
 
 /// How often a place is passed before the kill: amid the sweep.
-fn count(point: Point) -> u32 {
+fn count(store: &Store, point: Point) -> u32 {
     match point {
-        Point::BeforeWrite | Point::AfterWrite => 60,
+        // Most commits to Postgres are one statement.
+        Point::BeforeWrite | Point::AfterWrite => match store {
+            Store::Sqlite => 60,
+            Store::Postgres(_) => 24,
+        },
         Point::BeforeOutbox | Point::AfterOutbox | Point::BeforeReport | Point::AfterReport => 4,
         // Turns that only look at the time count, too.
         Point::BeforeReply | Point::AfterReply => 24,
@@ -69,7 +73,7 @@ fn killed_at(store: &Store, point: Point) {
     let name = point.as_str();
     let mut world = store.world();
     let project = project(&world);
-    let armed = format!("{name}:{}", count(point));
+    let armed = format!("{name}:{}", count(store, point));
     let arm = |world: &mut World, here: bool| {
         world.set_variable("DEPTUNE_CRASH_AT", if here { &armed } else { "" });
     };
