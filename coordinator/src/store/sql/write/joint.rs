@@ -112,47 +112,25 @@ fn text<'p>(parts: impl Iterator<Item = (Kind, &'p str, usize)>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use deptune_sweep::id::{Epoch, SweepId, TrialId, WorkerId};
+    use deptune_sweep::id::{Epoch, SweepId, TrialId};
     use deptune_sweep::outcome::Outcome;
-    use deptune_sweep::record::{AttemptEnd, AttemptRecord, OutcomeRecord, Phase, TrialRecord};
+    use deptune_sweep::record::{AttemptEnd, OutcomeRecord, Phase};
     use deptune_sweep::scheduler::{LeaseKey, Write};
-    use uuid::Uuid;
 
     use super::super::plan::plan;
+    use super::super::plan::tests::state;
     use super::*;
 
     fn id(index: u64) -> TrialId {
         TrialId { sweep: SweepId(1), index }
     }
 
-    fn trial(index: u64, phase: Phase) -> Write {
-        Write::Trial(TrialRecord {
-            id: id(index),
-            epoch: Epoch(1),
-            phase,
-            failures: 0,
-            losses: 0,
-            alone: false,
-            pack_members: 1,
-            checkpoint: None,
-            added: None,
-        })
-    }
-
     fn pending(index: u64) -> Write {
-        trial(index, Phase::Pending { last_holder: None })
+        state(index, 1, Phase::Pending { last_holder: None })
     }
 
     fn started(index: u64) -> Write {
-        Write::AttemptStarted(AttemptRecord {
-            id: id(index),
-            epoch: Epoch(1),
-            worker: WorkerId(Uuid::nil()),
-            slot: 0,
-            members: 1,
-            first_step: 0,
-            started: 0,
-        })
+        super::super::plan::tests::started(index, 1)
     }
 
     fn end(index: u64) -> [Write; 3] {
@@ -166,7 +144,7 @@ mod tests {
                 last_step: 0,
                 at: 0,
             },
-            trial(index, Phase::Ended { outcome }),
+            state(index, 1, Phase::Ended { outcome }),
             Write::Outcome(Box::new(OutcomeRecord {
                 id: id(index),
                 epoch: Epoch(1),

@@ -56,29 +56,24 @@ pub(in crate::store) async fn many(
     for window in writes.chunks(WINDOW) {
         let batches = plan(window);
         let mut rest = batches.as_slice();
-        while !rest.is_empty() {
-            let count = match connection {
-                Connection::Postgres(_) => joint::fitting(rest),
-                // A trip to SQLite's thread is short, and its rows are joined anyway.
-                Connection::Sqlite(_) => 1,
-            };
-            let (now, later) = rest.split_at(count);
-            match (&mut *connection, now) {
-                (connection, [batch]) => {
-                    for writes in batch.writes.chunks(ROWS) {
-                        point(Point::BeforeWrite);
-                        carry_out(connection, batch.kind, writes).await?;
-                        point(Point::AfterWrite);
-                    }
-                }
-                (Connection::Postgres(connection), _) => {
+        while let [batch, after @ ..] = rest {
+            // A trip to SQLite's thread is short, and its rows are joined anyway.
+            if let Connection::Postgres(connection) = connection {
+                let (now, later) = rest.split_at(joint::fitting(rest));
+                if now.len() > 1 {
                     point(Point::BeforeWrite);
                     joint::carry_out(connection, now).await?;
                     point(Point::AfterWrite);
+                    rest = later;
+                    continue;
                 }
-                (Connection::Sqlite(_), _) => {}
             }
-            rest = later;
+            for writes in batch.writes.chunks(ROWS) {
+                point(Point::BeforeWrite);
+                carry_out(connection, batch.kind, writes).await?;
+                point(Point::AfterWrite);
+            }
+            rest = after;
         }
     }
     Ok(())

@@ -142,7 +142,7 @@ pub(super) fn rows_of(write: &Write) -> (Kind, Option<Row<'_>>, Option<Row<'_>>)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use deptune_sweep::id::WorkerId;
     use deptune_sweep::record::{AttemptRecord, Phase, TrialRecord};
     use deptune_sweep::scheduler::LeaseKey;
@@ -150,11 +150,12 @@ mod tests {
 
     use super::*;
 
-    fn trial(index: u64, epoch: u32) -> Write {
+    /// The state of a trial.
+    pub(in super::super) fn state(index: u64, epoch: u32, phase: Phase) -> Write {
         Write::Trial(TrialRecord {
             id: TrialId { sweep: SweepId(1), index },
             epoch: Epoch(epoch),
-            phase: Phase::Pending { last_holder: None },
+            phase,
             failures: 0,
             losses: 0,
             alone: false,
@@ -164,7 +165,12 @@ mod tests {
         })
     }
 
-    fn started(index: u64, epoch: u32) -> Write {
+    fn trial(index: u64, epoch: u32) -> Write {
+        state(index, epoch, Phase::Pending { last_holder: None })
+    }
+
+    /// The start of an attempt.
+    pub(in super::super) fn started(index: u64, epoch: u32) -> Write {
         Write::AttemptStarted(AttemptRecord {
             id: TrialId { sweep: SweepId(1), index },
             epoch: Epoch(epoch),
